@@ -1,0 +1,554 @@
+/*
+ * normcore - multilayer perceptrons with batch and layer normalisation on CPUs
+ *
+ * Conventions that hold for every function unless its comment says otherwise
+ * --------------------------------------------------------------------------
+ * Types      Each function exists for float (_f32) and double (_f64). The two differ only in the type of the data;
+ *            statistics, losses and scalar parameters are double in both.
+ * Matrices   Row-major, `n` rows of `d` elements. `x_stride` is the distance between the first elements of two rows,
+ *            in elements, and is at least d. Weights are (in, out), as in y = x w.
+ * Outputs    OVERWRITTEN: nothing of the old contents is read. ACCUMULATED: the result is added to, or moves, what is
+ *            there. Bytes between the rows of a strided output are neither read nor written.
+ * Aliasing   An output overlaps no other argument unless the comment says "may be x": then it may be exactly x (the
+ *            same pointer and the same stride), with the same bits as out of place. Other overlaps of matrices are
+ *            refused with NORMCORE_ERROR_ALIAS before anything is written.
+ * Empty      n == 0 is allowed everywhere: results are empty, parameter gradients 0, running statistics untouched.
+ *            Pointers of empty arrays are not read and may be NULL.
+ * NaN        NaN in one row (for batch normalisation: one column) reaches only the results of that row (column). Every
+ *            NaN that is stored is the canonical quiet one: 0x7fc00000, 0x7ff8000000000000.
+ * Errors     Functions return a status. When it is not NORMCORE_OK no output has been written, but for
+ *            NORMCORE_ERROR_MEMORY, after which the contents of the outputs are unspecified. Nothing is printed, no
+ *            signal is raised, errno is left as it was, no pointer is kept after the call.
+ * Context    `ctx` may be NULL: one thread, malloc, the process-wide instruction set. See normcore_context_create().
+ * Threads    Functions may be called from several threads at once if their outputs are distinct. A context that is
+ *            busy in one thread serves a second one serially rather than waiting.
+ * FP state   Results are defined for round-to-nearest with subnormals. Where the caller's environment differs, it is
+ *            set for the duration of the call and put back.
+ *
+ * The same inputs give the same bits on every instruction set, compiler, alignment, stride and number of threads, and,
+ * for results that are computed row by row, for every way of cutting the rows into calls. The rules that make it so
+ * are the numeric contract NORMCORE_CONTRACT.
+ *
+ * Not promised: which floating-point exception flags are raised; the same bits from a later contract; speed on
+ * overlapping cache lines or subnormal data.
+ */
+#ifndef NORMCORE_H
+#define NORMCORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define NORMCORE_VERSION_MAJOR  0
+#define NORMCORE_VERSION_MINOR  1
+#define NORMCORE_VERSION_PATCH  0
+#define NORMCORE_VERSION_STRING "0.1.0"
+
+/* The numeric contract of this version. Results change bits only together with this name. */
+#define NORMCORE_CONTRACT "NC1"
+
+#if defined(NORMCORE_BUILD_SHARED) && defined(__GNUC__)
+#define NORMCORE_API __attribute__((visibility("default")))
+#else
+#define NORMCORE_API
+#endif
+
+/* ---------------------------------------------------------------- status, version, instruction sets */
+
+typedef enum normcore_status {
+    NORMCORE_OK = 0,
+    NORMCORE_ERROR_NULL = 1,     /* a pointer that is needed is NULL */
+    NORMCORE_ERROR_SIZE = 2,     /* a size, or a product of sizes, does not fit into size_t, or an impossible shape */
+    NORMCORE_ERROR_STRIDE = 3,   /* a row stride is smaller than the row */
+    NORMCORE_ERROR_ALIAS = 4,    /* an output overlaps an argument it must not overlap */
+    NORMCORE_ERROR_VALUE = 5,    /* a scalar parameter is out of its range or NaN */
+    NORMCORE_ERROR_LABEL = 6,    /* a label is out of range; *bad_row tells the first such row */
+    NORMCORE_ERROR_WEIGHT = 7,   /* a class or sample weight is negative, infinite or NaN; *bad_row tells its index */
+    NORMCORE_ERROR_MEMORY = 8,   /* the allocator gave NULL */
+    NORMCORE_ERROR_ISA = 9,      /* no such instruction set in this build, or not on this machine */
+    NORMCORE_ERROR_THREAD = 10,  /* a thread could not be made */
+    NORMCORE_ERROR_SELFTEST = 11 /* the self-test found arithmetic that breaks the contract */
+} normcore_status;
+
+/* One line of English for a status; never NULL. The string is static. */
+NORMCORE_API const char *normcore_strerror(normcore_status status);
+
+/* NORMCORE_VERSION_STRING and NORMCORE_CONTRACT of the library that is linked, as against the header that was read. */
+NORMCORE_API const char *normcore_version(void);
+NORMCORE_API const char *normcore_contract(void);
+
+/*
+ * Instruction sets are kernels compiled several times; they give the same bits. The best one that the machine and its
+ * operating system support is chosen at the first call, no better than the environment variable NORMCORE_ISA says. If
+ * that variable holds a name this build does not know, every call that needs a kernel returns NORMCORE_ERROR_ISA.
+ */
+
+/* Name of the index-th instruction set that this machine can run, best first; NULL when there are no more. */
+NORMCORE_API const char *normcore_isa_name(size_t index);
+/* Name of the instruction set in use by calls without a cap of their own; NULL if NORMCORE_ISA is not understood. */
+NORMCORE_API const char *normcore_get_isa(void);
+/*
+ * Use this one from now on in the whole process; NULL: the best. NORMCORE_ERROR_ISA (and no change) if it cannot run
+ * here.
+ */
+NORMCORE_API normcore_status normcore_set_isa(const char *name);
+/* Features of this CPU that matter here, separated by blanks ("avx2 fma avx512f ..."); "" where there are none. */
+NORMCORE_API const char *normcore_cpu_features(void);
+
+/*
+ * Checks that the arithmetic of this process is the one the contract needs: no contraction of a*b+c, exact fma (known
+ * triples that several C libraries get wrong), subnormals, canonical NaN, and the digest of each kernel of each
+ * instruction set the machine can run. Takes well under a millisecond an instruction set. NORMCORE_OK or
+ * NORMCORE_ERROR_SELFTEST; then *what (if not NULL) is a static text that says which check failed.
+ */
+NORMCORE_API normcore_status normcore_selftest(const char **what);
+
+/* ---------------------------------------------------------------- context */
+
+/* Owns a thread pool, scratch memory and settings. Calls with the same context reuse both. */
+typedef struct normcore_context normcore_context;
+
+/* Runs body(arg, index) for each index in [0, count), in any order, on any threads, and returns when all are done. */
+typedef void (*normcore_parallel_for)(void *user, void (*body)(void *arg, size_t index), void *arg, size_t count);
+
+typedef struct normcore_context_options {
+    size_t struct_size; /* sizeof(normcore_context_options): lets the struct grow. Zero all fields you do not set. */
+    size_t num_threads; /* threads a call may use, the caller's among them; 0: the CPUs of the affinity mask */
+    const char *isa;    /* use no better instruction set than this one; NULL: no cap */
+    void *(*allocate)(void *user, size_t size); /* both or neither; memory aligned as by malloc */
+    void (*release)(void *user, void *memory);
+    void *allocator_user;
+    normcore_parallel_for parallel_for; /* the caller's own threads instead of the pool; num_threads says how many */
+    void *parallel_user;
+} normcore_context_options;
+
+#define NORMCORE_MAX_THREADS 1024
+
+/* `options` may be NULL (all defaults). On failure *ctx is NULL. Threads start at the first call that needs them. */
+NORMCORE_API normcore_status normcore_context_create(const normcore_context_options *options, normcore_context **ctx);
+/* Joins the threads and frees everything. NULL is allowed. No call with the context may be in progress. */
+NORMCORE_API void normcore_context_destroy(normcore_context *ctx);
+/*
+ * 1 <= num_threads <= NORMCORE_MAX_THREADS, or 0 for the CPUs of the affinity mask. Results do not depend on it.
+ * NORMCORE_ERROR_THREAD, and no change, while a call with the context is in progress.
+ */
+NORMCORE_API normcore_status normcore_context_set_num_threads(normcore_context *ctx, size_t num_threads);
+NORMCORE_API size_t normcore_context_get_num_threads(const normcore_context *ctx);
+
+/* ---------------------------------------------------------------- affine */
+
+/*
+ * y = x w + b, then max(y, 0) if relu is not 0.
+ * x (n, k); w (k, m); b (m) or NULL for no bias; y (n, m) OVERWRITTEN. k == 0 gives the bias.
+ * Each y[i][j] is the sum over blocks of 256 of k, in order, of fma chains in the data's precision from +0; then +
+ * b[j].
+ */
+NORMCORE_API normcore_status normcore_affine_forward_f32(normcore_context *ctx, size_t n, size_t k, size_t m,
+                                                         const float *x, size_t x_stride, const float *w,
+                                                         size_t w_stride, const float *b, int relu, float *y,
+                                                         size_t y_stride);
+NORMCORE_API normcore_status normcore_affine_forward_f64(normcore_context *ctx, size_t n, size_t k, size_t m,
+                                                         const double *x, size_t x_stride, const double *w,
+                                                         size_t w_stride, const double *b, int relu, double *y,
+                                                         size_t y_stride);
+
+/*
+ * Gradients of the affine map without ReLU: dx = dy w^T, dw = x^T dy, db = sum of the rows of dy.
+ * dy (n, m); dx (n, k), dw (k, m), db (m) OVERWRITTEN; each may be NULL: then it is not computed, and w (for dx) or
+ * x (for dw) may be NULL too. After a fused ReLU, put dy through normcore_relu_backward with y first.
+ */
+NORMCORE_API normcore_status normcore_affine_backward_f32(normcore_context *ctx, size_t n, size_t k, size_t m,
+                                                          const float *dy, size_t dy_stride, const float *x,
+                                                          size_t x_stride, const float *w, size_t w_stride, float *dx,
+                                                          size_t dx_stride, float *dw, size_t dw_stride, float *db);
+NORMCORE_API normcore_status normcore_affine_backward_f64(normcore_context *ctx, size_t n, size_t k, size_t m,
+                                                          const double *dy, size_t dy_stride, const double *x,
+                                                          size_t x_stride, const double *w, size_t w_stride, double *dx,
+                                                          size_t dx_stride, double *dw, size_t dw_stride, double *db);
+
+/* ---------------------------------------------------------------- ReLU */
+
+/* y = x > 0 ? x : (x is NaN ? NaN : +0). x (n, d); y (n, d) OVERWRITTEN, may be x. -0 gives +0. */
+NORMCORE_API normcore_status normcore_relu_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
+                                                       size_t x_stride, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_relu_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
+                                                       size_t x_stride, double *y, size_t y_stride);
+
+/*
+ * dx = !(y <= 0) ? dy : +0: the gradient passes where the output (or the input: the same) is positive or NaN.
+ * dy, y (n, d); dx (n, d) OVERWRITTEN, may be dy or y.
+ */
+NORMCORE_API normcore_status normcore_relu_backward_f32(normcore_context *ctx, size_t n, size_t d, const float *dy,
+                                                        size_t dy_stride, const float *y, size_t y_stride, float *dx,
+                                                        size_t dx_stride);
+NORMCORE_API normcore_status normcore_relu_backward_f64(normcore_context *ctx, size_t n, size_t d, const double *dy,
+                                                        size_t dy_stride, const double *y, size_t y_stride, double *dx,
+                                                        size_t dx_stride);
+
+/* ---------------------------------------------------------------- softmax and cross-entropy */
+
+/*
+ * Each row: exp(x - max) / sum(exp(x - max)). x (n, d); y (n, d) OVERWRITTEN, may be x.
+ * A row with NaN or +inf, or with nothing but -inf, becomes NaN.
+ */
+NORMCORE_API normcore_status normcore_softmax_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
+                                                  size_t x_stride, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_softmax_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
+                                                  size_t x_stride, double *y, size_t y_stride);
+
+/* Logarithm of softmax, computed as (x - max) - log(sum(exp(x - max))). Arguments and special rows as in softmax. */
+NORMCORE_API normcore_status normcore_log_softmax_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
+                                                      size_t x_stride, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_log_softmax_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
+                                                      size_t x_stride, double *y, size_t y_stride);
+
+/* Gradient of softmax: dx = y (dy - sum(dy y)), the sum along the row. dy, y (n, d); dx OVERWRITTEN, may be dy or y. */
+NORMCORE_API normcore_status normcore_softmax_backward_f32(normcore_context *ctx, size_t n, size_t d, const float *dy,
+                                                           size_t dy_stride, const float *y, size_t y_stride, float *dx,
+                                                           size_t dx_stride);
+NORMCORE_API normcore_status normcore_softmax_backward_f64(normcore_context *ctx, size_t n, size_t d, const double *dy,
+                                                           size_t dy_stride, const double *y, size_t y_stride,
+                                                           double *dx, size_t dx_stride);
+
+/* Gradient of log-softmax: dx = dy - exp(y) sum(dy). y is the output of log_softmax; dx may be dy or y. */
+NORMCORE_API normcore_status normcore_log_softmax_backward_f32(normcore_context *ctx, size_t n, size_t d,
+                                                               const float *dy, size_t dy_stride, const float *y,
+                                                               size_t y_stride, float *dx, size_t dx_stride);
+NORMCORE_API normcore_status normcore_log_softmax_backward_f64(normcore_context *ctx, size_t n, size_t d,
+                                                               const double *dy, size_t dy_stride, const double *y,
+                                                               size_t y_stride, double *dx, size_t dx_stride);
+
+typedef enum normcore_reduction {
+    NORMCORE_REDUCTION_MEAN = 0, /* sum(w l) / sum(w); 0 if sum(w) is 0 */
+    NORMCORE_REDUCTION_SUM = 1,  /* sum(w l) */
+    NORMCORE_REDUCTION_NONE = 2  /* loss has n elements, w l each; dlogits is the gradient of their sum */
+} normcore_reduction;
+
+typedef struct normcore_cross_entropy_options {
+    size_t struct_size; /* sizeof(normcore_cross_entropy_options). Zero all fields you do not set. */
+    /* (c) finite, not negative; or NULL: 1. A row weighs as its label's class does, or, with soft targets, as
+       sum(class_weight * target). */
+    const double *class_weight;
+    const double *sample_weight; /* (n) finite, not negative; or NULL: 1 */
+    double label_smoothing;      /* e in [0, 1]: the target is (1 - e) target + e / c. The weight is not smoothed. */
+    int has_ignore_index;        /* not 0: rows whose label is ignore_index weigh 0 and get a zero gradient */
+    int64_t ignore_index;
+    normcore_reduction reduction;
+} normcore_cross_entropy_options;
+
+/*
+ * Softmax cross-entropy of logits (n, c) against integer labels (n) or soft targets (n, c), of which just one is given;
+ * `options` may be NULL (all zero: the mean). Targets need not sum to 1; ignore_index goes with labels only.
+ * For each row l = log(sum(exp(z))) - z[label], as log1p of the sum without its greatest term: accurate down to the
+ * smallest losses. w is the row's weight: class weight times sample weight, 0 for an ignored row.
+ * loss: one double (n doubles for NORMCORE_REDUCTION_NONE), dlogits (n, c) (may be NULL, may be logits), weight_sum:
+ * sum(w), one double or NULL; all OVERWRITTEN. bad_row may be NULL: see NORMCORE_ERROR_LABEL and _WEIGHT.
+ * A row with NaN or +inf, or with nothing but -inf, has a NaN loss and gradient. n > 0 with c == 0 is
+ * NORMCORE_ERROR_SIZE.
+ */
+NORMCORE_API normcore_status normcore_cross_entropy_f32(normcore_context *ctx, size_t n, size_t c, const float *logits,
+                                                        size_t logits_stride, const int64_t *labels,
+                                                        const float *targets, size_t targets_stride,
+                                                        const normcore_cross_entropy_options *options, double *loss,
+                                                        float *dlogits, size_t dlogits_stride, double *weight_sum,
+                                                        size_t *bad_row);
+NORMCORE_API normcore_status normcore_cross_entropy_f64(normcore_context *ctx, size_t n, size_t c, const double *logits,
+                                                        size_t logits_stride, const int64_t *labels,
+                                                        const double *targets, size_t targets_stride,
+                                                        const normcore_cross_entropy_options *options, double *loss,
+                                                        double *dlogits, size_t dlogits_stride, double *weight_sum,
+                                                        size_t *bad_row);
+
+/* ---------------------------------------------------------------- batch normalisation */
+
+typedef struct normcore_batch_norm_options {
+    size_t struct_size; /* sizeof(normcore_batch_norm_options). */
+    int training;       /* 0: normalise with the running statistics and leave them alone */
+    double momentum;    /* running = momentum * running + (1 - momentum) * batch; in [0, 1]. PyTorch's is 1 - this. */
+    double eps;         /* added to the variance inside the root; finite, not negative */
+    /* not 0: the running variance moves to M2 / (n - 1) (PyTorch), not M2 / n; n == 1: M2 / n */
+    int unbiased_running_var;
+} normcore_batch_norm_options;
+
+/* training 1, momentum 0.9, eps 1e-5, biased running variance */
+NORMCORE_API normcore_batch_norm_options normcore_batch_norm_defaults(void);
+
+/*
+ * y = gamma (x - mean) / sqrt(var + eps) + beta, column by column (Ioffe and Szegedy, arXiv 1502.03167).
+ * x (n, d); gamma, beta (d); y (n, d) OVERWRITTEN, may be x. mean, rstd (d) double OVERWRITTEN: the mean and
+ * 1 / sqrt(var + eps) used, which the backward function needs. `options` may be NULL: the defaults.
+ * Training: mean and biased variance are the batch's; running_mean, running_var (d), both or neither, ACCUMULATED.
+ * Evaluation: they are the running statistics, which are then needed. n == 0 in training leaves mean 0, rstd 0.
+ * Where var + eps == 0, rstd is +inf and y NaN.
+ */
+NORMCORE_API normcore_status normcore_batch_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
+                                                             size_t x_stride, const float *gamma, const float *beta,
+                                                             const normcore_batch_norm_options *options,
+                                                             float *running_mean, float *running_var, float *y,
+                                                             size_t y_stride, double *mean, double *rstd);
+NORMCORE_API normcore_status normcore_batch_norm_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
+                                                             size_t x_stride, const double *gamma, const double *beta,
+                                                             const normcore_batch_norm_options *options,
+                                                             double *running_mean, double *running_var, double *y,
+                                                             size_t y_stride, double *mean, double *rstd);
+
+typedef enum normcore_batch_norm_algorithm {
+    NORMCORE_BATCH_NORM_FUSED = 0, /* the simplified closed form, two passes */
+    NORMCORE_BATCH_NORM_GRAPH = 1  /* step by step through the computational graph, intermediates in memory */
+} normcore_batch_norm_algorithm;
+
+/*
+ * Gradients of batch normalisation from the x, gamma, mean and rstd of the forward call. The algorithms agree to
+ * rounding. training == 0: of the evaluation form, dx = dy gamma rstd, for either algorithm.
+ * dy, x (n, d); dx (n, d), may be dy; dgamma, dbeta (d); each OVERWRITTEN, each may be NULL.
+ */
+NORMCORE_API normcore_status normcore_batch_norm_backward_f32(normcore_context *ctx, size_t n, size_t d,
+                                                              const float *dy, size_t dy_stride, const float *x,
+                                                              size_t x_stride, const float *gamma, const double *mean,
+                                                              const double *rstd, int training,
+                                                              normcore_batch_norm_algorithm algorithm, float *dx,
+                                                              size_t dx_stride, float *dgamma, float *dbeta);
+NORMCORE_API normcore_status normcore_batch_norm_backward_f64(normcore_context *ctx, size_t n, size_t d,
+                                                              const double *dy, size_t dy_stride, const double *x,
+                                                              size_t x_stride, const double *gamma, const double *mean,
+                                                              const double *rstd, int training,
+                                                              normcore_batch_norm_algorithm algorithm, double *dx,
+                                                              size_t dx_stride, double *dgamma, double *dbeta);
+
+/* ---------------------------------------------------------------- layer normalisation */
+
+/*
+ * y = gamma (x - mean) / sqrt(var + eps) + beta, row by row (Ba, Kiros and Hinton, arXiv 1607.06450).
+ * x (n, d); gamma, beta (d); y (n, d) OVERWRITTEN, may be x; mean, rstd (n) double OVERWRITTEN, both may be NULL.
+ * Where var + eps == 0, rstd is +inf and y NaN.
+ */
+NORMCORE_API normcore_status normcore_layer_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
+                                                             size_t x_stride, const float *gamma, const float *beta,
+                                                             double eps, float *y, size_t y_stride, double *mean,
+                                                             double *rstd);
+NORMCORE_API normcore_status normcore_layer_norm_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
+                                                             size_t x_stride, const double *gamma, const double *beta,
+                                                             double eps, double *y, size_t y_stride, double *mean,
+                                                             double *rstd);
+
+/*
+ * Gradients of layer normalisation. dy, x (n, d); dx (n, d), may be dy; dgamma, dbeta (d); OVERWRITTEN, each may be
+ * NULL.
+ */
+NORMCORE_API normcore_status normcore_layer_norm_backward_f32(normcore_context *ctx, size_t n, size_t d,
+                                                              const float *dy, size_t dy_stride, const float *x,
+                                                              size_t x_stride, const float *gamma, const double *mean,
+                                                              const double *rstd, float *dx, size_t dx_stride,
+                                                              float *dgamma, float *dbeta);
+NORMCORE_API normcore_status normcore_layer_norm_backward_f64(normcore_context *ctx, size_t n, size_t d,
+                                                              const double *dy, size_t dy_stride, const double *x,
+                                                              size_t x_stride, const double *gamma, const double *mean,
+                                                              const double *rstd, double *dx, size_t dx_stride,
+                                                              double *dgamma, double *dbeta);
+
+/* ---------------------------------------------------------------- random numbers */
+
+/*
+ * Philox4x32-10 (Salmon et al., SC'11), keyed by `seed`; the counter is (block, stream). A stream is an array of 32-bit
+ * words of which any stretch can be made without what comes before: value `offset + i` depends on nothing else.
+ * Float values use one word each, double values and integers two.
+ */
+
+/*
+ * out[i] = low + (high - low) u, u a multiple of 2^-24 (f32) or 2^-53 (f64) in [0, 1). Rounding may give `high`
+ * itself.
+ */
+NORMCORE_API normcore_status normcore_random_uniform_f32(normcore_context *ctx, uint64_t seed, uint64_t stream,
+                                                         uint64_t offset, size_t n, double low, double high,
+                                                         float *out);
+NORMCORE_API normcore_status normcore_random_uniform_f64(normcore_context *ctx, uint64_t seed, uint64_t stream,
+                                                         uint64_t offset, size_t n, double low, double high,
+                                                         double *out);
+/*
+ * Normal deviates by inversion (Wichura, algorithm AS 241). scale is finite and not negative. |deviate| < 8.3 scale
+ * (f64).
+ */
+NORMCORE_API normcore_status normcore_random_normal_f32(normcore_context *ctx, uint64_t seed, uint64_t stream,
+                                                        uint64_t offset, size_t n, double mean, double scale,
+                                                        float *out);
+NORMCORE_API normcore_status normcore_random_normal_f64(normcore_context *ctx, uint64_t seed, uint64_t stream,
+                                                        uint64_t offset, size_t n, double mean, double scale,
+                                                        double *out);
+/* Integers in [0, bound), bound in [1, 2^63]: the high half of a 64-bit word times bound (bias below bound / 2^64). */
+NORMCORE_API normcore_status normcore_random_integers(normcore_context *ctx, uint64_t seed, uint64_t stream,
+                                                      uint64_t offset, size_t n, uint64_t bound, int64_t *out);
+/*
+ * A permutation of 0 ... n-1: Fisher-Yates from the end, with integers(bound = i + 1) at offset + n - 1 - i, i = n-1
+ * ... 1.
+ */
+NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx, uint64_t seed, uint64_t stream,
+                                                         uint64_t offset, size_t n, int64_t *out);
+
+/*
+ * Inverted dropout: y[i][j] = x[i][j] / keep where word number offset + i d + j of the stream is below floor(keep
+ * 2^32), +0 elsewhere. keep in (0, 1]. The mask is not stored: the backward call is the same function on dy, with the
+ * same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x. keep == 1 copies.
+ */
+NORMCORE_API normcore_status normcore_dropout_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
+                                                  size_t x_stride, double keep, uint64_t seed, uint64_t stream,
+                                                  uint64_t offset, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_dropout_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
+                                                  size_t x_stride, double keep, uint64_t seed, uint64_t stream,
+                                                  uint64_t offset, double *y, size_t y_stride);
+
+/* ---------------------------------------------------------------- optimisers */
+
+typedef enum normcore_optimizer {
+    NORMCORE_SGD = 0,      /* p -= lr g */
+    NORMCORE_MOMENTUM = 1, /* v = mu v - lr g; p += v */
+    NORMCORE_NESTEROV = 2, /* v = mu v - lr g; p += mu v - lr g */
+    NORMCORE_RMSPROP = 3,  /* s = rho s + (1 - rho) g^2; p -= lr g / (sqrt(s) + eps) */
+    NORMCORE_ADAM = 4      /* m = b1 m + (1 - b1) g; s = b2 s + (1 - b2) g^2;
+                              p -= lr m / (1 - b1^t) / (sqrt(s / (1 - b2^t)) + eps) (Kingma and Ba, arXiv 1412.6980).
+                              With weight_decay this is AdamW (Loshchilov and Hutter, arXiv 1711.05101). */
+} normcore_optimizer;
+
+typedef struct normcore_optimizer_options {
+    size_t struct_size; /* sizeof(normcore_optimizer_options) */
+    normcore_optimizer optimizer;
+    double learning_rate;  /* lr: finite, not negative */
+    double momentum;       /* mu in [0, 1) */
+    double decay_rate;     /* rho in [0, 1) */
+    double beta1, beta2;   /* in [0, 1) */
+    double eps;            /* finite, not negative */
+    double l2;             /* g + l2 p is used for g; finite, not negative */
+    double weight_decay;   /* decoupled: p -= lr weight_decay p first; finite, not negative */
+    double gradient_scale; /* g is multiplied by it before anything else (clipping); finite */
+    uint64_t step;         /* t: 1 at the first update */
+} normcore_optimizer_options;
+
+/*
+ * lr 1e-3 (momentum 0.9, decay_rate 0.99, betas 0.9 and 0.999, eps 1e-8), l2 0, weight_decay 0, gradient_scale 1,
+ * step 1
+ */
+NORMCORE_API normcore_optimizer_options normcore_optimizer_defaults(normcore_optimizer optimizer);
+
+/*
+ * One update of n parameters p from their gradients g. p ACCUMULATED. slot1 (n): v of momentum and Nesterov, m of Adam;
+ * slot2 (n): s of RMSProp and Adam; ACCUMULATED, zero before the first step, NULL where the optimiser has none.
+ * Elementwise, in the data's precision, in the order of operations written in the numeric contract.
+ */
+NORMCORE_API normcore_status normcore_optimizer_update_f32(normcore_context *ctx,
+                                                           const normcore_optimizer_options *options, size_t n,
+                                                           float *p, const float *g, float *slot1, float *slot2);
+NORMCORE_API normcore_status normcore_optimizer_update_f64(normcore_context *ctx,
+                                                           const normcore_optimizer_options *options, size_t n,
+                                                           double *p, const double *g, double *slot1, double *slot2);
+
+/* Sum of the squares of n elements, in double (gradient norms, L2 penalties, a test for NaN and Inf). OVERWRITTEN. */
+NORMCORE_API normcore_status normcore_sum_of_squares_f32(normcore_context *ctx, size_t n, const float *x,
+                                                         double *result);
+NORMCORE_API normcore_status normcore_sum_of_squares_f64(normcore_context *ctx, size_t n, const double *x,
+                                                         double *result);
+
+/* ---------------------------------------------------------------- multilayer perceptron */
+
+/*
+ * {affine - [norm] - ReLU - [dropout]} x (layers - 1) - affine, over parameters, gradients and buffers that the caller
+ * owns as flat arrays. The object holds only the shape, so that threads may share it; work memory is the context's,
+ * and is kept there from one step to the next (with a NULL context it is allocated and freed at each call).
+ */
+typedef struct normcore_mlp normcore_mlp;
+
+typedef enum normcore_norm { NORMCORE_NORM_NONE = 0, NORMCORE_NORM_BATCH = 1, NORMCORE_NORM_LAYER = 2 } normcore_norm;
+
+typedef struct normcore_mlp_options {
+    size_t struct_size;   /* sizeof(normcore_mlp_options). Start from normcore_mlp_defaults(). */
+    size_t num_sizes;     /* at least 2 */
+    const size_t *sizes;  /* features, hidden widths ..., outputs; each at least 1; copied */
+    normcore_norm norm;   /* after each hidden affine map */
+    double keep;          /* dropout after each hidden ReLU: probability to keep, in (0, 1]; 1: none */
+    double eps, momentum; /* of the norms, as in normcore_batch_norm_options */
+    int unbiased_running_var;
+} normcore_mlp_options;
+
+NORMCORE_API normcore_mlp_options normcore_mlp_defaults(void); /* no norm, keep 1, eps 1e-5, momentum 0.9 */
+NORMCORE_API normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcore_mlp **mlp);
+NORMCORE_API void normcore_mlp_destroy(normcore_mlp *mlp);
+
+typedef enum normcore_mlp_kind {
+    NORMCORE_MLP_WEIGHT = 0, /* (in, out) */
+    NORMCORE_MLP_BIAS = 1,   /* (out), and so the following */
+    NORMCORE_MLP_GAMMA = 2,
+    NORMCORE_MLP_BETA = 3,
+    NORMCORE_MLP_RUNNING_MEAN = 4, /* this and the next are buffers */
+    NORMCORE_MLP_RUNNING_VAR = 5
+} normcore_mlp_kind;
+
+/*
+ * Where one array lies: rows * cols elements from `offset` of the parameters (or of the buffers). rows is 1 for
+ * vectors.
+ */
+typedef struct normcore_mlp_segment {
+    normcore_mlp_kind kind;
+    size_t layer; /* 0 ... num_sizes - 2 */
+    size_t offset, rows, cols;
+} normcore_mlp_segment;
+
+/* Elements of the parameter (and gradient) array and of the buffer array (running statistics; 0 without batch norm). */
+NORMCORE_API size_t normcore_mlp_parameter_count(const normcore_mlp *mlp);
+NORMCORE_API size_t normcore_mlp_buffer_count(const normcore_mlp *mlp);
+/*
+ * The index-th segment, parameters first and then buffers, layer by layer. NORMCORE_ERROR_SIZE when there are no
+ * more.
+ */
+NORMCORE_API normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, size_t index,
+                                                      normcore_mlp_segment *segment);
+
+/*
+ * Weights = scale normal, with scale = weight_scale, or sqrt(2 / in) (He et al., arXiv 1502.01852) if that is negative;
+ * layer l uses stream `stream + l` of the seed. Biases and beta 0, gamma 1; running mean 0, running variance 1.
+ * OVERWRITTEN.
+ */
+NORMCORE_API normcore_status normcore_mlp_initialize_f32(normcore_context *ctx, const normcore_mlp *mlp, uint64_t seed,
+                                                         uint64_t stream, double weight_scale, float *params,
+                                                         float *buffers);
+NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, const normcore_mlp *mlp, uint64_t seed,
+                                                         uint64_t stream, double weight_scale, double *params,
+                                                         double *buffers);
+
+/*
+ * Logits (n, outputs) of x (n, features) in evaluation mode. OVERWRITTEN. Row by row: any split of the rows, same
+ * bits.
+ */
+NORMCORE_API normcore_status normcore_mlp_forward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                      const float *x, size_t x_stride, const float *params,
+                                                      const float *buffers, float *logits, size_t logits_stride);
+NORMCORE_API normcore_status normcore_mlp_forward_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                      const double *x, size_t x_stride, const double *params,
+                                                      const double *buffers, double *logits, size_t logits_stride);
+
+/*
+ * One training pass: forward in training mode, cross-entropy (labels, targets, options, weight_sum and bad_row as in
+ * normcore_cross_entropy; reduction mean or sum), backward. buffers ACCUMULATED (once the labels have been found good),
+ * grads and *loss OVERWRITTEN. Layer l draws its dropout from stream `stream + l` of the seed at offset 0. Call it
+ * with a new stream block for each step. NORMCORE_ERROR_SIZE if n == 0.
+ */
+NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                             const float *x, size_t x_stride, const int64_t *labels,
+                                                             const float *targets, size_t targets_stride,
+                                                             const normcore_cross_entropy_options *options,
+                                                             uint64_t seed, uint64_t stream, const float *params,
+                                                             float *buffers, float *grads, double *loss,
+                                                             double *weight_sum, size_t *bad_row);
+NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                             const double *x, size_t x_stride, const int64_t *labels,
+                                                             const double *targets, size_t targets_stride,
+                                                             const normcore_cross_entropy_options *options,
+                                                             uint64_t seed, uint64_t stream, const double *params,
+                                                             double *buffers, double *grads, double *loss,
+                                                             double *weight_sum, size_t *bad_row);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

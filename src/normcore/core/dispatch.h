@@ -1,0 +1,27 @@
+/* The instruction sets of this build, best first, and which of them calls use. */
+#ifndef NORMCORE_DISPATCH_H
+#define NORMCORE_DISPATCH_H
+
+#include "normcore.h"
+
+#define KERNEL_TABLE_(dtype, isa) normcore_kernels_f##dtype##_##isa
+#define KERNEL_TABLE(dtype, isa)  KERNEL_TABLE_(dtype, isa)
+
+struct kernel_table_f32;
+struct kernel_table_f64;
+
+typedef struct isa_row {
+    const char *name;
+    unsigned needs; /* features of cpu.h, all of them */
+    const struct kernel_table_f32 *f32;
+    const struct kernel_table_f64 *f64;
+} isa_row;
+
+/* Row in use: the process-wide one, or no better than `cap` if that is not NULL. NULL if NORMCORE_ISA names no row. */
+const isa_row *normcore_isa_in_use(const isa_row *cap);
+/* The named row if this machine can run it, else NULL. */
+const isa_row *normcore_isa_find(const char *name);
+/* The best row this machine can run that is no better than the named one; NULL if there is no row of that name. */
+const isa_row *normcore_isa_at_most(const char *name);
+
+#endif

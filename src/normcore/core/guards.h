@@ -1,0 +1,32 @@
+/*
+ * Refuses to compile where the compiler would not keep the numeric contract. Included first by every file of the
+ * core.
+ */
+#ifndef NORMCORE_GUARDS_H
+#define NORMCORE_GUARDS_H
+
+#include <float.h>
+
+#if defined(__FAST_MATH__)
+#error "normcore: -ffast-math breaks the numeric contract"
+#endif
+#if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
+#error "normcore: -ffinite-math-only breaks the numeric contract"
+#endif
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+#error "normcore: excess precision breaks the numeric contract (on 32-bit x86 use -msse2 -mfpmath=sse)"
+#endif
+#if defined(__GNUC__)
+#define NORMCORE_INLINE static inline __attribute__((always_inline, unused))
+/* Fully unrolls a loop with a small constant count, so that arrays of vectors live in registers. */
+#if defined(__clang__)
+#define NORMCORE_UNROLL _Pragma("clang loop unroll(full)")
+#else
+#define NORMCORE_UNROLL _Pragma("GCC unroll 16")
+#endif
+#else
+#define NORMCORE_INLINE static inline
+#define NORMCORE_UNROLL
+#endif
+
+#endif

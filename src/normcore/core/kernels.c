@@ -1,0 +1,24 @@
+/*
+ * All kernels for one instruction set and one dtype, as one table. Compiled once a row with that row's flags and
+ * -DNORMCORE_DTYPE, NORMCORE_ISA (its name) and NORMCORE_ISA_HEADER (its SIMD layer). Everything but the table is
+ * static: no symbol that depends on the row's flags can be taken for another row's.
+ */
+#include "simd/simd.h"
+#include "simd/vmath.h"
+
+#include "kernels/gemm.c"
+#include "kernels/elementwise.c"
+#include "kernels/softmax.c"
+#include "kernels/norm_common.c"
+#include "kernels/batch_norm.c"
+#include "kernels/layer_norm.c"
+#include "kernels/random.c"
+#include "kernels/optimizer.c"
+
+#include "dispatch.h"
+
+#define KERNEL(name, arguments) .name = name,
+const NAME(kernel_table) KERNEL_TABLE(NORMCORE_DTYPE, NORMCORE_ISA) = {
+#include "kernels.def"
+};
+#undef KERNEL

@@ -1,0 +1,72 @@
+/*
+ * What kernels take and how they are reached: one table of function pointers for each (instruction set, dtype).
+ * Include it with NORMCORE_DTYPE defined; once for each dtype.
+ */
+#include "guards.h"
+
+#include "dtype.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "normcore.h"
+
+#ifndef NORMCORE_KERNELS_H
+#define NORMCORE_KERNELS_H
+
+/* The two lengths of the numeric contract: blocks of the summed index of a product, chunks of the rows of a batch. */
+enum { CONTRACT_BLOCK = 256, CONTRACT_CHUNK = 256 };
+/* Reductions along a row use this many double lanes. */
+enum { CONTRACT_LANES = 16 };
+
+#endif
+
+/* C (i, j) = sum over k of A (i, k) B (k, j), plus what the flags say. Strides of rows and columns for A and B. */
+typedef struct NAME(gemm_problem) {
+    size_t depth; /* length of k, cut into blocks of CONTRACT_BLOCK */
+    const real *a;
+    size_t a_row, a_col;
+    const real *b;
+    size_t b_row, b_col;
+    real *c;
+    size_t c_row;
+    int accumulate;   /* add the sum to what is in C */
+    const real *bias; /* (columns) or NULL, added last */
+    int relu;
+} NAME(gemm_problem);
+
+typedef struct NAME(cross_entropy_row_problem) {
+    size_t c;
+    const real *z;
+    size_t label;       /* used if target is NULL */
+    const real *target; /* (c) or NULL */
+    double smoothing;   /* e */
+    double factor;      /* of the gradient: the row's weight, divided as the reduction says */
+    real *dz;           /* (c), may be z; or scratch where no gradient is wanted */
+} NAME(cross_entropy_row_problem);
+
+/*
+ * What the norms apply to an element: xhat = (((x pre - hi) - lo) post) r. hi + lo is the mean (times pre) in two
+ * pieces, r is rstd. pre and post are powers of two, 1 except where rstd would not fit the dtype with room to spare.
+ */
+typedef struct NAME(norm_columns) {
+    real *hi, *lo, *r, *pre, *post;
+    int plain; /* pre and post are 1 everywhere */
+} NAME(norm_columns);
+
+typedef struct NAME(optimizer_constants) {
+    normcore_optimizer optimizer;
+    int has_scale, has_l2, has_decay;
+    real scale, l2, decay; /* decay: lr weight_decay */
+    real lr, momentum;     /* lr of Adam: lr / (1 - b1^t) */
+    real rho, one_minus_rho;
+    real beta1, one_minus_beta1, beta2, one_minus_beta2;
+    real correction2; /* 1 / (1 - b2^t) */
+    real eps;
+} NAME(optimizer_constants);
+
+#define KERNEL(name, arguments) void(*name) arguments;
+typedef struct NAME(kernel_table) {
+#include "kernels.def"
+} NAME(kernel_table);
+#undef KERNEL

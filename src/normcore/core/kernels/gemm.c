@@ -1,0 +1,173 @@
+/*
+ * Matrix product after BLIS: both operands are packed into panels, which absorbs strides and transposes, and one
+ * micro-kernel multiplies a panel of A (up to GEMM_MR rows) by a panel of B (GEMM_NV vectors of columns) in registers.
+ *
+ * The sum over k is cut into the contract's blocks of 256, which are also the cache blocks: a panel of A (14 x 256
+ * floats = 14 KiB) stays in L1 while panels of B (32 KiB each) stream from L2. A block's sum is one fma chain from +0;
+ * sums of blocks are added in order, in C itself.
+ */
+
+enum { GEMM_NR = GEMM_NV * VL };
+/* Rows of A and columns of B packed at a time: 256 x 512 floats of B are 512 KiB, half of a usual L2. */
+enum { GEMM_ROWS = GEMM_MR * 12, GEMM_COLS = 512 };
+/* Up to this many rows a panel of B is read too seldom to pay for packing it, if its rows are contiguous already. */
+enum { GEMM_DIRECT_ROWS = 3 * GEMM_MR };
+
+typedef struct gemm_tile {
+    size_t depth;
+    const real *a; /* packed: depth x rows */
+    const real *b; /* depth rows of GEMM_NV (or 1) vectors, b_step apart */
+    size_t b_step;
+    real *c;
+    size_t c_row, cols;
+    int accumulate, relu;
+    const real *bias;
+} gemm_tile;
+
+/* rows and vectors are constants where this is inlined, so that acc is registers. */
+NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const gemm_tile *t) {
+    vreal acc[GEMM_MR][GEMM_NV];
+    NORMCORE_UNROLL
+    for (int i = 0; i < rows; i++) {
+        NORMCORE_UNROLL
+        for (int v = 0; v < vectors; v++) acc[i][v] = v_zero();
+    }
+    const real *a = t->a, *b = t->b;
+    const size_t b_step = t->b_step;
+    for (size_t k = t->depth; k; k--) {
+        vreal bk[GEMM_NV];
+        NORMCORE_UNROLL
+        for (int v = 0; v < vectors; v++) bk[v] = v_load(b + v * VL);
+        NORMCORE_UNROLL
+        for (int i = 0; i < rows; i++) {
+            const vreal ai = v_set1(a[i]);
+            NORMCORE_UNROLL
+            for (int v = 0; v < vectors; v++) acc[i][v] = v_fma(ai, bk[v], acc[i][v]);
+        }
+        a += rows;
+        b += b_step;
+    }
+    NORMCORE_UNROLL
+    for (int v = 0; v < vectors; v++) {
+        const size_t n = lanes_at((size_t)(v * VL), t->cols);
+        if (!n) break;
+        const vreal bias = t->bias ? v_get(t->bias + v * VL, n) : v_zero();
+        NORMCORE_UNROLL
+        for (int i = 0; i < rows; i++) {
+            real *c = t->c + (size_t)i * t->c_row + v * VL;
+            vreal sum = acc[i][v];
+            if (t->accumulate) sum = v_add(v_get(c, n), sum);
+            if (t->bias) sum = v_add(sum, bias);
+            if (t->relu) sum = v_relu(sum);
+            v_put_n(c, sum, n);
+        }
+    }
+}
+
+#define GEMM_CASE(rows_, vectors)                                                                                      \
+    case rows_:                                                                                                        \
+        if (rows_ <= GEMM_MR) gemm_tile_run(rows_, vectors, t);                                                        \
+        break;
+#define GEMM_CASES(vectors)                                                                                            \
+    switch (rows) {                                                                                                    \
+        GEMM_CASE(1, vectors)                                                                                          \
+        GEMM_CASE(2, vectors)                                                                                          \
+        GEMM_CASE(3, vectors)                                                                                          \
+        GEMM_CASE(4, vectors)                                                                                          \
+        GEMM_CASE(5, vectors)                                                                                          \
+        GEMM_CASE(6, vectors)                                                                                          \
+        GEMM_CASE(7, vectors)                                                                                          \
+        GEMM_CASE(8, vectors)                                                                                          \
+        GEMM_CASE(9, vectors)                                                                                          \
+        GEMM_CASE(10, vectors)                                                                                         \
+        GEMM_CASE(11, vectors)                                                                                         \
+        GEMM_CASE(12, vectors)                                                                                         \
+        GEMM_CASE(13, vectors)                                                                                         \
+        GEMM_CASE(14, vectors)                                                                                         \
+    }
+static void gemm_tile_wide(size_t rows, const gemm_tile *t) { GEMM_CASES(GEMM_NV) }
+static void gemm_tile_narrow(size_t rows, const gemm_tile *t) { GEMM_CASES(1) }
+#undef GEMM_CASES
+#undef GEMM_CASE
+
+/* Panel of A, depth x rows, from rows that are a_row apart. */
+static void gemm_pack_a(size_t rows, size_t depth, const real *a, size_t a_row, size_t a_col, real *packed) {
+    if (a_row == 1) {
+        for (size_t k = 0; k < depth; k++)
+            for (size_t i = 0; i < rows; i++) packed[k * rows + i] = a[k * a_col + i];
+    } else {
+        for (size_t i = 0; i < rows; i++)
+            for (size_t k = 0; k < depth; k++) packed[k * rows + i] = a[i * a_row + k * a_col];
+    }
+}
+
+/* Panel of B, depth x width, of which `cols` columns are there; the others are filled with 0 and never stored. */
+static void gemm_pack_b(size_t depth, size_t cols, size_t width, const real *b, size_t b_row, size_t b_col,
+                        real *packed) {
+    if (b_col == 1) {
+        for (size_t k = 0; k < depth; k++)
+            for (size_t j = 0; j < width; j += VL)
+                v_store(packed + k * width + j, v_get(b + k * b_row + (j < cols ? j : 0), lanes_at(j, cols)));
+    } else {
+        for (size_t j = 0; j < width; j++)
+            for (size_t k = 0; k < depth; k++) packed[k * width + j] = j < cols ? b[k * b_row + j * b_col] : (real)0;
+    }
+}
+
+NORMCORE_INLINE size_t size_min(size_t a, size_t b) { return a < b ? a : b; }
+NORMCORE_INLINE size_t round_up(size_t a, size_t unit) { return (a + unit - 1) / unit * unit; }
+
+/* Elements of the packed block of B; a multiple of a vector, so that A stays aligned behind it. */
+NORMCORE_INLINE size_t gemm_packed_b_size(size_t depth, size_t cols) {
+    return size_min(depth, CONTRACT_BLOCK) * round_up(size_min(cols, GEMM_COLS), GEMM_NR);
+}
+
+static void gemm_scratch_size(size_t rows, size_t depth, size_t cols, size_t *size) {
+    *size =
+        (gemm_packed_b_size(depth, cols) + size_min(depth, CONTRACT_BLOCK) * size_min(rows, GEMM_ROWS)) * sizeof(real);
+}
+
+static void gemm(const NAME(gemm_problem) * p, size_t i0, size_t i1, size_t j0, size_t j1, void *scratch) {
+    real *const packed_b = scratch, *const packed_a = packed_b + gemm_packed_b_size(p->depth, j1 - j0);
+    const int direct = p->b_col == 1 && i1 - i0 <= GEMM_DIRECT_ROWS;
+
+    for (size_t jc = j0; jc < j1; jc += GEMM_COLS) {
+        const size_t cols = size_min(j1 - jc, GEMM_COLS);
+        size_t kc = 0;
+        do { /* at least once: depth 0 gives the empty sum */
+            const size_t depth = size_min(p->depth - kc, CONTRACT_BLOCK);
+            const int last = kc + depth == p->depth;
+            for (size_t j = 0; j < cols; j += GEMM_NR) {
+                const size_t n = size_min(cols - j, GEMM_NR), width = n > (size_t)VL ? GEMM_NR : VL;
+                if (!(direct && n == width))
+                    gemm_pack_b(depth, n, width, p->b + kc * p->b_row + (jc + j) * p->b_col, p->b_row, p->b_col,
+                                packed_b + j * depth);
+            }
+            for (size_t ic = i0; ic < i1; ic += GEMM_ROWS) {
+                const size_t block = size_min(i1 - ic, GEMM_ROWS), panels = (block + GEMM_MR - 1) / GEMM_MR;
+                for (size_t panel = 0, i = ic; panel < panels; panel++) {
+                    /* Panels of nearly the same height: a last one of a row or two would wait for its own fmas. */
+                    const size_t rows = block / panels + (panel < block % panels);
+                    gemm_pack_a(rows, depth, p->a + i * p->a_row + kc * p->a_col, p->a_row, p->a_col, packed_a);
+                    gemm_tile tile = {depth,           packed_a, NULL, 0, NULL, p->c_row, 0, p->accumulate || kc,
+                                      last && p->relu, NULL};
+                    for (size_t j = 0; j < cols; j += GEMM_NR) {
+                        const size_t n = size_min(cols - j, GEMM_NR), width = n > (size_t)VL ? GEMM_NR : VL;
+                        const int in_place = direct && n == width;
+                        tile.b = in_place ? p->b + kc * p->b_row + jc + j : packed_b + j * depth;
+                        tile.b_step = in_place ? p->b_row : width;
+                        tile.c = p->c + i * p->c_row + jc + j;
+                        tile.cols = n;
+                        tile.bias = last && p->bias ? p->bias + jc + j : NULL;
+                        if (width == (size_t)VL)
+                            gemm_tile_narrow(rows, &tile);
+                        else
+                            gemm_tile_wide(rows, &tile);
+                    }
+                    i += rows;
+                }
+            }
+            kc += depth;
+        } while (kc < p->depth);
+    }
+}

@@ -1,0 +1,61 @@
+/* Optimiser updates: elementwise formulas, one pass, in the order of operations of the numeric contract. */
+
+/* Inlined once for each optimiser, a constant there. g, p and the slots of one vector. */
+NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAME(optimizer_constants) * c, real *p,
+                                   const real *grad, real *slot1, real *slot2, size_t count) {
+    vreal x = v_get(p, count), g = v_get(grad, count);
+    if (c->has_scale) g = v_mul(g, v_set1(c->scale));
+    if (c->has_l2) g = v_fma(v_set1(c->l2), x, g);
+    if (c->has_decay) x = v_fnma(v_set1(c->decay), x, x);
+    const vreal lr = v_set1(c->lr);
+    switch (optimizer) {
+    case NORMCORE_SGD:
+        x = v_fnma(lr, g, x);
+        break;
+    case NORMCORE_MOMENTUM:
+    case NORMCORE_NESTEROV: {
+        const vreal mu = v_set1(c->momentum), velocity = v_fnma(lr, g, v_mul(mu, v_get(slot1, count)));
+        v_put_n(slot1, velocity, count);
+        x = optimizer == NORMCORE_MOMENTUM ? v_add(x, velocity) : v_add(x, v_fnma(lr, g, v_mul(mu, velocity)));
+        break;
+    }
+    case NORMCORE_RMSPROP: {
+        const vreal square = v_mul(v_set1(c->one_minus_rho), v_mul(g, g));
+        const vreal s = v_fma(v_set1(c->rho), v_get(slot2, count), square);
+        v_put_n(slot2, s, count);
+        x = v_sub(x, v_div(v_mul(lr, g), v_add(v_sqrt(s), v_set1(c->eps))));
+        break;
+    }
+    case NORMCORE_ADAM: {
+        const vreal m = v_fma(v_set1(c->beta1), v_get(slot1, count), v_mul(v_set1(c->one_minus_beta1), g));
+        const vreal square = v_mul(v_set1(c->one_minus_beta2), v_mul(g, g));
+        const vreal s = v_fma(v_set1(c->beta2), v_get(slot2, count), square);
+        v_put_n(slot1, m, count);
+        v_put_n(slot2, s, count);
+        const vreal root = v_add(v_sqrt(v_mul(s, v_set1(c->correction2))), v_set1(c->eps));
+        x = v_sub(x, v_div(v_mul(lr, m), root));
+        break;
+    }
+    }
+    v_put_n(p, x, count);
+}
+
+static void optimizer_update(const NAME(optimizer_constants) * c, size_t n, real *p, const real *g, real *slot1,
+                             real *slot2) {
+#define UPDATE(optimizer, s1, s2)                                                                                      \
+    for (size_t j = 0; j < n; j += VL) update_vector(optimizer, c, p + j, g + j, s1, s2, lanes_at(j, n));              \
+    break
+    switch (c->optimizer) {
+    case NORMCORE_SGD:
+        UPDATE(NORMCORE_SGD, NULL, NULL);
+    case NORMCORE_MOMENTUM:
+        UPDATE(NORMCORE_MOMENTUM, slot1 + j, NULL);
+    case NORMCORE_NESTEROV:
+        UPDATE(NORMCORE_NESTEROV, slot1 + j, NULL);
+    case NORMCORE_RMSPROP:
+        UPDATE(NORMCORE_RMSPROP, NULL, slot2 + j);
+    case NORMCORE_ADAM:
+        UPDATE(NORMCORE_ADAM, slot1 + j, slot2 + j);
+    }
+#undef UPDATE
+}

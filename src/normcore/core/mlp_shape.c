@@ -1,0 +1,115 @@
+#include "guards.h"
+
+#include "mlp_shape.h"
+
+#include "check.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+normcore_mlp_options normcore_mlp_defaults(void) {
+    normcore_mlp_options o = {0};
+    o.struct_size = sizeof o;
+    o.norm = NORMCORE_NORM_NONE;
+    o.keep = 1.0;
+    o.eps = 1e-5;
+    o.momentum = 0.9;
+    return o;
+}
+
+static normcore_status check_options(const normcore_mlp_options *o) {
+    if (o->struct_size < sizeof *o) return NORMCORE_ERROR_VALUE;
+    if (!o->sizes) return NORMCORE_ERROR_NULL;
+    if (o->num_sizes < 2) return NORMCORE_ERROR_SIZE;
+    for (size_t i = 0; i < o->num_sizes; i++)
+        if (!o->sizes[i]) return NORMCORE_ERROR_SIZE;
+    if ((unsigned)o->norm > NORMCORE_NORM_LAYER) return NORMCORE_ERROR_VALUE;
+    if (!(o->keep > 0.0 && o->keep <= 1.0) || !(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
+    return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+}
+
+/* *end += count, remembering where it was. */
+static size_t place(size_t *end, size_t count, int *ok) {
+    const size_t at = *end;
+    if (count > SIZE_MAX - at)
+        *ok = 0;
+    else
+        *end = at + count;
+    return at;
+}
+
+normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcore_mlp **mlp) {
+    if (!mlp) return NORMCORE_ERROR_NULL;
+    *mlp = NULL;
+    if (!options) return NORMCORE_ERROR_NULL;
+    const normcore_status status = check_options(options);
+    if (status) return status;
+
+    int ok = 1;
+    const size_t layers = options->num_sizes - 1;
+    const size_t bytes = normcore_check_product(layers, sizeof(mlp_layer), &ok);
+    if (!ok || bytes > SIZE_MAX - sizeof(normcore_mlp)) return NORMCORE_ERROR_SIZE;
+    const int saved = errno;
+    normcore_mlp *made = malloc(sizeof *made + bytes);
+    errno = saved;
+    if (!made) return NORMCORE_ERROR_MEMORY;
+
+    made->num_layers = layers;
+    made->norm = options->norm;
+    made->keep = options->keep;
+    made->eps = options->eps;
+    made->momentum = options->momentum;
+    made->unbiased_running_var = options->unbiased_running_var;
+    made->parameter_count = made->buffer_count = made->widest = made->hidden_total = 0;
+    for (size_t l = 0; l < layers; l++) {
+        mlp_layer *layer = &made->layers[l];
+        layer->in = options->sizes[l];
+        layer->out = options->sizes[l + 1];
+        layer->hidden = l + 1 < layers;
+        const int has_norm = layer->hidden && made->norm != NORMCORE_NORM_NONE;
+        const int has_buffers = layer->hidden && made->norm == NORMCORE_NORM_BATCH;
+        layer->weight = place(&made->parameter_count, normcore_check_product(layer->in, layer->out, &ok), &ok);
+        layer->bias = place(&made->parameter_count, layer->out, &ok);
+        layer->gamma = place(&made->parameter_count, has_norm ? layer->out : 0, &ok);
+        layer->beta = place(&made->parameter_count, has_norm ? layer->out : 0, &ok);
+        layer->running_mean = place(&made->buffer_count, has_buffers ? layer->out : 0, &ok);
+        layer->running_var = place(&made->buffer_count, has_buffers ? layer->out : 0, &ok);
+        if (layer->out > made->widest) made->widest = layer->out;
+        if (layer->hidden) (void)place(&made->hidden_total, layer->out, &ok);
+    }
+    if (!ok || made->parameter_count > PTRDIFF_MAX / sizeof(double)) {
+        free(made);
+        return NORMCORE_ERROR_SIZE;
+    }
+    *mlp = made;
+    return NORMCORE_OK;
+}
+
+void normcore_mlp_destroy(normcore_mlp *mlp) { free(mlp); }
+
+size_t normcore_mlp_parameter_count(const normcore_mlp *mlp) { return mlp ? mlp->parameter_count : 0; }
+size_t normcore_mlp_buffer_count(const normcore_mlp *mlp) { return mlp ? mlp->buffer_count : 0; }
+
+normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, size_t index, normcore_mlp_segment *segment) {
+    if (!mlp || !segment) return NORMCORE_ERROR_NULL;
+    for (int buffers = 0; buffers < 2; buffers++)
+        for (size_t l = 0; l < mlp->num_layers; l++) {
+            const mlp_layer *y = &mlp->layers[l];
+            const int has_norm = y->hidden && mlp->norm != NORMCORE_NORM_NONE;
+            const int has_buffers = y->hidden && mlp->norm == NORMCORE_NORM_BATCH;
+            const normcore_mlp_segment parameters[] = {{NORMCORE_MLP_WEIGHT, l, y->weight, y->in, y->out},
+                                                       {NORMCORE_MLP_BIAS, l, y->bias, 1, y->out},
+                                                       {NORMCORE_MLP_GAMMA, l, y->gamma, 1, y->out},
+                                                       {NORMCORE_MLP_BETA, l, y->beta, 1, y->out}};
+            const normcore_mlp_segment statistics[] = {{NORMCORE_MLP_RUNNING_MEAN, l, y->running_mean, 1, y->out},
+                                                       {NORMCORE_MLP_RUNNING_VAR, l, y->running_var, 1, y->out}};
+            const size_t count = buffers ? (has_buffers ? 2 : 0) : (has_norm ? 4 : 2);
+            if (index < count) {
+                *segment = buffers ? statistics[index] : parameters[index];
+                return NORMCORE_OK;
+            }
+            index -= count;
+        }
+    return NORMCORE_ERROR_SIZE;
+}

@@ -1,0 +1,189 @@
+/*
+ * Softmax cross-entropy: weights and labels are checked, then rows are independent, then losses meet in the chunk
+ * tree.
+ */
+
+typedef struct cross_entropy_args {
+    size_t n, c;
+    const real *z;
+    size_t z_stride;
+    const int64_t *labels;
+    const real *targets;
+    size_t targets_stride;
+    normcore_cross_entropy_options options;
+    double *loss;
+    real *dz;
+    size_t dz_stride;
+    double *weight_sum;
+    /* working state */
+    double *weights, *losses; /* (n) */
+    double divisor;
+    real *row_scratch; /* (tasks, c) where no gradient is wanted */
+    const NAME(kernel_table) * kernels;
+    size_t tasks;
+} cross_entropy_args;
+
+static normcore_cross_entropy_options cross_entropy_options_or_default(const normcore_cross_entropy_options *options) {
+    normcore_cross_entropy_options o = {0};
+    if (options) return *options;
+    o.struct_size = sizeof o;
+    return o;
+}
+
+static int is_ignored(const normcore_cross_entropy_options *o, int64_t label) {
+    return o->has_ignore_index && label == o->ignore_index;
+}
+
+/* Everything that can be wrong with the values, before anything is written. */
+static normcore_status check_cross_entropy_values(size_t n, size_t c, const int64_t *labels, int soft,
+                                                  const normcore_cross_entropy_options *o, size_t *bad_row) {
+    if (o->struct_size < sizeof *o) return NORMCORE_ERROR_VALUE;
+    if (!(o->label_smoothing >= 0.0 && o->label_smoothing <= 1.0)) return NORMCORE_ERROR_VALUE;
+    if ((unsigned)o->reduction > NORMCORE_REDUCTION_NONE) return NORMCORE_ERROR_VALUE;
+    if (soft && o->has_ignore_index) return NORMCORE_ERROR_VALUE;
+    for (size_t j = 0; o->class_weight && j < c; j++)
+        if (!normcore_check_at_least(o->class_weight[j], 0.0)) {
+            if (bad_row) *bad_row = j;
+            return NORMCORE_ERROR_WEIGHT;
+        }
+    for (size_t i = 0; o->sample_weight && i < n; i++)
+        if (!normcore_check_at_least(o->sample_weight[i], 0.0)) {
+            if (bad_row) *bad_row = i;
+            return NORMCORE_ERROR_WEIGHT;
+        }
+    for (size_t i = 0; labels && i < n; i++)
+        if (!is_ignored(o, labels[i]) && (labels[i] < 0 || (uint64_t)labels[i] >= c)) {
+            if (bad_row) *bad_row = i;
+            return NORMCORE_ERROR_LABEL;
+        }
+    return NORMCORE_OK;
+}
+
+/* Sum of class_weight target along a row, in the sixteen lanes of rule 3; product and sum rounded apart. */
+static double weighted_target(size_t c, const real *target, const double *class_weight) {
+    double lane[CONTRACT_LANES] = {0.0};
+    for (size_t j = 0; j < c; j++) lane[j % CONTRACT_LANES] += class_weight[j] * (double)target[j];
+    for (int half = CONTRACT_LANES / 2; half; half /= 2)
+        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
+    return lane[0];
+}
+
+static double row_weight(const cross_entropy_args *p, size_t i) {
+    const normcore_cross_entropy_options *o = &p->options;
+    double weight = 1.0;
+    if (p->labels) {
+        if (is_ignored(o, p->labels[i])) return 0.0;
+        if (o->class_weight) weight = o->class_weight[p->labels[i]];
+    } else if (o->class_weight) {
+        weight = weighted_target(p->c, p->targets + i * p->targets_stride, o->class_weight);
+    }
+    return o->sample_weight ? weight * o->sample_weight[i] : weight;
+}
+
+/* Chunk sums from +0 in row order, then the tree; `sums` has room for one double a chunk. */
+static double sum_rows(size_t n, const double *values, double *sums) {
+    const size_t chunks = chunk_count(n);
+    if (!chunks) return 0.0;
+    for (size_t chunk = 0; chunk < chunks; chunk++) {
+        double sum = 0.0;
+        for (size_t i = 0; i < chunk_rows(n, chunk); i++) sum += values[chunk * CONTRACT_CHUNK + i];
+        sums[chunk] = sum;
+    }
+    tree_sum(sums, chunks, 1);
+    return canonical_double(sums[0]);
+}
+
+static void cross_entropy_task(void *arg, size_t index) {
+    const cross_entropy_args *p = arg;
+    const row_range r = row_range_of(p->n, p->tasks, index);
+    for (size_t i = r.start; i < r.start + r.count; i++) {
+        real *const dz = p->dz ? p->dz + i * p->dz_stride : p->row_scratch + index * p->c;
+        const double weight = p->weights[i];
+        if (p->labels && is_ignored(&p->options, p->labels[i])) {
+            for (size_t j = 0; j < p->c; j++) dz[j] = (real)0;
+            p->losses[i] = 0.0;
+            continue;
+        }
+        const double factor = p->divisor > 0.0 ? weight / p->divisor : weight;
+        const NAME(cross_entropy_row_problem) row = {p->c,
+                                                     p->z + i * p->z_stride,
+                                                     p->labels ? (size_t)p->labels[i] : 0,
+                                                     p->targets ? p->targets + i * p->targets_stride : NULL,
+                                                     p->options.label_smoothing,
+                                                     factor,
+                                                     dz};
+        double loss;
+        p->kernels->cross_entropy_row(&row, &loss);
+        /* A row that weighs nothing adds nothing, even if its loss is infinite; NaN shows all the same. */
+        loss = weight == 0.0 && loss == loss ? 0.0 : canonical_double(loss * weight);
+        p->losses[i] = loss;
+    }
+}
+
+static normcore_status cross_entropy_body(call *c, void *arguments) {
+    cross_entropy_args *p = arguments;
+    const size_t mark = normcore_call_mark(c), chunks = chunk_count(p->n);
+    const int none = p->options.reduction == NORMCORE_REDUCTION_NONE;
+    p->kernels = kernels_of(c);
+    p->tasks = normcore_call_threads(c, pass_ns(p->n, p->c, 10.0));
+    if (p->tasks > p->n) p->tasks = p->n ? p->n : 1;
+    double *sums = normcore_call_scratch(c, chunks, sizeof *sums);
+    p->weights = normcore_call_scratch(c, p->n, sizeof *p->weights);
+    p->losses = none ? p->loss : normcore_call_scratch(c, p->n, sizeof *p->losses);
+    p->row_scratch = p->dz ? NULL : normcore_call_scratch(c, p->tasks, p->c * sizeof(real));
+    if (!sums || !p->weights || (!none && !p->losses) || (!p->dz && !p->row_scratch)) return NORMCORE_ERROR_MEMORY;
+
+    for (size_t i = 0; i < p->n; i++) p->weights[i] = row_weight(p, i);
+    const double weight_sum = sum_rows(p->n, p->weights, sums);
+    p->divisor = p->options.reduction == NORMCORE_REDUCTION_MEAN ? weight_sum : 0.0;
+    if (p->n) normcore_call_parallel(c, p->tasks, cross_entropy_task, p, p->tasks);
+    if (!none) {
+        double loss = sum_rows(p->n, p->losses, sums);
+        if (p->options.reduction == NORMCORE_REDUCTION_MEAN) loss = weight_sum > 0.0 ? loss / weight_sum : loss;
+        *p->loss = canonical_double(loss);
+    }
+    if (p->weight_sum) *p->weight_sum = weight_sum;
+    normcore_call_release(c, mark);
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_cross_entropy)(normcore_context *ctx, size_t n, size_t c, const real *logits,
+                                             size_t logits_stride, const int64_t *labels, const real *targets,
+                                             size_t targets_stride, const normcore_cross_entropy_options *options,
+                                             double *loss, real *dlogits, size_t dlogits_stride, double *weight_sum,
+                                             size_t *bad_row) {
+    const normcore_cross_entropy_options o = cross_entropy_options_or_default(options);
+    const size_t losses = o.reduction == NORMCORE_REDUCTION_NONE ? n : 1;
+    if (n && !c) return NORMCORE_ERROR_SIZE;
+    if (n && !labels == !targets) return NORMCORE_ERROR_NULL;
+    const operand operands[] = {IN_MATRIX(logits, n, c, logits_stride),
+                                IN_OPTIONAL_VECTOR(labels, n),
+                                IN_OPTIONAL_MATRIX(targets, n, c, targets_stride),
+                                IN_OPTIONAL_VECTOR(o.class_weight, c),
+                                IN_OPTIONAL_VECTOR(o.sample_weight, n),
+                                OUT_VECTOR(loss, losses),
+                                OUT_OPTIONAL_MATRIX(dlogits, n, c, dlogits_stride, 1u << 0),
+                                OUT_OPTIONAL_VECTOR(weight_sum, 1)};
+    normcore_status status = normcore_check_operands(operands, 8);
+    if (!status) status = check_cross_entropy_values(n, c, labels, targets != NULL, &o, bad_row);
+    if (status) return status;
+    cross_entropy_args args = {n,
+                               c,
+                               logits,
+                               logits_stride,
+                               labels,
+                               targets,
+                               targets_stride,
+                               o,
+                               loss,
+                               dlogits,
+                               dlogits_stride,
+                               weight_sum,
+                               NULL,
+                               NULL,
+                               0.0,
+                               NULL,
+                               NULL,
+                               0};
+    return normcore_call_run(ctx, cross_entropy_body, &args);
+}

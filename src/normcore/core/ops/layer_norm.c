@@ -1,0 +1,143 @@
+/* Layer normalisation: rows are independent; gamma's and beta's gradients go by chunks and tree. */
+
+typedef struct layer_norm_args {
+    size_t n, d;
+    const real *x;
+    size_t x_stride;
+    const real *dy;
+    size_t dy_stride;
+    const real *gamma, *beta;
+    double eps;
+    real *out; /* y or dx */
+    size_t out_stride;
+    double *mean_out, *rstd_out; /* may be NULL */
+    const double *mean, *rstd;
+    real *dgamma, *dbeta;
+    double *first, *second; /* (chunks, d) */
+    const NAME(kernel_table) * kernels;
+    size_t tasks;
+} layer_norm_args;
+
+static void layer_norm_forward_task(void *arg, size_t index) {
+    const layer_norm_args *p = arg;
+    const row_range r = row_range_of(p->n, p->tasks, index);
+    p->kernels->layer_norm_forward(r.count, p->d, p->x + r.start * p->x_stride, p->x_stride, p->gamma, p->beta, p->eps,
+                                   p->out + r.start * p->out_stride, p->out_stride,
+                                   p->mean_out ? p->mean_out + r.start : NULL,
+                                   p->rstd_out ? p->rstd_out + r.start : NULL);
+}
+
+static normcore_status layer_norm_forward_body(call *c, void *arguments) {
+    layer_norm_args *p = arguments;
+    if (!p->n) return NORMCORE_OK;
+    if (!p->d) { /* no element to normalise; the statistics of nothing, as batch normalisation gives them */
+        for (size_t i = 0; p->mean_out && i < p->n; i++) p->mean_out[i] = 0.0;
+        for (size_t i = 0; p->rstd_out && i < p->n; i++) p->rstd_out[i] = 0.0;
+        return NORMCORE_OK;
+    }
+    p->kernels = kernels_of(c);
+    p->tasks = normcore_call_threads(c, pass_ns(p->n, p->d, 3.0));
+    if (p->tasks > p->n) p->tasks = p->n;
+    normcore_call_parallel(c, p->tasks, layer_norm_forward_task, p, p->tasks);
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_layer_norm_forward)(normcore_context *ctx, size_t n, size_t d, const real *x,
+                                                  size_t x_stride, const real *gamma, const real *beta, double eps,
+                                                  real *y, size_t y_stride, double *mean, double *rstd) {
+    if (!normcore_check_at_least(eps, 0.0)) return NORMCORE_ERROR_VALUE;
+    const operand operands[] = {IN_MATRIX(x, n, d, x_stride), IN_VECTOR(gamma, d),
+                                IN_VECTOR(beta, d),           OUT_MATRIX(y, n, d, y_stride, 1u << 0),
+                                OUT_OPTIONAL_VECTOR(mean, n), OUT_OPTIONAL_VECTOR(rstd, n)};
+    const normcore_status status = normcore_check_operands(operands, 6);
+    if (status) return status;
+    layer_norm_args args = {0};
+    args.n = n;
+    args.d = d;
+    args.x = x;
+    args.x_stride = x_stride;
+    args.gamma = gamma;
+    args.beta = beta;
+    args.eps = eps;
+    args.out = y;
+    args.out_stride = y_stride;
+    args.mean_out = mean;
+    args.rstd_out = rstd;
+    return normcore_call_run(ctx, layer_norm_forward_body, &args);
+}
+
+static void layer_norm_gradients_task(void *arg, size_t chunk) {
+    const layer_norm_args *p = arg;
+    const size_t row = chunk * CONTRACT_CHUNK;
+    p->kernels->layer_norm_chunk_gradients(chunk_rows(p->n, chunk), p->d, p->dy + row * p->dy_stride, p->dy_stride,
+                                           p->x + row * p->x_stride, p->x_stride, p->mean + row, p->rstd + row,
+                                           p->first + chunk * p->d, p->second + chunk * p->d);
+}
+
+static void layer_norm_dx_task(void *arg, size_t index) {
+    const layer_norm_args *p = arg;
+    const row_range r = row_range_of(p->n, p->tasks, index);
+    p->kernels->layer_norm_backward_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride,
+                                       p->x + r.start * p->x_stride, p->x_stride, p->gamma, p->mean + r.start,
+                                       p->rstd + r.start, p->out + r.start * p->out_stride, p->out_stride);
+}
+
+static normcore_status layer_norm_backward_body(call *c, void *arguments) {
+    layer_norm_args *p = arguments;
+    if (!p->d) return NORMCORE_OK;
+    const size_t mark = normcore_call_mark(c), chunks = chunk_count(p->n);
+    p->kernels = kernels_of(c);
+    if (p->dgamma || p->dbeta) {
+        p->first = normcore_call_scratch(c, chunks ? chunks : 1, p->d * sizeof *p->first);
+        p->second = normcore_call_scratch(c, chunks ? chunks : 1, p->d * sizeof *p->second);
+        if (!p->first || !p->second) return NORMCORE_ERROR_MEMORY;
+        if (!chunks) {
+            memset(p->first, 0, p->d * sizeof *p->first);
+            memset(p->second, 0, p->d * sizeof *p->second);
+        }
+        const size_t threads = normcore_call_threads(c, pass_ns(p->n, p->d, 3.0));
+        normcore_call_parallel(c, threads, layer_norm_gradients_task, p, chunks);
+        tree_sum(p->first, chunks, p->d);
+        tree_sum(p->second, chunks, p->d);
+        store_sums(p->d, p->first, p->dgamma);
+        store_sums(p->d, p->second, p->dbeta);
+    }
+    if (p->out && p->n) { /* last: dx may be dy */
+        p->tasks = normcore_call_threads(c, pass_ns(p->n, p->d, 4.0));
+        if (p->tasks > p->n) p->tasks = p->n;
+        normcore_call_parallel(c, p->tasks, layer_norm_dx_task, p, p->tasks);
+    }
+    normcore_call_release(c, mark);
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_layer_norm_backward)(normcore_context *ctx, size_t n, size_t d, const real *dy,
+                                                   size_t dy_stride, const real *x, size_t x_stride, const real *gamma,
+                                                   const double *mean, const double *rstd, real *dx, size_t dx_stride,
+                                                   real *dgamma, real *dbeta) {
+    const operand operands[] = {IN_MATRIX(dy, n, d, dy_stride),
+                                IN_MATRIX(x, n, d, x_stride),
+                                IN_VECTOR(gamma, d),
+                                IN_VECTOR(mean, n),
+                                IN_VECTOR(rstd, n),
+                                OUT_OPTIONAL_MATRIX(dx, n, d, dx_stride, 1u << 0),
+                                OUT_OPTIONAL_VECTOR(dgamma, d),
+                                OUT_OPTIONAL_VECTOR(dbeta, d)};
+    const normcore_status status = normcore_check_operands(operands, 8);
+    if (status) return status;
+    layer_norm_args args = {0};
+    args.n = n;
+    args.d = d;
+    args.dy = dy;
+    args.dy_stride = dy_stride;
+    args.x = x;
+    args.x_stride = x_stride;
+    args.gamma = gamma;
+    args.mean = mean;
+    args.rstd = rstd;
+    args.out = dx;
+    args.out_stride = dx_stride;
+    args.dgamma = dgamma;
+    args.dbeta = dbeta;
+    return normcore_call_run(ctx, layer_norm_backward_body, &args);
+}

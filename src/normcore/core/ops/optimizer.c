@@ -1,0 +1,120 @@
+/* Optimiser updates and sums of squares over flat arrays. */
+
+typedef struct optimizer_args {
+    const normcore_optimizer_options *options;
+    size_t n;
+    real *p;
+    const real *g;
+    real *slot1, *slot2;
+    NAME(optimizer_constants) constants;
+    size_t tasks;
+    const NAME(kernel_table) * kernels;
+} optimizer_args;
+
+static void optimizer_task(void *arg, size_t index) {
+    const optimizer_args *p = arg;
+    const row_range r = row_range_of(p->n, p->tasks, index);
+    p->kernels->optimizer_update(&p->constants, r.count, p->p + r.start, p->g + r.start,
+                                 p->slot1 ? p->slot1 + r.start : NULL, p->slot2 ? p->slot2 + r.start : NULL);
+}
+
+/* base^exponent by repeated squaring: pow() of the C library is not the same everywhere. */
+static double integer_power(double base, uint64_t exponent) {
+    double power = 1.0;
+    for (; exponent; exponent >>= 1, base *= base)
+        if (exponent & 1) power *= base;
+    return power;
+}
+
+/* Scalars are combined in double and rounded to the dtype once. */
+static NAME(optimizer_constants) optimizer_constants_of(const normcore_optimizer_options *o) {
+    NAME(optimizer_constants) c;
+    const double correction1 = 1.0 - integer_power(o->beta1, o->step),
+                 correction2 = 1.0 - integer_power(o->beta2, o->step);
+    c.optimizer = o->optimizer;
+    c.has_scale = o->gradient_scale != 1.0;
+    c.has_l2 = o->l2 != 0.0;
+    c.has_decay = o->weight_decay != 0.0;
+    c.scale = (real)o->gradient_scale;
+    c.l2 = (real)o->l2;
+    c.decay = (real)(o->learning_rate * o->weight_decay);
+    c.lr = (real)(o->optimizer == NORMCORE_ADAM ? o->learning_rate / correction1 : o->learning_rate);
+    c.momentum = (real)o->momentum;
+    c.rho = (real)o->decay_rate;
+    c.one_minus_rho = (real)(1.0 - o->decay_rate);
+    c.beta1 = (real)o->beta1;
+    c.one_minus_beta1 = (real)(1.0 - o->beta1);
+    c.beta2 = (real)o->beta2;
+    c.one_minus_beta2 = (real)(1.0 - o->beta2);
+    c.correction2 = (real)(1.0 / correction2);
+    c.eps = (real)o->eps;
+    return c;
+}
+
+static normcore_status optimizer_body(call *c, void *arguments) {
+    optimizer_args *p = arguments;
+    if (!p->n) return NORMCORE_OK;
+    p->kernels = kernels_of(c);
+    p->constants = optimizer_constants_of(p->options);
+    p->tasks = normcore_call_threads(c, pass_ns(p->n, 1, 6.0));
+    if (p->tasks > p->n) p->tasks = p->n;
+    normcore_call_parallel(c, p->tasks, optimizer_task, p, p->tasks);
+    return NORMCORE_OK;
+}
+
+static int is_fraction(double x) { return x >= 0.0 && x < 1.0; }
+
+static normcore_status check_optimizer_options(const normcore_optimizer_options *o) {
+    if (!o) return NORMCORE_ERROR_NULL;
+    if (o->struct_size < sizeof *o || (unsigned)o->optimizer > NORMCORE_ADAM || !o->step) return NORMCORE_ERROR_VALUE;
+    const int good = normcore_check_at_least(o->learning_rate, 0.0) && normcore_check_at_least(o->eps, 0.0) &&
+                     normcore_check_at_least(o->l2, 0.0) && normcore_check_at_least(o->weight_decay, 0.0) &&
+                     normcore_check_at_least(o->gradient_scale, -DBL_MAX) && is_fraction(o->momentum) &&
+                     is_fraction(o->decay_rate) && is_fraction(o->beta1) && is_fraction(o->beta2);
+    return good ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+}
+
+normcore_status NAME(normcore_optimizer_update)(normcore_context *ctx, const normcore_optimizer_options *options,
+                                                size_t n, real *p, const real *g, real *slot1, real *slot2) {
+    normcore_status status = check_optimizer_options(options);
+    if (status) return status;
+    const normcore_optimizer kind = options->optimizer;
+    const int has1 = kind == NORMCORE_MOMENTUM || kind == NORMCORE_NESTEROV || kind == NORMCORE_ADAM;
+    const int has2 = kind == NORMCORE_RMSPROP || kind == NORMCORE_ADAM;
+    if (!has1) slot1 = NULL;
+    if (!has2) slot2 = NULL;
+    const operand operands[] = {OUT_VECTOR(p, n),
+                                IN_VECTOR(g, n),
+                                {slot1, 1, n, n, sizeof *slot1, !has1, 1, 0},
+                                {slot2, 1, n, n, sizeof *slot2, !has2, 1, 0}};
+    status = normcore_check_operands(operands, 4);
+    if (status) return status;
+    optimizer_args args = {0};
+    args.options = options;
+    args.n = n;
+    args.p = p;
+    args.g = g;
+    args.slot1 = slot1;
+    args.slot2 = slot2;
+    return normcore_call_run(ctx, optimizer_body, &args);
+}
+
+typedef struct sum_of_squares_args {
+    size_t n;
+    const real *x;
+    double *result;
+} sum_of_squares_args;
+
+static normcore_status sum_of_squares_body(call *c, void *arguments) {
+    const sum_of_squares_args *p = arguments;
+    kernels_of(c)->sum_of_squares(p->n, p->x, p->result);
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_sum_of_squares)(normcore_context *ctx, size_t n, const real *x, double *result) {
+    const operand operands[] = {IN_VECTOR(x, n), OUT_VECTOR(result, 1)};
+    const normcore_status status = normcore_check_operands(operands, 2);
+    if (status) return status;
+    sum_of_squares_args args = {n, x, result};
+    return normcore_call_run(ctx, sum_of_squares_body, &args);
+}

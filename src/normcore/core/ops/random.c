@@ -1,0 +1,118 @@
+/* Random values and dropout: words by index, so that any stretch and any thread can be made alone. */
+
+enum { WORDS_PER_VALUE = sizeof(real) / 4, WORD_BUFFER = 1024 };
+
+typedef struct random_args {
+    uint64_t seed, stream, offset;
+    size_t n;
+    double a, b; /* low, high or mean, scale */
+    int normal;
+    real *out;
+    size_t tasks;
+    const NAME(kernel_table) * kernels;
+} random_args;
+
+static void random_task(void *arg, size_t index) {
+    const random_args *p = arg;
+    const row_range r = row_range_of(p->n, p->tasks, index);
+    uint32_t words[WORD_BUFFER];
+    const size_t values = WORD_BUFFER / WORDS_PER_VALUE;
+    for (size_t i = r.start, end = r.start + r.count; i < end;) {
+        const size_t count = end - i < values ? end - i : values;
+        p->kernels->random_words(p->seed, p->stream, (p->offset + i) * WORDS_PER_VALUE, count * WORDS_PER_VALUE, words);
+        if (p->normal)
+            p->kernels->random_normal(count, words, p->a, p->b, p->out + i);
+        else
+            p->kernels->random_uniform(count, words, p->a, p->b, p->out + i);
+        i += count;
+    }
+}
+
+static normcore_status random_body(call *c, void *arguments) {
+    random_args *p = arguments;
+    if (!p->n) return NORMCORE_OK;
+    p->kernels = kernels_of(c);
+    p->tasks = normcore_call_threads(c, (double)p->n * (p->normal ? 20.0 : 2.0));
+    if (p->tasks > p->n) p->tasks = p->n;
+    normcore_call_parallel(c, p->tasks, random_task, p, p->tasks);
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
+                                              size_t n, double low, double high, real *out) {
+    if (!normcore_check_at_least(low, -DBL_MAX) || !normcore_check_at_least(high, low)) return NORMCORE_ERROR_VALUE;
+    const operand operands[] = {OUT_VECTOR(out, n)};
+    const normcore_status status = normcore_check_operands(operands, 1);
+    if (status) return status;
+    random_args args = {seed, stream, offset, n, low, high, 0, out, 0, NULL};
+    return normcore_call_run(ctx, random_body, &args);
+}
+
+normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
+                                             size_t n, double mean, double scale, real *out) {
+    if (!normcore_check_at_least(mean, -DBL_MAX) || !normcore_check_at_least(scale, 0.0)) return NORMCORE_ERROR_VALUE;
+    const operand operands[] = {OUT_VECTOR(out, n)};
+    const normcore_status status = normcore_check_operands(operands, 1);
+    if (status) return status;
+    random_args args = {seed, stream, offset, n, mean, scale, 1, out, 0, NULL};
+    return normcore_call_run(ctx, random_body, &args);
+}
+
+typedef struct dropout_args {
+    size_t n, d;
+    const real *x;
+    size_t x_stride;
+    double keep;
+    uint64_t seed, stream, offset;
+    real *y;
+    size_t y_stride;
+    size_t tasks;
+    const NAME(kernel_table) * kernels;
+} dropout_args;
+
+static void dropout_task(void *arg, size_t index) {
+    const dropout_args *p = arg;
+    const row_range r = row_range_of(p->n, p->tasks, index);
+    /* keep == 1 keeps all: no 32-bit word is below 2^32 - 1 with certainty, so that case does not come here. */
+    const uint32_t threshold = (uint32_t)(p->keep * 0x1p32);
+    const real factor = (real)(1.0 / p->keep);
+    uint32_t words[WORD_BUFFER];
+    for (size_t i = r.start; i < r.start + r.count; i++)
+        for (size_t j = 0; j < p->d; j += WORD_BUFFER) {
+            const size_t count = p->d - j < WORD_BUFFER ? p->d - j : WORD_BUFFER;
+            p->kernels->random_words(p->seed, p->stream, p->offset + (uint64_t)i * p->d + j, count, words);
+            p->kernels->dropout(count, p->x + i * p->x_stride + j, words, threshold, factor,
+                                p->y + i * p->y_stride + j);
+        }
+}
+
+static normcore_status dropout_body(call *c, void *arguments) {
+    dropout_args *p = arguments;
+    if (!p->n || !p->d) return NORMCORE_OK;
+    p->kernels = kernels_of(c);
+    if (p->keep == 1.0) {
+        for (size_t i = 0; i < p->n; i++)
+            for (size_t j = 0; j < p->d; j++) {
+                const real value = p->x[i * p->x_stride + j];
+                p->y[i * p->y_stride + j] = value == value ? value : REAL_NAN;
+            }
+        return NORMCORE_OK;
+    }
+    p->tasks = normcore_call_threads(c, (double)p->n * (double)p->d * 2.0);
+    if (p->tasks > p->n) p->tasks = p->n;
+    normcore_call_parallel(c, p->tasks, dropout_task, p, p->tasks);
+    return NORMCORE_OK;
+}
+
+static int is_probability_to_keep(double keep) { return keep > 0.0 && keep <= 1.0; }
+
+normcore_status NAME(normcore_dropout)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
+                                       double keep, uint64_t seed, uint64_t stream, uint64_t offset, real *y,
+                                       size_t y_stride) {
+    if (!is_probability_to_keep(keep)) return NORMCORE_ERROR_VALUE;
+    const operand operands[] = {IN_MATRIX(x, n, d, x_stride), OUT_MATRIX(y, n, d, y_stride, 1u << 0)};
+    const normcore_status status = normcore_check_operands(operands, 2);
+    if (status) return status;
+    dropout_args args = {n, d, x, x_stride, keep, seed, stream, offset, y, y_stride, 0, NULL};
+    return normcore_call_run(ctx, dropout_body, &args);
+}

@@ -1,0 +1,199 @@
+/* Small runs of every operation over values with tails, NaN, infinities, signed zeros and subnormals; their digests. */
+
+enum { ST_N = 7, ST_K = 5, ST_M = 37, ST_SIZE = ST_N * ST_M, ST_DEEP = 300 };
+
+typedef struct selftest_state {
+    uint64_t *digests;
+    real a[ST_DEEP * 8], b[ST_DEEP * 8], c[ST_DEEP * 8];
+    real out[ST_SIZE], out2[ST_SIZE], out3[ST_SIZE];
+    double mean[ST_M], rstd[ST_M];
+} selftest_state;
+
+/* FNV-1a over the bit patterns as numbers: the same on any byte order. */
+static void digest_reals(uint64_t *digest, size_t n, const real *x) {
+    for (size_t i = 0; i < n; i++) {
+        real_bits bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        *digest = (*digest ^ bits) * 0x100000001b3u;
+    }
+}
+static void digest_doubles(uint64_t *digest, size_t n, const double *x) {
+    for (size_t i = 0; i < n; i++) {
+        uint64_t bits;
+        memcpy(&bits, &x[i], sizeof bits);
+        *digest = (*digest ^ bits) * 0x100000001b3u;
+    }
+}
+
+/* Numbers of all sizes from a linear congruence; exact in any arithmetic. */
+static void selftest_fill(real *x, size_t n, uint64_t seed, double scale) {
+    for (size_t i = 0; i < n; i++) {
+        seed = seed * 6364136223846793005u + 1442695040888963407u;
+        x[i] = (real)((double)(int64_t)(seed >> 40) * 0x1p-23 - 1.0) * (real)scale;
+    }
+}
+
+static normcore_status selftest_body(call *c, void *arguments) {
+    selftest_state *s = arguments;
+    const NAME(kernel_table) *kernels = kernels_of(c);
+    const normcore_batch_norm_options training = normcore_batch_norm_defaults();
+    normcore_status status = NORMCORE_OK;
+    for (int i = 0; i < SELFTEST_COUNT; i++) s->digests[i] = 0xcbf29ce484222325u;
+
+    /* Sums deeper than a block, with products that need all bits. */
+    selftest_fill(s->a, sizeof s->a / sizeof s->a[0], 1, 3.0);
+    selftest_fill(s->b, sizeof s->b / sizeof s->b[0], 2, 1.0 / 3.0);
+    affine_forward_args deep = {2, ST_DEEP, 3, s->a, ST_DEEP, s->b, 3, NULL, 0, s->out, 3};
+    status = affine_forward_body(c, &deep);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_fma], 6, s->out);
+
+    affine_forward_args forward = {ST_N, ST_K, ST_M, s->a, ST_K, s->b, ST_M, s->b + 1000, 1, s->out, ST_M};
+    status = affine_forward_body(c, &forward);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_affine_forward], ST_SIZE, s->out);
+
+    affine_backward_args backward = {ST_N, ST_K, ST_M,   s->a, ST_M, s->a + 300, ST_K,
+                                     s->b, ST_M, s->out, ST_K, s->c, ST_M,       s->out2};
+    status = affine_backward_body(c, &backward);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_affine_backward], ST_N * ST_K, s->out);
+    digest_reals(&s->digests[SELFTEST_affine_backward], ST_K * ST_M, s->c);
+    digest_reals(&s->digests[SELFTEST_affine_backward], ST_M, s->out2);
+
+    /* From here on a holds special values as well: each in a row and a column of its own. */
+    const real special[] = {REAL_NAN, REAL_INFINITY, -REAL_INFINITY, (real)-0.0, (real)1e-310, (real)1e-42, (real)1e30};
+    for (size_t i = 0; i < ST_N; i++) s->a[i * ST_M + 5 * i] = special[i];
+
+    kernels->relu_forward(ST_N, ST_M, s->a, ST_M, s->out, ST_M);
+    kernels->relu_backward(ST_N, ST_M, s->b, ST_M, s->a, ST_M, s->out2, ST_M);
+    digest_reals(&s->digests[SELFTEST_relu], ST_SIZE, s->out);
+    digest_reals(&s->digests[SELFTEST_relu], ST_SIZE, s->out2);
+
+    kernels->softmax(ST_N, ST_M, s->a, ST_M, s->out, ST_M);
+    kernels->softmax_backward(ST_N, ST_M, s->b, ST_M, s->out, ST_M, s->out2, ST_M);
+    digest_reals(&s->digests[SELFTEST_softmax], ST_SIZE, s->out);
+    digest_reals(&s->digests[SELFTEST_softmax], ST_SIZE, s->out2);
+
+    kernels->log_softmax(ST_N, ST_M, s->a, ST_M, s->out, ST_M);
+    kernels->log_softmax_backward(ST_N, ST_M, s->b, ST_M, s->out, ST_M, s->out2, ST_M);
+    digest_reals(&s->digests[SELFTEST_log_softmax], ST_SIZE, s->out);
+    digest_reals(&s->digests[SELFTEST_log_softmax], ST_SIZE, s->out2);
+
+    for (int smoothing = 0; smoothing < 2; smoothing++) {
+        static const int64_t labels[ST_N] = {0, 36, 5, 11, 20, 25, 36};
+        double loss = 0.0, weight_sum = 0.0;
+        cross_entropy_args ce = {0};
+        ce.n = ST_N - 3; /* the rows without NaN and infinities */
+        ce.c = ST_M;
+        ce.z = s->a + 3 * ST_M;
+        ce.z_stride = ce.dz_stride = ST_M;
+        ce.labels = labels + 3;
+        ce.options.label_smoothing = smoothing ? 0.125 : 0.0;
+        ce.loss = &loss;
+        ce.dz = s->out;
+        ce.weight_sum = &weight_sum;
+        status = cross_entropy_body(c, &ce);
+        if (status) return status;
+        digest_doubles(&s->digests[SELFTEST_cross_entropy], 1, &loss);
+        digest_reals(&s->digests[SELFTEST_cross_entropy], (ST_N - 3) * ST_M, s->out);
+    }
+
+    batch_norm_args bn = {0};
+    bn.n = ST_N;
+    bn.d = ST_M;
+    bn.x = s->a;
+    bn.dy = s->b;
+    bn.x_stride = bn.dy_stride = bn.out_stride = ST_M;
+    bn.gamma = s->b + 500;
+    bn.beta = s->b + 600;
+    bn.options = training;
+    bn.out = s->out;
+    bn.mean_out = s->mean;
+    bn.rstd_out = s->rstd;
+    status = batch_norm_forward_body(c, &bn);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_batch_norm_forward], ST_SIZE, s->out);
+    digest_doubles(&s->digests[SELFTEST_batch_norm_forward], ST_M, s->mean);
+    digest_doubles(&s->digests[SELFTEST_batch_norm_forward], ST_M, s->rstd);
+    bn.mean = s->mean;
+    bn.rstd = s->rstd;
+    bn.dgamma = s->out2;
+    bn.dbeta = s->out3;
+    for (int graph = 0; graph < 2; graph++) {
+        uint64_t *digest = &s->digests[graph ? SELFTEST_batch_norm_backward_graph : SELFTEST_batch_norm_backward_fused];
+        bn.algorithm = graph ? NORMCORE_BATCH_NORM_GRAPH : NORMCORE_BATCH_NORM_FUSED;
+        status = batch_norm_backward_body(c, &bn);
+        if (status) return status;
+        digest_reals(digest, ST_SIZE, s->out);
+        digest_reals(digest, ST_M, s->out2);
+        digest_reals(digest, ST_M, s->out3);
+    }
+
+    kernels->layer_norm_forward(ST_N, ST_M, s->a, ST_M, s->b, s->b + 100, 1e-5, s->out, ST_M, s->mean, s->rstd);
+    digest_reals(&s->digests[SELFTEST_layer_norm_forward], ST_SIZE, s->out);
+    digest_doubles(&s->digests[SELFTEST_layer_norm_forward], ST_N, s->mean);
+    digest_doubles(&s->digests[SELFTEST_layer_norm_forward], ST_N, s->rstd);
+    layer_norm_args ln = {0};
+    ln.n = ST_N;
+    ln.d = ST_M;
+    ln.x = s->a;
+    ln.dy = s->b;
+    ln.x_stride = ln.dy_stride = ln.out_stride = ST_M;
+    ln.gamma = s->b + 500;
+    ln.mean = s->mean;
+    ln.rstd = s->rstd;
+    ln.out = s->out;
+    ln.dgamma = s->out2;
+    ln.dbeta = s->out3;
+    status = layer_norm_backward_body(c, &ln);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_SIZE, s->out);
+    digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_M, s->out2);
+    digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_M, s->out3);
+
+    for (int normal = 0; normal < 2; normal++) {
+        random_args random = {0x0123456789abcdefu, 42, 5, ST_SIZE, normal ? 0.5 : -1.0, 2.0, normal, s->out, 0, NULL};
+        status = random_body(c, &random);
+        if (status) return status;
+        digest_reals(&s->digests[SELFTEST_random], ST_SIZE, s->out);
+    }
+    dropout_args drop = {ST_N, ST_M, s->a, ST_M, 0.7, 3, 4, 5, s->out, ST_M, 0, NULL};
+    status = dropout_body(c, &drop);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_dropout], ST_SIZE, s->out);
+
+    for (int kind = NORMCORE_SGD; kind <= NORMCORE_ADAM; kind++) {
+        normcore_optimizer_options options = normcore_optimizer_defaults((normcore_optimizer)kind);
+        options.learning_rate = 0.1;
+        options.l2 = 0.01;
+        options.weight_decay = 0.02;
+        options.gradient_scale = 0.5;
+        selftest_fill(s->out, ST_M, 3, 1.0);
+        selftest_fill(s->out2, ST_M, 4, 1.0);
+        memset(s->out3, 0, ST_M * sizeof *s->out3);
+        memset(s->c, 0, ST_M * sizeof *s->c);
+        optimizer_args update = {0};
+        update.options = &options;
+        update.n = ST_M;
+        update.p = s->out;
+        update.g = s->out2;
+        update.slot1 = s->out3;
+        update.slot2 = s->c;
+        for (options.step = 1; options.step < 4; options.step++) {
+            status = optimizer_body(c, &update);
+            if (status) return status;
+        }
+        digest_reals(&s->digests[SELFTEST_optimizer], ST_M, s->out);
+    }
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_selftest_digests)(const isa_row *isa, uint64_t digests[SELFTEST_COUNT]) {
+    selftest_state *state = malloc(sizeof *state);
+    if (!state) return NORMCORE_ERROR_MEMORY;
+    state->digests = digests;
+    const normcore_status status = normcore_call_run_on(isa, NULL, selftest_body, state);
+    free(state);
+    return status;
+}

@@ -1,0 +1,75 @@
+/*
+ * exp in vectors, log in scalars: polynomials in the operations of the SIMD layer, so that their bits are the same
+ * everywhere.
+ */
+
+#if NORMCORE_DTYPE == 32
+/* ln 2 in a head of 16 bits (n times it is exact) and a tail. */
+#define EXP_LOG2E  0x1.715476p+0f
+#define EXP_LN2_HI 0x1.62e4p-1f
+#define EXP_LN2_LO 0x1.7f7d1cp-20f
+#define EXP_MIN    (-104.0f) /* exp is 0 below: half the least subnormal is 2^-150 = exp(-103.97...) */
+#define EXP_MAX    89.0f
+/*
+ * exp(r) = 1 + r + r^2 Q(r): minimax of the relative error on |r| <= ln2/2, 2^-28.3 before rounding the coefficients.
+ */
+static const real exp_q[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f, 0x1.6a2434p-10f};
+#else
+#define EXP_LOG2E  0x1.71547652b82fep+0
+#define EXP_LN2_HI 0x1.62e42fefa2p-1
+#define EXP_LN2_LO 0x1.9ef35793c7673p-41
+#define EXP_MIN    (-745.2)
+#define EXP_MAX    710.0
+/* Interpolation in the Chebyshev nodes; relative error 2^-61.3. */
+static const real exp_q[] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1.5555555555556p-5,  0x1.11111111100dcp-7,
+                             0x1.6c16c16c162d4p-10, 0x1.a01a01abe7fe1p-13, 0x1.a01a01a6d889cp-16, 0x1.71de0231960ebp-19,
+                             0x1.27e4db646b17ep-22, 0x1.af4de97ca4194p-26, 0x1.1f730349868cep-29};
+#endif
+
+/*
+ * exp(hi + lo) for hi <= EXP_MAX and |lo| at most half an ulp of hi: lo is added after the reduction, where it still
+ * counts. 0 below EXP_MIN, whatever lo is. Not for NaN in hi.
+ */
+NORMCORE_INLINE vreal v_exp_sum(vreal hi, vreal lo) {
+    const vreal n = v_round(v_mul(v_select(v_gt(hi, v_set1(EXP_MIN)), hi, v_set1(EXP_MIN)), v_set1(EXP_LOG2E)));
+    vreal r = v_fnma(n, v_set1(EXP_LN2_HI), hi);
+    r = v_add(v_fnma(n, v_set1(EXP_LN2_LO), r), lo);
+    const int degree = (int)(sizeof exp_q / sizeof exp_q[0]) - 1;
+    vreal q = v_set1(exp_q[degree]);
+    NORMCORE_UNROLL
+    for (int i = degree - 1; i >= 0; i--) q = v_fma(q, r, v_set1(exp_q[i]));
+    const vreal e = v_add(v_fma(v_mul(r, r), q, r), v_set1((real)1));
+    return v_select(v_gt(hi, v_set1(EXP_MIN)), v_scale(e, n), v_zero());
+}
+
+/* exp(x) for any x. */
+NORMCORE_INLINE vreal v_exp(vreal x) {
+    const vreal inside = v_select(v_gt(x, v_set1(EXP_MAX)), v_set1(EXP_MAX), x);
+    const vreal e = v_exp_sum(inside, v_zero());
+    return v_select(v_isnan(x), v_set1(REAL_NAN), v_select(v_gt(x, v_set1(EXP_MAX)), v_set1(REAL_INFINITY), e));
+}
+
+/*
+ * Natural logarithm of a positive normal double, error below 1 ulp: x = 2^k (1 + f), sqrt(1/2) <= 1 + f < sqrt(2), and
+ * log(1 + f) by the even polynomial in s = f / (2 + f) of fdlibm's e_log.c.
+ */
+NORMCORE_INLINE double s_log(double x) {
+    uint64_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    bits += 0x3ff0000000000000u - 0x3fe6a09e00000000u;
+    const double k = (double)((int64_t)(bits >> 52) - 1023);
+    bits = (bits & 0xfffffffffffffu) + 0x3fe6a09e00000000u;
+    memcpy(&x, &bits, sizeof x);
+    const double f = x - 1.0, half_square = 0.5 * f * f, s = f / (2.0 + f), z = s * s, w = z * z;
+    const double even = w * (0x1.999999997fa04p-2 + w * (0x1.c71c51d8e78afp-3 + w * 0x1.39a09d078c69fp-3));
+    const double odd =
+        z * (0x1.5555555555593p-1 + w * (0x1.2492494229359p-2 + w * (0x1.7466496cb03dep-3 + w * 0x1.2f112df3e5244p-3)));
+    return s * (half_square + (even + odd)) + k * 0x1.a39ef35793c76p-33 - half_square + f + k * 0x1.62e42fee00000p-1;
+}
+
+/* log(1 + x) for x >= 0, +inf or NaN; error about 1 ulp: what 1 + x drops comes back as a first-order correction. */
+NORMCORE_INLINE double s_log1p(double x) {
+    const double u = 1.0 + x;
+    if (u == 1.0 || !(x < (double)INFINITY)) return x;
+    return s_log(u) + (x - (u - 1.0)) / u;
+}

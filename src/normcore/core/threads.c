@@ -1,0 +1,175 @@
+#define _GNU_SOURCE /* sched_getaffinity */
+#include "guards.h"
+
+#include "threads.h"
+
+#include "fp_environment.h"
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <pthread.h>
+#include <signal.h>
+#include <unistd.h>
+#if defined(__linux__)
+#include <sched.h>
+#endif
+
+struct thread_pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t work, done;
+    size_t wanted;  /* workers beside the caller */
+    size_t started; /* of them running; 0 until first used */
+    long process;   /* in which they run */
+    /* The current job; all under the mutex but `next`. */
+    unsigned long generation;
+    size_t running; /* workers that have not finished the current job */
+    int stop;
+    void (*body)(void *, size_t);
+    void *arg;
+    size_t count, next;
+    pthread_t threads[];
+};
+
+size_t normcore_threads_available(void) {
+#if defined(__linux__)
+    cpu_set_t set;
+    if (!sched_getaffinity(0, sizeof set, &set)) {
+        const int count = CPU_COUNT(&set);
+        if (count > 0) return (size_t)count;
+    }
+#endif
+    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+    return count > 0 ? (size_t)count : 1;
+}
+
+long normcore_threads_process(void) { return (long)getpid(); }
+
+size_t normcore_threads_size(size_t count) { return sizeof(thread_pool) + count * sizeof(pthread_t); }
+
+static int init_synchronisation(thread_pool *pool) {
+    if (pthread_mutex_init(&pool->mutex, NULL)) return 0;
+    if (!pthread_cond_init(&pool->work, NULL)) {
+        if (!pthread_cond_init(&pool->done, NULL)) return 1;
+        pthread_cond_destroy(&pool->work);
+    }
+    pthread_mutex_destroy(&pool->mutex);
+    return 0;
+}
+
+int normcore_threads_create(thread_pool *pool, size_t count) {
+    pool->wanted = count - 1;
+    pool->started = 0;
+    pool->process = 0;
+    pool->generation = 0;
+    pool->running = 0;
+    pool->stop = 0;
+    return init_synchronisation(pool);
+}
+
+static void take_indices(thread_pool *pool, void (*body)(void *, size_t), void *arg, size_t count) {
+    for (;;) {
+        const size_t index = __atomic_fetch_add(&pool->next, 1, __ATOMIC_RELAXED);
+        if (index >= count) return;
+        body(arg, index);
+    }
+}
+
+static void *worker(void *argument) {
+    thread_pool *pool = argument;
+    unsigned long seen = 0;
+    (void)fp_environment_enter(); /* inherited from whoever started the pool */
+    pthread_mutex_lock(&pool->mutex);
+    for (;;) {
+        while (pool->generation == seen && !pool->stop) pthread_cond_wait(&pool->work, &pool->mutex);
+        if (pool->stop) break;
+        seen = pool->generation;
+        void (*const body)(void *, size_t) = pool->body;
+        void *const arg = pool->arg;
+        const size_t count = pool->count;
+        pthread_mutex_unlock(&pool->mutex);
+        take_indices(pool, body, arg, count);
+        pthread_mutex_lock(&pool->mutex);
+        if (--pool->running == 0) pthread_cond_signal(&pool->done);
+    }
+    pthread_mutex_unlock(&pool->mutex);
+    return NULL;
+}
+
+/* Signals stay with the program's own threads. */
+static void start_workers(thread_pool *pool) {
+    sigset_t all, saved;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &saved);
+    while (pool->started < pool->wanted) {
+        if (pthread_create(&pool->threads[pool->started], NULL, worker, pool)) break;
+        pool->started++;
+    }
+    pthread_sigmask(SIG_SETMASK, &saved, NULL);
+}
+
+void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void *arg, size_t count) {
+    const long process = normcore_threads_process();
+    if (pool->started && pool->process != process) {
+        /* A forked child: the threads stayed in the parent, and one of them may have held the mutex. */
+        pool->started = 0;
+        pool->generation = 0;
+        if (!init_synchronisation(pool)) pool->wanted = 0;
+    }
+    if (!pool->started && pool->wanted) {
+        pool->process = process;
+        pool->generation = 0;
+        start_workers(pool);
+    }
+    if (!pool->started) {
+        for (size_t i = 0; i < count; i++) body(arg, i);
+        return;
+    }
+    pthread_mutex_lock(&pool->mutex);
+    pool->body = body;
+    pool->arg = arg;
+    pool->count = count;
+    pool->next = 0;
+    pool->running = pool->started;
+    pool->generation++;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    take_indices(pool, body, arg, count);
+    pthread_mutex_lock(&pool->mutex);
+    while (pool->running) pthread_cond_wait(&pool->done, &pool->mutex);
+    pthread_mutex_unlock(&pool->mutex);
+}
+
+void normcore_threads_destroy(thread_pool *pool) {
+    if (pool->started && pool->process != normcore_threads_process()) return;
+    pthread_mutex_lock(&pool->mutex);
+    pool->stop = 1;
+    pthread_cond_broadcast(&pool->work);
+    pthread_mutex_unlock(&pool->mutex);
+    for (size_t i = 0; i < pool->started; i++) pthread_join(pool->threads[i], NULL);
+    pthread_cond_destroy(&pool->done);
+    pthread_cond_destroy(&pool->work);
+    pthread_mutex_destroy(&pool->mutex);
+}
+
+#else /* no threads known here: the caller does everything */
+
+struct thread_pool {
+    int unused;
+};
+size_t normcore_threads_available(void) { return 1; }
+long normcore_threads_process(void) { return 1; }
+size_t normcore_threads_size(size_t count) {
+    (void)count;
+    return sizeof(thread_pool);
+}
+int normcore_threads_create(thread_pool *pool, size_t count) {
+    (void)pool;
+    (void)count;
+    return 1;
+}
+void normcore_threads_destroy(thread_pool *pool) { (void)pool; }
+void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void *arg, size_t count) {
+    (void)pool;
+    for (size_t i = 0; i < count; i++) body(arg, i);
+}
+
+#endif

@@ -1,0 +1,25 @@
+/* A small pool of threads, started when first used. */
+#ifndef NORMCORE_THREADS_H
+#define NORMCORE_THREADS_H
+
+#include <stddef.h>
+
+typedef struct thread_pool thread_pool;
+
+/* CPUs this process may run on; at least 1. */
+size_t normcore_threads_available(void);
+/* A number that is different in a forked child. */
+long normcore_threads_process(void);
+
+/* Room a pool needs; the caller allocates. 0 on failure. */
+size_t normcore_threads_size(size_t count);
+int normcore_threads_create(thread_pool *pool, size_t count);
+/* Joins what was started in this process. */
+void normcore_threads_destroy(thread_pool *pool);
+/*
+ * Runs body(arg, i) for i in [0, count) on the pool and the calling thread; returns when all are done. One caller at a
+ * time. Threads that the system refuses to start are done without.
+ */
+void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void *arg, size_t count);
+
+#endif
