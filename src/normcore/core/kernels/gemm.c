@@ -8,8 +8,8 @@
  */
 
 enum { GEMM_NR = GEMM_NV * VL };
-/* Rows of A and columns of B packed at a time: 256 x 512 floats of B are 512 KiB, half of a usual L2. */
-enum { GEMM_ROWS = GEMM_MR * 12, GEMM_COLS = 512 };
+/* Columns of B packed at a time: 256 x 512 floats are 512 KiB, half of a usual L2. */
+enum { GEMM_COLS = 512 };
 /* Up to this many rows a panel of B is read too seldom to pay for packing it, if its rows are contiguous already. */
 enum { GEMM_DIRECT_ROWS = 3 * GEMM_MR };
 
@@ -90,28 +90,46 @@ static void gemm_tile_narrow(size_t rows, const gemm_tile *t) { GEMM_CASES(1) }
 #undef GEMM_CASES
 #undef GEMM_CASE
 
-/* Panel of A, depth x rows, from rows that are a_row apart. */
-static void gemm_pack_a(size_t rows, size_t depth, const real *a, size_t a_row, size_t a_col, real *packed) {
-    if (a_row == 1) {
-        for (size_t k = 0; k < depth; k++)
-            for (size_t i = 0; i < rows; i++) packed[k * rows + i] = a[k * a_col + i];
-    } else {
-        for (size_t i = 0; i < rows; i++)
-            for (size_t k = 0; k < depth; k++) packed[k * rows + i] = a[i * a_row + k * a_col];
+/*
+ * Transposes `rows` rows of `depth` elements, `stride` apart, into packed[k * width + row]. Whole vectors are stored: past the
+ * last row they write what the next k overwrites, so that `packed` needs VL elements of slack behind it.
+ */
+static void gemm_pack_transposed(size_t rows, size_t depth, const real *a, size_t stride, size_t width, real *packed) {
+    for (size_t k = 0; k < depth; k += VL) {
+        const size_t n = lanes_at(k, depth);
+        for (size_t i = 0; i < rows; i += VL) {
+            const size_t count = lanes_at(i, rows);
+            vreal r[VL];
+            for (size_t row = 0; row < (size_t)VL; row++)
+                r[row] = row < count ? v_get(a + (i + row) * stride + k, n) : v_zero();
+            v_transpose(r);
+            for (size_t c = 0; c < n; c++) v_store(packed + (k + c) * width + i, r[c]);
+        }
     }
 }
 
-/* Panel of B, depth x width, of which `cols` columns are there; the others are filled with 0 and never stored. */
+/* Copies `depth` rows of `cols` elements, `stride` apart, into packed[k * width + col]; slack as above. */
+static void gemm_pack_rows(size_t depth, size_t cols, const real *b, size_t stride, size_t width, real *packed) {
+    for (size_t k = 0; k < depth; k++)
+        for (size_t j = 0; j < cols; j += VL)
+            v_store(packed + k * width + j, v_get(b + k * stride + j, lanes_at(j, cols)));
+}
+
+/* Panel of A: depth x rows. One of the strides of an operand is always 1. */
+static void gemm_pack_a(size_t rows, size_t depth, const real *a, size_t a_row, size_t a_col, real *packed) {
+    if (a_row == 1)
+        gemm_pack_rows(depth, rows, a, a_col, rows, packed);
+    else
+        gemm_pack_transposed(rows, depth, a, a_row, rows, packed);
+}
+
+/* Panel of B: depth x width, width VL or GEMM_NR, whichever `cols` needs; what is past cols is 0 and never stored. */
 static void gemm_pack_b(size_t depth, size_t cols, size_t width, const real *b, size_t b_row, size_t b_col,
                         real *packed) {
-    if (b_col == 1) {
-        for (size_t k = 0; k < depth; k++)
-            for (size_t j = 0; j < width; j += VL)
-                v_store(packed + k * width + j, v_get(b + k * b_row + (j < cols ? j : 0), lanes_at(j, cols)));
-    } else {
-        for (size_t j = 0; j < width; j++)
-            for (size_t k = 0; k < depth; k++) packed[k * width + j] = j < cols ? b[k * b_row + j * b_col] : (real)0;
-    }
+    if (b_col == 1)
+        gemm_pack_rows(depth, cols, b, b_row, width, packed);
+    else
+        gemm_pack_transposed(cols, depth, b, b_col, width, packed);
 }
 
 NORMCORE_INLINE size_t size_min(size_t a, size_t b) { return a < b ? a : b; }
@@ -123,8 +141,8 @@ NORMCORE_INLINE size_t gemm_packed_b_size(size_t depth, size_t cols) {
 }
 
 static void gemm_scratch_size(size_t rows, size_t depth, size_t cols, size_t *size) {
-    *size =
-        (gemm_packed_b_size(depth, cols) + size_min(depth, CONTRACT_BLOCK) * size_min(rows, GEMM_ROWS)) * sizeof(real);
+    const size_t packed_a = size_min(depth, CONTRACT_BLOCK) * size_min(rows, GEMM_MR) + VL;
+    *size = (gemm_packed_b_size(depth, cols) + packed_a) * sizeof(real);
 }
 
 static void gemm(const NAME(gemm_problem) * p, size_t i0, size_t i1, size_t j0, size_t j1, void *scratch) {
@@ -143,29 +161,27 @@ static void gemm(const NAME(gemm_problem) * p, size_t i0, size_t i1, size_t j0, 
                     gemm_pack_b(depth, n, width, p->b + kc * p->b_row + (jc + j) * p->b_col, p->b_row, p->b_col,
                                 packed_b + j * depth);
             }
-            for (size_t ic = i0; ic < i1; ic += GEMM_ROWS) {
-                const size_t block = size_min(i1 - ic, GEMM_ROWS), panels = (block + GEMM_MR - 1) / GEMM_MR;
-                for (size_t panel = 0, i = ic; panel < panels; panel++) {
-                    /* Panels of nearly the same height: a last one of a row or two would wait for its own fmas. */
-                    const size_t rows = block / panels + (panel < block % panels);
-                    gemm_pack_a(rows, depth, p->a + i * p->a_row + kc * p->a_col, p->a_row, p->a_col, packed_a);
-                    gemm_tile tile = {depth,           packed_a, NULL, 0, NULL, p->c_row, 0, p->accumulate || kc,
-                                      last && p->relu, NULL};
-                    for (size_t j = 0; j < cols; j += GEMM_NR) {
-                        const size_t n = size_min(cols - j, GEMM_NR), width = n > (size_t)VL ? GEMM_NR : VL;
-                        const int in_place = direct && n == width;
-                        tile.b = in_place ? p->b + kc * p->b_row + jc + j : packed_b + j * depth;
-                        tile.b_step = in_place ? p->b_row : width;
-                        tile.c = p->c + i * p->c_row + jc + j;
-                        tile.cols = n;
-                        tile.bias = last && p->bias ? p->bias + jc + j : NULL;
-                        if (width == (size_t)VL)
-                            gemm_tile_narrow(rows, &tile);
-                        else
-                            gemm_tile_wide(rows, &tile);
-                    }
-                    i += rows;
+            const size_t rows_total = i1 - i0, panels = (rows_total + GEMM_MR - 1) / GEMM_MR;
+            for (size_t panel = 0, i = i0; panel < panels; panel++) {
+                /* Panels of nearly the same height: a last one of a row or two would wait for its own fmas. */
+                const size_t rows = rows_total / panels + (panel < rows_total % panels);
+                gemm_pack_a(rows, depth, p->a + i * p->a_row + kc * p->a_col, p->a_row, p->a_col, packed_a);
+                gemm_tile tile = {depth,           packed_a, NULL, 0, NULL, p->c_row, 0, p->accumulate || kc,
+                                  last && p->relu, NULL};
+                for (size_t j = 0; j < cols; j += GEMM_NR) {
+                    const size_t n = size_min(cols - j, GEMM_NR), width = n > (size_t)VL ? GEMM_NR : VL;
+                    const int in_place = direct && n == width;
+                    tile.b = in_place ? p->b + kc * p->b_row + jc + j : packed_b + j * depth;
+                    tile.b_step = in_place ? p->b_row : width;
+                    tile.c = p->c + i * p->c_row + jc + j;
+                    tile.cols = n;
+                    tile.bias = last && p->bias ? p->bias + jc + j : NULL;
+                    if (width == (size_t)VL)
+                        gemm_tile_narrow(rows, &tile);
+                    else
+                        gemm_tile_wide(rows, &tile);
                 }
+                i += rows;
             }
             kc += depth;
         } while (kc < p->depth);

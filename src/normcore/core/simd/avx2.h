@@ -49,6 +49,25 @@ NORMCORE_INLINE vreal v_scale(vreal a, vreal n) {
     return _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second));
 }
 
+/* Row i becomes lane i: pairs of 32, then 64, then 128 bits change places. */
+NORMCORE_INLINE void v_transpose(vreal r[VL]) {
+    __m256 t[8];
+    NORMCORE_UNROLL
+    for (int i = 0; i < 8; i += 4) {
+        const __m256 a = _mm256_unpacklo_ps(r[i], r[i + 1]), b = _mm256_unpackhi_ps(r[i], r[i + 1]);
+        const __m256 c = _mm256_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm256_unpackhi_ps(r[i + 2], r[i + 3]);
+        t[i] = _mm256_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm256_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm256_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm256_shuffle_ps(b, d, 0xee);
+    }
+    NORMCORE_UNROLL
+    for (int c = 0; c < 4; c++) {
+        r[c] = _mm256_permute2f128_ps(t[c], t[4 + c], 0x20);
+        r[4 + c] = _mm256_permute2f128_ps(t[c], t[4 + c], 0x31);
+    }
+}
+
 typedef struct vwide {
     __m256d lo, hi;
 } vwide;
@@ -127,6 +146,15 @@ NORMCORE_INLINE __m256d w_power_of_two(__m128i n) {
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) {
     const __m128i whole = _mm256_cvtpd_epi32(n), half = _mm_srai_epi32(whole, 1);
     return _mm256_mul_pd(_mm256_mul_pd(a, w_power_of_two(half)), w_power_of_two(_mm_sub_epi32(whole, half)));
+}
+
+NORMCORE_INLINE void v_transpose(vreal r[VL]) {
+    const __m256d a = _mm256_unpacklo_pd(r[0], r[1]), b = _mm256_unpackhi_pd(r[0], r[1]);
+    const __m256d c = _mm256_unpacklo_pd(r[2], r[3]), d = _mm256_unpackhi_pd(r[2], r[3]);
+    r[0] = _mm256_permute2f128_pd(a, c, 0x20);
+    r[1] = _mm256_permute2f128_pd(b, d, 0x20);
+    r[2] = _mm256_permute2f128_pd(a, c, 0x31);
+    r[3] = _mm256_permute2f128_pd(b, d, 0x31);
 }
 
 typedef vreal vwide;

@@ -35,6 +35,32 @@ NORMCORE_INLINE vreal v_round(vreal a) {
 }
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) { return _mm512_scalef_ps(a, n); }
 
+/* Row i becomes lane i: pairs of 32, then 64, then 128 bits change places. */
+NORMCORE_INLINE void v_transpose(vreal r[VL]) {
+    __m512 t[16];
+    NORMCORE_UNROLL
+    for (int i = 0; i < 16; i += 4) {
+        const __m512 a = _mm512_unpacklo_ps(r[i], r[i + 1]), b = _mm512_unpackhi_ps(r[i], r[i + 1]);
+        const __m512 c = _mm512_unpacklo_ps(r[i + 2], r[i + 3]), d = _mm512_unpackhi_ps(r[i + 2], r[i + 3]);
+        t[i] = _mm512_shuffle_ps(a, c, 0x44);
+        t[i + 1] = _mm512_shuffle_ps(a, c, 0xee);
+        t[i + 2] = _mm512_shuffle_ps(b, d, 0x44);
+        t[i + 3] = _mm512_shuffle_ps(b, d, 0xee);
+    }
+    /* t[4 g + c] holds, in each 128-bit quarter q, column 4 q + c of rows 4 g ... 4 g + 3. */
+    NORMCORE_UNROLL
+    for (int c = 0; c < 4; c++) {
+        const __m512 a = _mm512_shuffle_f32x4(t[c], t[4 + c], 0x88),
+                     b = _mm512_shuffle_f32x4(t[8 + c], t[12 + c], 0x88);
+        const __m512 d = _mm512_shuffle_f32x4(t[c], t[4 + c], 0xdd),
+                     e = _mm512_shuffle_f32x4(t[8 + c], t[12 + c], 0xdd);
+        r[c] = _mm512_shuffle_f32x4(a, b, 0x88);
+        r[8 + c] = _mm512_shuffle_f32x4(a, b, 0xdd);
+        r[4 + c] = _mm512_shuffle_f32x4(d, e, 0x88);
+        r[12 + c] = _mm512_shuffle_f32x4(d, e, 0xdd);
+    }
+}
+
 typedef struct vwide {
     __m512d lo, hi;
 } vwide;
@@ -108,6 +134,27 @@ NORMCORE_INLINE vreal v_round(vreal a) {
     return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) { return _mm512_scalef_pd(a, n); }
+
+NORMCORE_INLINE void v_transpose(vreal r[VL]) {
+    __m512d t[8];
+    NORMCORE_UNROLL
+    for (int i = 0; i < 8; i += 2) {
+        t[i] = _mm512_unpacklo_pd(r[i], r[i + 1]);
+        t[i + 1] = _mm512_unpackhi_pd(r[i], r[i + 1]);
+    }
+    /* t[2 g + c] holds, in each 128-bit quarter q, column 2 q + c of rows 2 g and 2 g + 1. */
+    NORMCORE_UNROLL
+    for (int c = 0; c < 2; c++) {
+        const __m512d a = _mm512_shuffle_f64x2(t[c], t[2 + c], 0x88),
+                      b = _mm512_shuffle_f64x2(t[4 + c], t[6 + c], 0x88);
+        const __m512d d = _mm512_shuffle_f64x2(t[c], t[2 + c], 0xdd),
+                      e = _mm512_shuffle_f64x2(t[4 + c], t[6 + c], 0xdd);
+        r[c] = _mm512_shuffle_f64x2(a, b, 0x88);
+        r[4 + c] = _mm512_shuffle_f64x2(a, b, 0xdd);
+        r[2 + c] = _mm512_shuffle_f64x2(d, e, 0x88);
+        r[6 + c] = _mm512_shuffle_f64x2(d, e, 0xdd);
+    }
+}
 
 typedef vreal vwide;
 NORMCORE_INLINE vwide w_widen(vreal a) { return a; }

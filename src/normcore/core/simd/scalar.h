@@ -67,6 +67,9 @@ NORMCORE_INLINE vreal v_scale(vreal a, vreal n) {
     return (a * first.value) * second.value;
 }
 
+/* Lane j of row i becomes lane i of row j, of VL vectors. */
+NORMCORE_INLINE void v_transpose(vreal r[VL]) { (void)r; }
+
 /* Wide: the same lanes in double. */
 typedef double vwide;
 NORMCORE_INLINE vwide w_widen(vreal a) { return (double)a; }
