@@ -28,7 +28,7 @@ struct normcore_context {
     const isa_row *isa_cap;
     size_t num_threads;
     thread_pool *pool; /* NULL until the first call that uses several threads, and after a change of their number */
-    long busy;         /* process whose call is using the context, or 0 */
+    long busy;         /* normcore_threads_process() of the call that is using the context, or 0 */
     block blocks[MAX_BLOCKS];
 };
 
@@ -75,6 +75,7 @@ normcore_status normcore_context_create(const normcore_context_options *options,
         template.num_threads = options->num_threads;
     }
     if (!template.num_threads) template.num_threads = normcore_threads_available();
+    normcore_threads_watch_forks();
     normcore_context *made = allocate(&template, sizeof *made);
     if (!made) return NORMCORE_ERROR_MEMORY;
     *made = template;

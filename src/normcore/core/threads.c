@@ -41,7 +41,15 @@ size_t normcore_threads_available(void) {
     return count > 0 ? (size_t)count : 1;
 }
 
-long normcore_threads_process(void) { return (long)getpid(); }
+/* Written only in a child that has just been forked and has one thread. */
+static long process_number = 1;
+static pthread_once_t fork_watch = PTHREAD_ONCE_INIT;
+
+static void count_fork(void) { process_number++; }
+static void watch_forks(void) { (void)pthread_atfork(NULL, NULL, count_fork); }
+
+void normcore_threads_watch_forks(void) { (void)pthread_once(&fork_watch, watch_forks); }
+long normcore_threads_process(void) { return process_number; }
 
 size_t normcore_threads_size(size_t count) { return sizeof(thread_pool) + count * sizeof(pthread_t); }
 
@@ -156,6 +164,7 @@ struct thread_pool {
     int unused;
 };
 size_t normcore_threads_available(void) { return 1; }
+void normcore_threads_watch_forks(void) {}
 long normcore_threads_process(void) { return 1; }
 size_t normcore_threads_size(size_t count) {
     (void)count;

@@ -8,7 +8,9 @@ typedef struct thread_pool thread_pool;
 
 /* CPUs this process may run on; at least 1. */
 size_t normcore_threads_available(void);
-/* A number that is different in a forked child. */
+/* Counts forks from now on; once for all callers. */
+void normcore_threads_watch_forks(void);
+/* A positive number that is different in a forked child. A counter, because getpid() is a system call. */
 long normcore_threads_process(void);
 
 /* Room a pool needs; the caller allocates. 0 on failure. */
