@@ -1,0 +1,133 @@
+"""Multilayer perceptrons with batch and layer normalisation on CPUs, the same bits everywhere.
+
+Functions take and return NumPy arrays of float32 or float64, rows x features. `MLP` and `Trainer` build on them.
+`normcore.testing` (reference implementation, hypothesis strategies) and `normcore.experiments` are imported on demand.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ._config import get_include, get_library_dir, show_config
+from ._core import (
+    CONTRACT,
+    Network,
+    __version__,
+    affine_backward,
+    affine_forward,
+    available_isas,
+    batch_norm_backward,
+    batch_norm_forward,
+    cpu_features,
+    dropout_backward,
+    dropout_forward,
+    get_isa,
+    get_num_threads,
+    layer_norm_backward,
+    layer_norm_forward,
+    log_softmax,
+    log_softmax_backward,
+    optimizer_update,
+    random_integers,
+    random_normal,
+    random_permutation,
+    random_uniform,
+    relu_backward,
+    relu_forward,
+    selftest,
+    set_isa,
+    set_num_threads,
+    softmax,
+    softmax_backward,
+    softmax_cross_entropy,
+    sum_of_squares,
+)
+
+if TYPE_CHECKING:
+    from .labels import encode_labels
+    from .mlp import MLP
+    from .random import Generator
+    from .schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
+    from .serialization import load_model, save_model
+    from .trainer import History, NonFiniteError, Trainer
+
+__all__ = [
+    "CONTRACT",
+    "MLP",
+    "ConstantSchedule",
+    "CosineSchedule",
+    "ExponentialSchedule",
+    "Generator",
+    "History",
+    "Network",
+    "NonFiniteError",
+    "Schedule",
+    "StepSchedule",
+    "Trainer",
+    "__version__",
+    "affine_backward",
+    "affine_forward",
+    "available_isas",
+    "batch_norm_backward",
+    "batch_norm_forward",
+    "cpu_features",
+    "dropout_backward",
+    "dropout_forward",
+    "encode_labels",
+    "get_include",
+    "get_isa",
+    "get_library_dir",
+    "get_num_threads",
+    "layer_norm_backward",
+    "layer_norm_forward",
+    "load_model",
+    "log_softmax",
+    "log_softmax_backward",
+    "optimizer_update",
+    "random_integers",
+    "random_normal",
+    "random_permutation",
+    "random_uniform",
+    "relu_backward",
+    "relu_forward",
+    "save_model",
+    "selftest",
+    "set_isa",
+    "set_num_threads",
+    "show_config",
+    "softmax",
+    "softmax_backward",
+    "softmax_cross_entropy",
+    "sum_of_squares",
+]
+
+# Imported at first use: training needs ten times as many modules as the operations.
+_LAZY = {
+    "MLP": "mlp",
+    "ConstantSchedule": "schedules",
+    "CosineSchedule": "schedules",
+    "ExponentialSchedule": "schedules",
+    "Generator": "random",
+    "History": "trainer",
+    "NonFiniteError": "trainer",
+    "Schedule": "schedules",
+    "StepSchedule": "schedules",
+    "Trainer": "trainer",
+    "encode_labels": "labels",
+    "load_model": "serialization",
+    "save_model": "serialization",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,1 @@
+"""Holds ``normcore.pc`` for pkg-config; see the ``pkg_config`` entry point."""

@@ -1,0 +1,470 @@
+"""Multilayer perceptrons: {affine - [norm] - ReLU - [dropout]} x (layers - 1) - affine - softmax."""
+
+from __future__ import annotations
+
+import math
+import operator
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore.random import Generator, check_uint64
+
+__all__ = ["MLP"]
+
+Norm = Literal["batch", "layer"] | None
+FloatArray = npt.NDArray[Any]
+
+_NORMS = (None, "batch", "layer")
+_BUFFER_NAMES = ("running_mean", "running_var")
+
+
+def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
+    try:
+        result = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise TypeError(f"MLP: sizes must be a sequence of integers, not {sizes!r}") from None
+    if len(result) < 2:
+        raise ValueError(f"MLP: sizes is {list(result)}; it needs at least two entries: features and outputs")
+    if any(size < 1 for size in result):
+        raise ValueError(f"MLP: sizes is {list(result)}; each entry must be at least 1")
+    return result
+
+
+def _check_number(value: float, name: str, low: float, high: float, *, open_high: bool = False) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"MLP: {name} must be a number, not {type(value).__name__}") from None
+    if not (low <= number <= high) or not math.isfinite(number) or (open_high and number == high):
+        limit = "finite and not negative" if high == math.inf else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
+        raise ValueError(f"MLP: {name} is {number!r}; it must be {limit}")
+    return number
+
+
+def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
+    checked = np.dtype(dtype).newbyteorder("=")
+    if checked not in (np.dtype(np.float32), np.dtype(np.float64)):
+        raise TypeError(f"MLP: dtype is {checked.name}; accepted are float32 and float64")
+    return checked
+
+
+def check_features(X: npt.ArrayLike, features: int, dtype: np.dtype[Any], operation: str) -> FloatArray:
+    """Return `X` as an array of `dtype` with at least two axes, the last one `features` long; any layout is kept."""
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: X is a masked array; fill or drop the masked elements first")
+    array = np.asarray(X)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{operation}: X is {array.dtype.name}; accepted are float32 and float64")
+    if array.ndim < 2:
+        raise ValueError(f"{operation}: X is {array.shape}; it must be (rows, features) (one row is X[np.newaxis])")
+    if array.shape[-1] != features:
+        raise ValueError(f"{operation}: X is {array.shape} but the model takes {features} features on its last axis")
+    return array if array.dtype == dtype else array.astype(dtype)
+
+
+def check_targets(
+    y: npt.ArrayLike, shape: tuple[int, ...], outputs: int, dtype: np.dtype[Any], operation: str
+) -> npt.NDArray[Any]:
+    """Return `y` with its leading axes made one: integer labels (rows,) as they are, or soft targets of `dtype`."""
+    if isinstance(y, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: y is a masked array; fill or drop the masked elements first")
+    array = np.asarray(y)
+    if array.dtype.kind in "iub":
+        if array.shape != shape:
+            raise ValueError(f"{operation}: y is {array.shape} but X has the rows {shape}; labels must be one a row")
+        return array.reshape(-1)
+    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
+        if array.shape != (*shape, outputs):
+            raise ValueError(
+                f"{operation}: y is {array.dtype.name} {array.shape}; soft targets must be {(*shape, outputs)}, "
+                f"labels an integer array {shape}"
+            )
+        return array.reshape(-1, outputs).astype(dtype, copy=False)
+    raise TypeError(
+        f"{operation}: y is {array.dtype.name}; accepted are integers and bool (labels), float32 and float64 (soft "
+        "targets); normcore.encode_labels numbers other labels"
+    )
+
+
+def check_weights(
+    weights: npt.ArrayLike | None, shape: tuple[int, ...], operation: str, name: str
+) -> FloatArray | None:
+    """Return class or sample weights as a flat float64 array of the given shape; None stays None."""
+    if weights is None:
+        return None
+    if isinstance(weights, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: {name} is a masked array")
+    array = np.asarray(weights)
+    if array.dtype.kind not in "iubf":
+        raise TypeError(f"{operation}: {name} is {array.dtype.name}; it must be numbers")
+    if array.shape != shape:
+        raise ValueError(f"{operation}: {name} is {array.shape}; it must be {shape}")
+    flat = np.ascontiguousarray(array, dtype=np.float64).reshape(-1)
+    bad = np.flatnonzero(~((flat >= 0.0) & (flat < np.inf)))
+    if bad.size:
+        index = int(bad[0])
+        raise ValueError(f"{operation}: {name}[{index}] is {flat[index]}; it must be finite and not negative")
+    return flat
+
+
+class MLP:
+    """A multilayer perceptron classifier with optional batch or layer normalisation and dropout.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features, hidden widths ..., outputs (classes); at least two, each at least 1.
+    norm : None, "batch" or "layer"
+        Normalisation after each hidden affine map.
+    dropout : float in [0, 1)
+        Probability to drop a hidden unit, after each ReLU, in training.
+    weight_scale : float or None
+        Standard deviation of the initial weights; None: sqrt(2 / in) of each layer (He et al., arXiv 1502.01852).
+    dtype : "float32" or "float64"
+        Of parameters, activations and logits.
+    rng : int or Generator
+        Seed of the initial weights; layer l (from 0) draws from stream l. A Generator gives one integer below 2**63,
+        which is the seed, so that two models made from one generator differ.
+    eps, momentum, unbiased_running_var
+        Of the normalisation, as in `batch_norm_forward`: running = momentum * running + (1 - momentum) * batch.
+
+    Notes
+    -----
+    Parameters are one flat array, `theta`, of which ``parameters()`` gives views: write into them, do not replace them.
+    The same holds for ``gradients()`` and for the running statistics, ``buffers()``. A model is for one thread at a
+    time. The same seed gives the same weights on every machine.
+    """
+
+    def __init__(
+        self,
+        sizes: Sequence[SupportsIndex],
+        *,
+        norm: Norm = None,
+        dropout: float = 0.0,
+        weight_scale: float | None = None,
+        dtype: npt.DTypeLike = "float32",
+        rng: SupportsIndex | Generator = 0,
+        eps: float = 1e-5,
+        momentum: float = 0.9,
+        unbiased_running_var: bool = False,
+    ) -> None:
+        self._build(sizes, norm, dropout, weight_scale, dtype, eps, momentum, unbiased_running_var)
+        seed = int(rng.integers(1 << 63, 1)[0]) if isinstance(rng, Generator) else check_uint64(rng, "MLP", "rng")
+        self._network.initialize(self._theta, self._buffers, seed=seed, weight_scale=self._weight_scale)
+
+    def _build(
+        self,
+        sizes: Iterable[SupportsIndex],
+        norm: Norm,
+        dropout: float,
+        weight_scale: float | None,
+        dtype: npt.DTypeLike,
+        eps: float,
+        momentum: float,
+        unbiased_running_var: bool,
+    ) -> None:
+        """Check the configuration and make all arrays, zero."""
+        self._sizes = _check_sizes(sizes)
+        if norm not in _NORMS:
+            raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
+        self._norm: Norm = norm
+        self._dropout = _check_number(dropout, "dropout", 0.0, 1.0, open_high=True)
+        self._weight_scale = (
+            None if weight_scale is None else _check_number(weight_scale, "weight_scale", 0.0, math.inf)
+        )
+        self._dtype = _check_dtype(dtype)
+        self._eps = _check_number(eps, "eps", 0.0, math.inf)
+        self._momentum = _check_number(momentum, "momentum", 0.0, 1.0)
+        self._unbiased_running_var = bool(unbiased_running_var)
+        self._network = _core.Network(
+            self._sizes,
+            norm=self._norm,
+            keep=1.0 - self._dropout,
+            eps=self._eps,
+            momentum=self._momentum,
+            unbiased_running_var=self._unbiased_running_var,
+            dtype=self._dtype.name,
+        )
+        self._theta: FloatArray = np.zeros(self._network.parameter_count, dtype=self._dtype)
+        self._gradients: FloatArray = np.zeros_like(self._theta)
+        self._buffers: FloatArray = np.zeros(self._network.buffer_count, dtype=self._dtype)
+        self._parameter_views: dict[str, FloatArray] = {}
+        self._gradient_views: dict[str, FloatArray] = {}
+        self._buffer_views: dict[str, FloatArray] = {}
+        self._weight_slices: list[slice] = []
+        for kind, layer, offset, rows, cols in self._network.segments():
+            name = f"{kind}{layer + 1}"
+            part = slice(offset, offset + rows * cols)
+            shape = (rows, cols) if kind == "w" else (cols,)
+            if kind in _BUFFER_NAMES:
+                self._buffer_views[name] = self._buffers[part].reshape(shape)
+                continue
+            self._parameter_views[name] = self._theta[part].reshape(shape)
+            self._gradient_views[name] = self._gradients[part].reshape(shape)
+            if kind == "w":
+                self._weight_slices.append(part)
+
+    # ------------------------------------------------------------------ configuration
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Features, hidden widths ..., outputs."""
+        return self._sizes
+
+    @property
+    def features(self) -> int:
+        """Number of features a row has."""
+        return self._sizes[0]
+
+    @property
+    def outputs(self) -> int:
+        """Number of logits, that is of classes."""
+        return self._sizes[-1]
+
+    @property
+    def layers(self) -> int:
+        """Number of affine maps; also the number of random streams one training pass uses."""
+        return len(self._sizes) - 1
+
+    @property
+    def norm(self) -> Norm:
+        """None, "batch" or "layer"."""
+        return self._norm
+
+    @property
+    def dropout(self) -> float:
+        """Probability to drop a hidden unit in training."""
+        return self._dropout
+
+    @property
+    def weight_scale(self) -> float | None:
+        """Standard deviation of the initial weights; None: He et al."""
+        return self._weight_scale
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """float32 or float64."""
+        return self._dtype
+
+    def config(self) -> dict[str, Any]:
+        """Return what the model was made with, as a dict fit for JSON."""
+        return {
+            "sizes": list(self._sizes),
+            "norm": self._norm,
+            "dropout": self._dropout,
+            "weight_scale": self._weight_scale,
+            "dtype": self._dtype.name,
+            "eps": self._eps,
+            "momentum": self._momentum,
+            "unbiased_running_var": self._unbiased_running_var,
+        }
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Any]) -> MLP:
+        """Return a model with that `config()` and all parameters and running statistics 0."""
+        model = cls.__new__(cls)
+        model._build(**config)
+        return model
+
+    def __repr__(self) -> str:
+        options = [f"{self._sizes}"]
+        if self._norm is not None:
+            options.append(f"norm={self._norm!r}")
+        if self._dropout:
+            options.append(f"dropout={self._dropout!r}")
+        options.append(f"dtype={self._dtype.name!r}")
+        return f"MLP({', '.join(options)})"
+
+    # ------------------------------------------------------------------ arrays
+
+    @property
+    def theta(self) -> FloatArray:
+        """All parameters as one flat array, in the order of ``parameters()``."""
+        return self._theta
+
+    @property
+    def gradients_flat(self) -> FloatArray:
+        """All gradients as one flat array, laid out as `theta`."""
+        return self._gradients
+
+    @property
+    def buffers_flat(self) -> FloatArray:
+        """All running statistics as one flat array, in the order of ``buffers()``; empty without batch norm."""
+        return self._buffers
+
+    def parameters(self) -> dict[str, FloatArray]:
+        """Views of `theta`: w1 (in, out), b1, gamma1, beta1, w2, ... (gamma and beta only with a norm)."""
+        return dict(self._parameter_views)
+
+    def gradients(self) -> dict[str, FloatArray]:
+        """Views of the gradients of the last `loss_and_grads`, named as the parameters; 0 before the first."""
+        return dict(self._gradient_views)
+
+    def buffers(self) -> dict[str, FloatArray]:
+        """Views of the running statistics of batch norm: running_mean1, running_var1, running_mean2, ..."""
+        return dict(self._buffer_views)
+
+    def weight_slices(self) -> list[slice]:
+        """Where the weight matrices lie in `theta`, in order."""
+        return list(self._weight_slices)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def forward(self, X: npt.ArrayLike, *, out: FloatArray | None = None) -> FloatArray:
+        """Logits in evaluation mode: running statistics for batch norm, no dropout.
+
+        Parameters
+        ----------
+        X : (..., features) float32 or float64, of any layout
+            The leading axes are the rows. Converted to the model's dtype if it has the other one.
+        out : (..., outputs) of the model's dtype, optional
+            Where to put the result; it overlaps neither X nor the model.
+
+        Returns
+        -------
+        (..., outputs) of the model's dtype. Each row depends on nothing but that row: any split gives the same bits.
+        """
+        return self._forward(X, out, "forward")
+
+    def _forward(self, X: npt.ArrayLike, out: FloatArray | None, operation: str) -> FloatArray:
+        array = check_features(X, self.features, self._dtype, operation)
+        if out is None:
+            out = np.empty((*array.shape[:-1], self.outputs), dtype=self._dtype)
+        self._network.forward(array, self._theta, self._buffers, out)
+        return out
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.int64]:
+        """Class of each row, int64 (...,): the index of the first greatest logit (a NaN counts as greatest)."""
+        classes: npt.NDArray[np.int64] = self._forward(X, None, "predict").argmax(axis=-1)
+        return classes.astype(np.int64, copy=False)
+
+    def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
+        """Class probabilities (..., outputs) of the model's dtype: the softmax of ``forward(X)``."""
+        logits = self._forward(X, None, "predict_proba")
+        flat = logits.reshape(-1, self.outputs)
+        _core.softmax(flat, out=flat)
+        return logits
+
+    def score(self, X: npt.ArrayLike, y: npt.ArrayLike) -> float:
+        """Accuracy: the share of rows whose class is that of `y` (labels, or soft targets, whose greatest counts)."""
+        logits = self._forward(X, None, "score")
+        targets = check_targets(y, logits.shape[:-1], self.outputs, self._dtype, "score")
+        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
+        if not labels.size:
+            raise ValueError("score: X has no rows")
+        predicted = logits.reshape(-1, self.outputs).argmax(axis=1)
+        return int(np.count_nonzero(predicted == labels)) / labels.size
+
+    # ------------------------------------------------------------------ training
+
+    def loss_and_grads(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        class_weight: npt.ArrayLike | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+        ignore_index: int | None = None,
+        seed: SupportsIndex = 0,
+        stream: SupportsIndex = 0,
+    ) -> tuple[float, dict[str, FloatArray]]:
+        """Mean softmax cross-entropy of one batch in training mode, and its gradients. Moves the running statistics.
+
+        Parameters
+        ----------
+        X : (..., features) float32 or float64
+            At least one row.
+        y : (...,) integers or bool in [0, outputs), or (..., outputs) float soft targets
+        class_weight : (outputs,), sample_weight : (...,), optional
+            Finite, not negative. The loss is sum(w * l) / sum(w).
+        label_smoothing : float in [0, 1]
+        ignore_index : int, optional
+            Rows with this label count for nothing.
+        seed, stream : int in [0, 2**64)
+            Layer l draws its dropout from stream ``stream + l`` of `seed`: the same pair drops the same units. In a
+            training loop of your own give each step new streams, for example ``stream=step * model.layers``.
+
+        Returns
+        -------
+        loss : float
+        gradients : dict
+            ``gradients()``: views, overwritten by the next call.
+        """
+        loss, _ = self._training_pass(
+            X, y, class_weight, sample_weight, label_smoothing, ignore_index, seed, stream, "loss_and_grads"
+        )
+        return loss, self.gradients()
+
+    def _training_pass(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        class_weight: npt.ArrayLike | None,
+        sample_weight: npt.ArrayLike | None,
+        label_smoothing: float,
+        ignore_index: int | None,
+        seed: SupportsIndex,
+        stream: SupportsIndex,
+        operation: str,
+    ) -> tuple[float, float]:
+        """Check everything, run one training pass, return (loss, sum of weights); the gradients are in place."""
+        array = check_features(X, self.features, self._dtype, operation)
+        shape = array.shape[:-1]
+        targets = check_targets(y, shape, self.outputs, self._dtype, operation)
+        if not targets.shape[0]:
+            raise ValueError(f"{operation}: X is {array.shape}; it must have at least one row")
+        return self._network.loss_and_grads(
+            array.reshape(-1, self.features),
+            targets,
+            self._theta,
+            self._buffers,
+            self._gradients,
+            class_weight=check_weights(class_weight, (self.outputs,), operation, "class_weight"),
+            sample_weight=check_weights(sample_weight, shape, operation, "sample_weight"),
+            label_smoothing=label_smoothing,
+            ignore_index=ignore_index,
+            seed=check_uint64(seed, operation, "seed"),
+            stream=check_uint64(stream, operation, "stream"),
+        )
+
+    # ------------------------------------------------------------------ copies and files
+
+    def copy(self) -> MLP:
+        """Return a model of its own with the same parameters and running statistics; its gradients are 0."""
+        model = type(self).from_config(self.config())
+        model._theta[...] = self._theta
+        model._buffers[...] = self._buffers
+        return model
+
+    def __copy__(self) -> MLP:
+        return self.copy()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MLP:
+        return self.copy()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"config": self.config(), "theta": self._theta, "buffers": self._buffers}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._build(**state["config"])
+        self._theta[...] = state["theta"]
+        self._buffers[...] = state["buffers"]
+
+    def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the model to a safetensors file, whole or not at all; see `normcore.serialization.save_model`."""
+        from normcore.serialization import save_model
+
+        save_model(path, self, extra)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> MLP:
+        """Return the model in the file; ValueError, naming the file, if it is not sound."""
+        from normcore.serialization import load_model
+
+        return load_model(path)[0]

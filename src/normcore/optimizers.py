@@ -1,0 +1,150 @@
+"""Optimiser state and updates over the flat parameter array of a model."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore.mlp import MLP
+
+__all__ = ["OPTIMIZERS", "Optimizer"]
+
+# Name -> the update rule of the core, and how many slots (arrays like the parameters) it keeps: first, second.
+OPTIMIZERS: dict[str, tuple[str, bool, bool]] = {
+    "sgd": ("sgd", False, False),
+    "momentum": ("momentum", True, False),
+    "nesterov": ("nesterov", True, False),
+    "rmsprop": ("rmsprop", False, True),
+    "adam": ("adam", True, True),
+    "adamw": ("adam", True, True),
+}
+
+
+def _check_range(value: float, name: str, *, below_one: bool) -> float:
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"Optimizer: {name} must be a number, not {type(value).__name__}") from None
+    if not (0.0 <= number < (1.0 if below_one else math.inf)):
+        limit = "in [0, 1)" if below_one else "finite and not negative"
+        raise ValueError(f"Optimizer: {name} is {number!r}; it must be {limit}")
+    return number
+
+
+class Optimizer:
+    """One update rule bound to the parameters and gradients of one model.
+
+    Parameters
+    ----------
+    model : MLP
+    name : "sgd", "momentum", "nesterov", "rmsprop", "adam" or "adamw"
+        "adamw" is "adam" whose `weight_decay` is 1e-2 unless given.
+    momentum, decay_rate, betas, eps : float
+        Of momentum and Nesterov; of RMSProp; of Adam (two); of RMSProp and Adam.
+    l2 : float
+        l2 * w is added to the gradient of each weight matrix w (after clipping).
+    weight_decay : float or None
+        Decoupled: each weight matrix shrinks by learning_rate * weight_decay * w. None: 1e-2 for "adamw", else 0.
+
+    Notes
+    -----
+    Biases, gamma and beta are never decayed. The formulas stand in ``normcore.h`` under normcore_optimizer.
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        name: str = "adam",
+        *,
+        momentum: float = 0.9,
+        decay_rate: float = 0.99,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        l2: float = 0.0,
+        weight_decay: float | None = None,
+    ) -> None:
+        if name not in OPTIMIZERS:
+            raise ValueError(f"Optimizer: {name!r} is no optimizer; known are {', '.join(OPTIMIZERS)}")
+        try:
+            beta1, beta2 = betas
+        except (TypeError, ValueError):
+            raise TypeError(f"Optimizer: betas must be two numbers, not {betas!r}") from None
+        self.name = name
+        self.momentum = _check_range(momentum, "momentum", below_one=True)
+        self.decay_rate = _check_range(decay_rate, "decay_rate", below_one=True)
+        self.betas = (_check_range(beta1, "betas[0]", below_one=True), _check_range(beta2, "betas[1]", below_one=True))
+        self.eps = _check_range(eps, "eps", below_one=False)
+        self.l2 = _check_range(l2, "l2", below_one=False)
+        if weight_decay is None:
+            weight_decay = 1e-2 if name == "adamw" else 0.0
+        self.weight_decay = _check_range(weight_decay, "weight_decay", below_one=False)
+        self.updates = 0
+        """Updates done so far: the t of Adam is one more."""
+
+        self._rule, first, second = OPTIMIZERS[name]
+        self.slot1: npt.NDArray[Any] | None = np.zeros_like(model.theta) if first else None
+        self.slot2: npt.NDArray[Any] | None = np.zeros_like(model.theta) if second else None
+        self._groups = [
+            (
+                model.theta[part],
+                model.gradients_flat[part],
+                None if self.slot1 is None else self.slot1[part],
+                None if self.slot2 is None else self.slot2[part],
+                self.l2 if decayed else 0.0,
+                self.weight_decay if decayed else 0.0,
+            )
+            for part, decayed in self._partition(model)
+        ]
+        self._weights = [model.theta[part] for part in model.weight_slices()]
+
+    def _partition(self, model: MLP) -> list[tuple[slice, bool]]:
+        """Cut the flat array into as few pieces as the decay allows: one if there is none."""
+        size = model.theta.size
+        if self.l2 == 0.0 and self.weight_decay == 0.0:
+            return [(slice(0, size), False)]
+        parts: list[tuple[slice, bool]] = []
+        end = 0
+        for weights in model.weight_slices():
+            if end < weights.start:
+                parts.append((slice(end, weights.start), False))
+            parts.append((weights, True))
+            end = weights.stop
+        if end < size:
+            parts.append((slice(end, size), False))
+        return parts
+
+    def penalty(self) -> float:
+        """0.5 * l2 * sum(w**2) over all weight matrices: what `l2` adds to the loss."""
+        if self.l2 == 0.0:
+            return 0.0
+        total = 0.0
+        for weights in self._weights:
+            total += _core.sum_of_squares(weights)
+        return 0.5 * self.l2 * total
+
+    def update(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
+        """Move the model's parameters by one update from its gradients, in place."""
+        step = self.updates + 1
+        for params, grads, slot1, slot2, l2, weight_decay in self._groups:
+            _core.optimizer_update(
+                self._rule,
+                params,
+                grads,
+                slot1,
+                slot2,
+                learning_rate=learning_rate,
+                momentum=self.momentum,
+                decay_rate=self.decay_rate,
+                beta1=self.betas[0],
+                beta2=self.betas[1],
+                eps=self.eps,
+                l2=l2,
+                weight_decay=weight_decay,
+                gradient_scale=gradient_scale,
+                step=step,
+            )
+        self.updates = step

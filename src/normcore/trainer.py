@@ -1,0 +1,793 @@
+"""Minibatch training of an `MLP`: the same data and seed give the same bits on every machine and any thread count."""
+
+from __future__ import annotations
+
+import importlib
+import math
+import operator
+import os
+import signal
+import string
+import sys
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType, TracebackType
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore.mlp import MLP, check_features, check_targets, check_weights
+from normcore.optimizers import Optimizer
+from normcore.random import Generator, check_uint64
+from normcore.schedules import Schedule, schedule_from_dict
+from normcore.serialization import model_from_tensors, model_tensors, read_archive, write_archive
+
+__all__ = ["History", "NonFiniteError", "Trainer"]
+
+FloatArray = npt.NDArray[Any]
+LearningRate = float | Schedule | Callable[[int], float]
+
+# Streams of the trainer's seed. A model made with the same seed draws its weights from the streams 0, 1, 2 ...; these
+# lie far from them and from each other. Epoch e takes its batches from _SHUFFLE_STREAM + e, and step s drops the units
+# of layer l by _DROPOUT_STREAM + s * layers + l: a run can go on from any step without replaying what came before.
+_SHUFFLE_STREAM = 1 << 62
+_DROPOUT_STREAM = 1 << 63
+
+_EVALUATION_ROWS = 1024  # rows a forward pass: bounds the work memory; the result does not depend on it
+_MONITORS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
+_HOOKS = ("on_train_begin", "on_step_end", "on_epoch_end", "on_train_end")
+_CHECKPOINT = "checkpoint"
+
+
+class NonFiniteError(FloatingPointError):
+    """The loss or a gradient became NaN or infinite.
+
+    Attributes
+    ----------
+    step : int
+        The step, from 0, that was not done: parameters and running statistics are those before it.
+    name : str
+        Where it shows first: "X", a parameter or, if all those are finite, a gradient such as "w1"; else "loss".
+    """
+
+    def __init__(self, message: str, step: int, name: str) -> None:
+        super().__init__(message)
+        self.step = step
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.step, self.name)
+
+
+@dataclass
+class History:
+    """What a training run did.
+
+    The four curves have one entry from before training and one after each epoch: entry e is the state after e epochs.
+    """
+
+    loss: list[float] = field(default_factory=list)
+    """Loss of each step, its L2 term included; that of a skipped step too."""
+    train_loss: list[float] = field(default_factory=list)
+    """Cross-entropy over the training data in evaluation mode; empty without `evaluate_training`."""
+    train_accuracy: list[float] = field(default_factory=list)
+    val_loss: list[float] = field(default_factory=list)
+    """The same over the validation data; empty without them."""
+    val_accuracy: list[float] = field(default_factory=list)
+    skipped_steps: list[int] = field(default_factory=list)
+    """Steps (indices into `loss`) that were not done because of a NaN or Inf."""
+    best_epoch: int | None = None
+    """Epoch (index into the curves) of the best value of the monitored quantity; None if it was never measured."""
+    best_value: float | None = None
+    stopped_reason: str | None = None
+    """Why the last fit ended: "epochs", "early_stopping", "callback", "nonfinite", "interrupted" or "error"."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return all fields as a dict of lists and plain values, independent of this object."""
+        return {
+            name: list(value) if isinstance(value, list) else value
+            for name, value in ((name, getattr(self, name)) for name in self.__dataclass_fields__)
+        }
+
+
+class _Shield:
+    """Holds Ctrl-C back while a step is committed, so that it never leaves half of one.
+
+    Only the main thread gets signals, and a handler that somebody else has installed is left alone.
+    """
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._pending = False
+        self._installed = False
+
+    def install(self) -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            signal.signal(signal.SIGINT, self._handle)
+            self._installed = True
+
+    def remove(self) -> None:
+        if self._installed:
+            self._installed = False
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if not self._depth:
+            raise KeyboardInterrupt
+        self._pending = True
+
+    def __enter__(self) -> None:
+        self._depth += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._depth -= 1
+        if self._pending and not self._depth:
+            self._pending = False
+            if error is None:
+                raise KeyboardInterrupt
+
+
+class _DataSet:
+    """Checked features and targets, with what evaluation needs, made once a fit."""
+
+    def __init__(
+        self, model: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, operation: str
+    ) -> None:
+        features = check_features(X, model.features, model.dtype, operation)
+        if features.ndim != 2:
+            raise ValueError(f"{operation}: X is {features.shape}; it must be (rows, {model.features})")
+        if not features.shape[0]:
+            raise ValueError(f"{operation}: X is {features.shape}; it must have at least one row")
+        # np.take would copy the whole array at each step if it were not contiguous.
+        self.X: FloatArray = np.ascontiguousarray(features)
+        self.rows: int = features.shape[0]
+        targets = check_targets(y, (self.rows,), model.outputs, model.dtype, operation)
+        if targets.ndim == 1:
+            bad = np.flatnonzero((targets < 0) | (targets >= model.outputs))
+            if bad.size:
+                row = int(bad[0])
+                raise ValueError(f"{operation}: y[{row}] is {targets[row]}; labels must be in [0, {model.outputs})")
+            self.y: npt.NDArray[Any] = np.ascontiguousarray(targets, dtype=np.int64)
+            self.labels: npt.NDArray[Any] = self.y
+        else:
+            self.y = np.ascontiguousarray(targets)
+            self.labels = self.y.argmax(axis=1)
+        self.sample_weight = check_weights(sample_weight, (self.rows,), operation, "sample_weight")
+        self.logits: FloatArray = np.empty((self.rows, model.outputs), dtype=model.dtype)
+
+
+class _Batch:
+    """Arrays which each minibatch is gathered into, made once a fit: a step allocates nothing large."""
+
+    def __init__(self, data: _DataSet, rows: int) -> None:
+        self._data = data
+        self._X = np.empty((rows, *data.X.shape[1:]), dtype=data.X.dtype)
+        self._y = np.empty((rows, *data.y.shape[1:]), dtype=data.y.dtype)
+        self._sample_weight = None if data.sample_weight is None else np.empty(rows, dtype=np.float64)
+
+    def gather(self, index: npt.NDArray[np.int64]) -> tuple[FloatArray, npt.NDArray[Any], FloatArray | None]:
+        rows = len(index)
+        # mode="clip", because "raise" gathers into a temporary first; the indices are in range by construction.
+        X = np.take(self._data.X, index, axis=0, out=self._X[:rows], mode="clip")
+        y = np.take(self._data.y, index, axis=0, out=self._y[:rows], mode="clip")
+        if self._sample_weight is None or self._data.sample_weight is None:
+            return X, y, None
+        weights = np.take(self._data.sample_weight, index, out=self._sample_weight[:rows], mode="clip")
+        return X, y, weights
+
+
+class _Progress:
+    """A tqdm bar over the steps, or nothing."""
+
+    def __init__(self, wanted: bool | None, total: int, done: int) -> None:
+        self._bar: Any = None
+        terminal = sys.stderr is not None and sys.stderr.isatty()
+        if wanted is False or (wanted is None and not terminal):
+            return
+        try:
+            tqdm = importlib.import_module("tqdm").tqdm  # optional, and without type information
+        except ImportError:
+            if wanted:
+                raise ImportError("Trainer: progress=True needs tqdm: pip install 'normcore[progress]'") from None
+            return
+        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=False)
+
+    def step(self, loss: float) -> None:
+        if self._bar is not None:
+            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            self._bar.update()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _integer(value: SupportsIndex, minimum: int, name: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"Trainer: {name} must be an integer, not {type(value).__name__}") from None
+    if number < minimum:
+        raise ValueError(f"Trainer: {name} is {number}; it must be at least {minimum}")
+    return number
+
+
+def _choice(value: str, choices: tuple[str, ...], name: str) -> Any:
+    if value not in choices:
+        raise ValueError(f"Trainer: {name} is {value!r}; accepted are {', '.join(map(repr, choices))}")
+    return value
+
+
+def _rate(value: Any, where: str) -> float:
+    try:
+        rate = float(value)
+    except (TypeError, ValueError):
+        raise TypeError(f"Trainer: learning_rate {where} must be a number, not {type(value).__name__}") from None
+    if not 0.0 <= rate < math.inf:
+        raise ValueError(f"Trainer: learning_rate {where} is {rate!r}; it must be finite and not negative")
+    return rate
+
+
+class Trainer:
+    """Trains a model on minibatches.
+
+    Parameters
+    ----------
+    model : MLP
+        Trained in place.
+    optimizer : "sgd", "momentum", "nesterov", "rmsprop", "adam" or "adamw"
+    learning_rate : float, Schedule or callable
+        A schedule (or any callable) gets the number of steps done so far, 0 at the first step, and gives a float.
+    batch_size, epochs : int
+        `epochs` counts from the trainer's beginning: ``fit`` does those that are missing. Raise it to train on.
+    shuffle : "permutation" or "replacement"
+        Each epoch runs through a permutation of the rows; or it draws max(rows // batch_size, 1) batches with
+        replacement. With batch norm a permutation's single last row joins the batch before it.
+    momentum, decay_rate, betas, eps, l2, weight_decay
+        See `Optimizer`. `l2` adds ``l2 / 2 * sum(w**2)`` over the weight matrices to the loss.
+    clip_norm : float, optional
+        Gradients of the cross-entropy are scaled down to this global norm when theirs is greater.
+    class_weight : (outputs,), optional
+    label_smoothing : float in [0, 1]
+    early_stopping : int, optional
+        Stop when `monitor` has not improved for this many epochs.
+    restore_best : bool
+        At the end put back the parameters and running statistics of the best epoch (0: before training).
+    monitor : "val_loss", "val_accuracy", "train_loss" or "train_accuracy"
+    evaluate_training : bool
+        Whether the curves of the training data are made: one more forward pass over them each epoch.
+    on_nonfinite : "raise", "skip" or "stop"
+        What to do when the loss or a gradient is NaN or infinite: raise `NonFiniteError`; leave the step out; or leave
+        it out and end the training. The model is not changed by such a step.
+    callbacks : iterable
+        Objects with any of the methods on_train_begin, on_step_end, on_epoch_end, on_train_end, or functions, which are
+        called as on_epoch_end is. All are called with (trainer, logs), logs a dict; a step or epoch hook that returns
+        True ends the training.
+    progress : bool, optional
+        A bar on standard error (needs tqdm). None: if that is a terminal.
+    seed : int in [0, 2**64)
+        Of the order of the rows and of dropout.
+
+    Notes
+    -----
+    Losses of the curves have class weights, label smoothing and, for training data, sample weights, but no L2 term.
+
+    Epoch e (from 0) draws its rows from stream 2**62 + e of the seed; step s (from 0) drops units of layer l by stream
+    2**63 + s * layers + l. A model's weights come from streams 0, 1, ... of its own seed, which may be the same.
+    """
+
+    def __init__(
+        self,
+        model: MLP,
+        *,
+        optimizer: str = "adam",
+        learning_rate: LearningRate = 1e-3,
+        batch_size: SupportsIndex = 128,
+        epochs: SupportsIndex = 10,
+        shuffle: Literal["permutation", "replacement"] = "permutation",
+        momentum: float = 0.9,
+        decay_rate: float = 0.99,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        l2: float = 0.0,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        class_weight: npt.ArrayLike | None = None,
+        label_smoothing: float = 0.0,
+        early_stopping: SupportsIndex | None = None,
+        restore_best: bool = False,
+        monitor: Literal["val_loss", "val_accuracy", "train_loss", "train_accuracy"] = "val_loss",
+        evaluate_training: bool = True,
+        on_nonfinite: Literal["raise", "skip", "stop"] = "raise",
+        callbacks: Iterable[Any] = (),
+        progress: bool | None = None,
+        seed: SupportsIndex = 0,
+    ) -> None:
+        if not isinstance(model, MLP):
+            raise TypeError(f"Trainer: model must be an MLP, not {type(model).__name__}")
+        self.model = model
+        self.optimizer = Optimizer(
+            model,
+            optimizer,
+            momentum=momentum,
+            decay_rate=decay_rate,
+            betas=betas,
+            eps=eps,
+            l2=l2,
+            weight_decay=weight_decay,
+        )
+        self.learning_rate: LearningRate = learning_rate if callable(learning_rate) else _rate(learning_rate, "")
+        self.batch_size = _integer(batch_size, 1, "batch_size")
+        if self.batch_size == 1 and model.norm == "batch":
+            raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
+        self.epochs = _integer(epochs, 0, "epochs")
+        self.shuffle: str = _choice(shuffle, ("permutation", "replacement"), "shuffle")
+        if clip_norm is not None and not 0.0 < float(clip_norm) < math.inf:
+            raise ValueError(f"Trainer: clip_norm is {clip_norm!r}; it must be positive and finite, or None")
+        self.clip_norm = None if clip_norm is None else float(clip_norm)
+        self.class_weight = check_weights(class_weight, (model.outputs,), "Trainer", "class_weight")
+        if not 0.0 <= label_smoothing <= 1.0:
+            raise ValueError(f"Trainer: label_smoothing is {label_smoothing!r}; it must be in [0, 1]")
+        self.label_smoothing = float(label_smoothing)
+        self.early_stopping = None if early_stopping is None else _integer(early_stopping, 1, "early_stopping")
+        self.restore_best = bool(restore_best)
+        self.monitor: str = _choice(monitor, _MONITORS, "monitor")
+        self.evaluate_training = bool(evaluate_training)
+        self.on_nonfinite: str = _choice(on_nonfinite, ("raise", "skip", "stop"), "on_nonfinite")
+        self.callbacks = list(callbacks)
+        for callback in self.callbacks:
+            if not callable(callback) and not any(hasattr(callback, hook) for hook in _HOOKS):
+                raise TypeError(f"Trainer: a callback must be a function or have one of {', '.join(_HOOKS)}")
+        self.progress = progress
+        self.seed = check_uint64(seed, "Trainer", "seed")
+
+        self.history = History()
+        self.epoch = 0
+        """Finished epochs."""
+        self.step_count = 0
+        """Finished steps, skipped ones included."""
+        self._batch = 0  # batches done in the current epoch
+        self._rows = 0  # rows of the training data of the current epoch
+        self._halted = False
+        self._best: tuple[FloatArray, FloatArray] | None = None
+        self._buffers_before = np.empty_like(model.buffers_flat)
+        self._shield = _Shield()
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.model!r}, optimizer={self.optimizer.name!r}, epoch={self.epoch}/{self.epochs}, "
+            f"step={self.step_count})"
+        )
+
+    # ------------------------------------------------------------------ one step
+
+    def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Do one optimisation step on the batch `X` (rows, features), `y` as in `MLP.loss_and_grads`.
+
+        Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
+        `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``.
+        """
+        return self._step(X, y, sample_weight, None)
+
+    def _step(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, batch: int | None
+    ) -> float:
+        model, optimizer = self.model, self.optimizer
+        step = self.step_count
+        schedule = self.learning_rate
+        rate = _rate(schedule(step), f"of step {step}") if callable(schedule) else schedule
+        np.copyto(self._buffers_before, model.buffers_flat)
+        with self._shield:
+            try:
+                loss, _ = model._training_pass(
+                    X,
+                    y,
+                    self.class_weight,
+                    sample_weight,
+                    self.label_smoothing,
+                    None,
+                    self.seed,
+                    _DROPOUT_STREAM + step * model.layers,
+                    "step",
+                )
+                loss += optimizer.penalty()
+                norm_squared = _core.sum_of_squares(model.gradients_flat)
+                finite = math.isfinite(loss) and (
+                    math.isfinite(norm_squared) or bool(np.isfinite(model.gradients_flat).all())
+                )
+                if not finite and self.on_nonfinite == "raise":
+                    raise self._nonfinite(X, loss)
+            except BaseException:
+                np.copyto(model.buffers_flat, self._buffers_before)
+                raise
+            if finite:
+                optimizer.update(rate, self._clip_scale(norm_squared))
+            else:
+                np.copyto(model.buffers_flat, self._buffers_before)
+                self.history.skipped_steps.append(step)
+                self._halted = self.on_nonfinite == "stop"
+            self.history.loss.append(loss)
+            self.step_count = step + 1
+            if batch is not None:
+                self._batch = batch + 1
+        return loss
+
+    def _clip_scale(self, norm_squared: float) -> float:
+        if self.clip_norm is None:
+            return 1.0
+        if math.isfinite(norm_squared):
+            norm = math.sqrt(norm_squared)
+        else:  # finite float64 gradients whose squares overflow
+            gradients = self.model.gradients_flat
+            greatest = float(np.abs(gradients).max())
+            norm = greatest * math.sqrt(_core.sum_of_squares(gradients / greatest))
+        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+
+    def _nonfinite(self, X: npt.ArrayLike, loss: float) -> NonFiniteError:
+        """Say where a NaN or Inf shows first: in what goes in, and only then in what comes out."""
+        model, step = self.model, self.step_count
+        features = np.asarray(X)
+        if not np.isfinite(features).all():
+            row = int(np.flatnonzero(~np.isfinite(features).all(axis=-1))[0])
+            name, what = "X", f"the features of row {row} of the batch are not finite"
+        else:
+            name, what = "loss", "all parameters and gradients are finite"
+            for kind, views in (("parameter", model.parameters()), ("gradient", model.gradients())):
+                bad = next((key for key, view in views.items() if not np.isfinite(view).all()), None)
+                if bad is not None:
+                    layer = bad.lstrip(string.ascii_lowercase)
+                    name, what = bad, f"the first {kind} that is not finite is {bad} (layer {layer})"
+                    break
+        return NonFiniteError(f"Trainer: step {step} (epoch {self.epoch}): the loss is {loss}; {what}", step, name)
+
+    # ------------------------------------------------------------------ evaluation
+
+    def _evaluate(self, data: _DataSet) -> tuple[float, float]:
+        """Return (cross-entropy, accuracy) in evaluation mode."""
+        for start in range(0, data.rows, _EVALUATION_ROWS):
+            rows = slice(start, start + _EVALUATION_ROWS)
+            self.model.forward(data.X[rows], out=data.logits[rows])
+        loss, _, _ = _core.softmax_cross_entropy(
+            data.logits,
+            data.y,
+            class_weight=self.class_weight,
+            sample_weight=data.sample_weight,
+            label_smoothing=self.label_smoothing,
+        )
+        correct = int(np.count_nonzero(data.logits.argmax(axis=1) == data.labels))
+        return float(loss), correct / data.rows
+
+    def _measure(self, data: _DataSet, validation: _DataSet | None) -> dict[str, float]:
+        values: dict[str, float] = {}
+        if self.evaluate_training:
+            values["train_loss"], values["train_accuracy"] = self._evaluate(data)
+        if validation is not None:
+            values["val_loss"], values["val_accuracy"] = self._evaluate(validation)
+        return values
+
+    def _record(self, values: Mapping[str, float], epoch: int) -> None:
+        """Append one entry to the curves and keep the model if it is the best so far."""
+        history = self.history
+        for name, value in values.items():
+            getattr(history, name).append(value)
+        value = values.get(self.monitor, math.nan)
+        if math.isnan(value):
+            return
+        best = history.best_value
+        if best is None or (value < best if self.monitor.endswith("loss") else value > best):
+            history.best_value, history.best_epoch = value, epoch
+            if self.restore_best:
+                self._best = (self.model.theta.copy(), self.model.buffers_flat.copy())
+
+    def _restore(self) -> None:
+        if self.restore_best and self._best is not None:
+            np.copyto(self.model.theta, self._best[0])
+            np.copyto(self.model.buffers_flat, self._best[1])
+
+    # ------------------------------------------------------------------ training
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> History:
+        """Train up to ``epochs`` epochs, counted from the trainer's beginning.
+
+        Parameters
+        ----------
+        X : (rows, features) float32 or float64
+            Used as it is if it is C-contiguous and of the model's dtype; else converted once.
+        y : (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets
+        validation_data : (X, y), optional
+        sample_weight : (rows,), optional
+            Finite, not negative.
+
+        Returns
+        -------
+        History
+            The trainer's ``history``, also there when an exception ends the training.
+
+        Raises
+        ------
+        ValueError
+            Shapes, labels or weights are wrong; or one row only, with batch norm, whose statistics would be empty.
+        NonFiniteError
+            With ``on_nonfinite="raise"``.
+
+        Notes
+        -----
+        On KeyboardInterrupt or any other exception the model is as after the last finished step, or, with
+        `restore_best`, as after the best epoch; calling ``fit`` again goes on from there.
+        """
+        data = _DataSet(self.model, X, y, sample_weight, "fit")
+        validation = None
+        if validation_data is not None:
+            try:
+                validation_X, validation_y = validation_data
+            except (TypeError, ValueError):
+                raise TypeError("fit: validation_data must be a pair (X, y)") from None
+            validation = _DataSet(self.model, validation_X, validation_y, None, "fit: validation_data")
+        if self.model.norm == "batch" and data.rows == 1:
+            raise ValueError("fit: X has one row; batch norm needs at least two to train")
+        self._check_monitor(validation)
+        if self._batch and self._rows != data.rows:
+            raise ValueError(
+                f"fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
+            )
+        self._rows = data.rows
+
+        history = self.history
+        history.stopped_reason = None
+        self._halted = False
+        steps = len(self._bounds(data.rows))
+        progress = _Progress(self.progress, self.epochs * steps, min(self.epoch, self.epochs) * steps + self._batch)
+        reason = "error"
+        self._shield.install()
+        try:
+            self._call("on_train_begin", {"epochs": self.epochs, "steps": steps, "rows": data.rows})
+            reason = self._run(data, validation, progress)
+        except KeyboardInterrupt:
+            reason = "interrupted"
+            raise
+        except NonFiniteError:
+            reason = "nonfinite"
+            raise
+        finally:
+            self._shield.remove()
+            progress.close()
+            history.stopped_reason = reason
+            self._restore()
+            self._call("on_train_end", {"epoch": self.epoch, "step": self.step_count, "stopped_reason": reason})
+        return history
+
+    def _check_monitor(self, validation: _DataSet | None) -> None:
+        if self.early_stopping is None and not self.restore_best:
+            return
+        if self.monitor.startswith("val") and validation is None:
+            raise ValueError(f"fit: early_stopping and restore_best watch {self.monitor!r}: give validation_data")
+        if self.monitor.startswith("train") and not self.evaluate_training:
+            raise ValueError(f"fit: early_stopping and restore_best watch {self.monitor!r}: set evaluate_training")
+
+    def _bounds(self, rows: int) -> list[tuple[int, int]]:
+        """Where each batch of an epoch begins and ends in the epoch's index array."""
+        size = self.batch_size
+        if self.shuffle == "replacement":
+            return [(start, start + size) for start in range(0, max(rows // size, 1) * size, size)]
+        bounds = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+        if self.model.norm == "batch" and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
+            bounds[-2:] = [(bounds[-2][0], rows)]
+        return bounds
+
+    def _order(self, rows: int, batches: int) -> npt.NDArray[np.int64]:
+        """Index array of the current epoch."""
+        generator = Generator(self.seed, _SHUFFLE_STREAM + self.epoch)
+        if self.shuffle == "replacement":
+            return generator.integers(rows, batches * self.batch_size)
+        return generator.permutation(rows)
+
+    def _run(self, data: _DataSet, validation: _DataSet | None, progress: _Progress) -> str:
+        bounds = self._bounds(data.rows)
+        batch = _Batch(data, max(stop - start for start, stop in bounds))
+        curves = (self.history.train_loss, self.history.val_loss)
+        if self.epoch == 0 and self._batch == 0 and not any(curves):
+            self._record(self._measure(data, validation), 0)
+        while self.epoch < self.epochs:
+            if self._patience_spent():
+                return "early_stopping"
+            order = self._order(data.rows, len(bounds))
+            for number in range(self._batch, len(bounds)):
+                start, stop = bounds[number]
+                loss = self._step(*batch.gather(order[start:stop]), number)
+                progress.step(loss)
+                stopped = self._call(
+                    "on_step_end", {"epoch": self.epoch, "step": self.step_count, "batch": number, "loss": loss}
+                )
+                if self._halted:
+                    return "nonfinite"
+                if stopped:
+                    return "callback"
+            values = self._measure(data, validation)
+            with self._shield:
+                self.epoch += 1
+                self._batch = 0
+                self._record(values, self.epoch)
+            total = 0.0
+            for loss in self.history.loss[-len(bounds) :]:  # sum() rounds differently from Python 3.12 on
+                total += loss
+            logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(bounds), **values}
+            if self._call("on_epoch_end", logs):
+                return "callback"
+        return "epochs"
+
+    def _patience_spent(self) -> bool:
+        if self.early_stopping is None:
+            return False
+        # Without a best epoch the quantity has been NaN from the start, which is no improvement either.
+        return self.epoch - (self.history.best_epoch or 0) >= self.early_stopping
+
+    def _call(self, hook: str, logs: dict[str, Any]) -> bool:
+        stop = False
+        for callback in self.callbacks:
+            method = getattr(callback, hook, None)
+            if method is not None:
+                stop |= method(self, logs) is True
+            elif hook == "on_epoch_end" and not any(hasattr(callback, name) for name in _HOOKS):
+                stop |= callback(self, logs) is True
+        return stop
+
+    # ------------------------------------------------------------------ checkpoints
+
+    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+        """Write model, optimiser, position and history to a safetensors file, whole or not at all; see `resume`.
+
+        May be called at any time, also from a callback. The data are not in it, nor are callbacks, nor a learning rate
+        that is a plain function.
+        """
+        optimizer, history = self.optimizer, self.history
+        rate: Any = self.learning_rate
+        if isinstance(rate, Schedule):
+            rate = rate.to_dict()
+        elif callable(rate):
+            rate = None
+        config = {
+            "model": self.model.config(),
+            "trainer": {
+                "optimizer": optimizer.name,
+                "learning_rate": rate,
+                "batch_size": self.batch_size,
+                "epochs": self.epochs,
+                "shuffle": self.shuffle,
+                "momentum": optimizer.momentum,
+                "decay_rate": optimizer.decay_rate,
+                "betas": list(optimizer.betas),
+                "eps": optimizer.eps,
+                "l2": optimizer.l2,
+                "weight_decay": optimizer.weight_decay,
+                "clip_norm": self.clip_norm,
+                "label_smoothing": self.label_smoothing,
+                "early_stopping": self.early_stopping,
+                "restore_best": self.restore_best,
+                "monitor": self.monitor,
+                "evaluate_training": self.evaluate_training,
+                "on_nonfinite": self.on_nonfinite,
+                "seed": self.seed,
+            },
+            "state": {
+                "updates": optimizer.updates,
+                "epoch": self.epoch,
+                "step": self.step_count,
+                "batch": self._batch,
+                "rows": self._rows,
+                "best_epoch": history.best_epoch,
+                "best_value": history.best_value,
+                "stopped_reason": history.stopped_reason,
+                "skipped_steps": history.skipped_steps,
+            },
+        }
+        tensors = model_tensors(self.model, "model.")
+        optional = {
+            "class_weight": self.class_weight,
+            "optimizer.slot1": optimizer.slot1,
+            "optimizer.slot2": optimizer.slot2,
+            "best.parameters": self._best[0] if self._best else None,
+            "best.buffers": self._best[1] if self._best else None,
+        }
+        tensors |= {name: array for name, array in optional.items() if array is not None}
+        for name in ("loss", *_MONITORS):
+            tensors[f"history.{name}"] = np.array(getattr(history, name), dtype=np.float64)
+        write_archive(path, _CHECKPOINT, config, tensors)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        learning_rate: LearningRate | None = None,
+        callbacks: Iterable[Any] = (),
+        progress: bool | None = None,
+    ) -> Trainer:
+        """Return the trainer in a file of `save_checkpoint`, with a model of its own.
+
+        ``fit`` with the same data then gives the same bits as if the run had never been interrupted.
+
+        Parameters
+        ----------
+        path : path of the file
+        learning_rate : optional
+            Instead of the one in the file; needed if that was a plain function.
+        callbacks, progress
+            As for `Trainer`: they are not in the file.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `load_model`; ValueError also if the learning rate is needed and not given.
+        """
+        name = os.fspath(path)
+        config, tensors, _, contract = read_archive(path, _CHECKPOINT)
+        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
+        for key, array in tensors.items():
+            group, _, entry = key.partition(".")
+            parts.setdefault(group, {})[entry] = array
+        try:
+            settings, state = dict(config["trainer"]), config["state"]
+            model = model_from_tensors(config["model"], parts["model"], name)
+            rate = settings.pop("learning_rate") if learning_rate is None else learning_rate
+            settings.pop("learning_rate", None)
+            if rate is None:
+                raise ValueError("its learning rate was a plain function: give learning_rate")
+            if isinstance(rate, Mapping):
+                rate = schedule_from_dict(rate)
+            settings["class_weight"] = parts.get("class_weight", {}).get("")
+            trainer = cls(model, learning_rate=rate, callbacks=callbacks, progress=progress, **settings)
+            trainer._set_state(state, parts)
+        except (KeyError, TypeError, ValueError) as error:
+            detail = f"no {error}" if isinstance(error, KeyError) else str(error)
+            raise ValueError(detail if detail.startswith(name) else f"{name}: no sound checkpoint: {detail}") from None
+        if contract != _core.CONTRACT:
+            warnings.warn(
+                f"{name}: written under the numeric contract {contract}, this is {_core.CONTRACT}: the run goes on, "
+                "but not with the bits it would have had",
+                stacklevel=2,
+            )
+        return trainer
+
+    def _set_state(self, state: Mapping[str, Any], parts: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> None:
+        model, optimizer, history = self.model, self.optimizer, self.history
+
+        def like(group: str, entry: str, pattern: FloatArray) -> FloatArray:
+            array = parts[group][entry]
+            if array.shape != pattern.shape or array.dtype != pattern.dtype:
+                raise ValueError(f"{group}.{entry} is {array.dtype.name} {array.shape}, which does not fit the model")
+            return array
+
+        for slot, array in (("slot1", optimizer.slot1), ("slot2", optimizer.slot2)):
+            if array is not None:
+                np.copyto(array, like("optimizer", slot, array))
+        if "best" in parts:
+            self._best = (
+                like("best", "parameters", model.theta).copy(),
+                like("best", "buffers", model.buffers_flat).copy(),
+            )
+        for name in ("loss", *_MONITORS):
+            getattr(history, name).extend(parts["history"][name].tolist())
+        history.skipped_steps.extend(state["skipped_steps"])
+        history.best_epoch = state["best_epoch"]
+        history.best_value = state["best_value"]
+        history.stopped_reason = state["stopped_reason"]
+        optimizer.updates = _integer(state["updates"], 0, "updates")
+        self.epoch = _integer(state["epoch"], 0, "epoch")
+        self.step_count = _integer(state["step"], 0, "step")
+        self._batch = _integer(state["batch"], 0, "batch")
+        self._rows = _integer(state["rows"], 0, "rows")
