@@ -1,0 +1,591 @@
+"""The command ``normcore``: reproduce the experiments, train on a table, predict with a saved model, show set-up."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import csv
+import io
+import json
+import math
+import os
+import platform
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+import normcore
+from normcore.optimizers import OPTIMIZERS
+from normcore.serialization import load_model, save_model, write_atomically
+from normcore.tabular import DataError, encode_texts, read_table
+
+if TYPE_CHECKING:
+    from normcore.mlp import MLP
+
+__all__ = ["main"]
+
+_FORMAT = "normcore-table-1"
+
+
+class CommandError(Exception):
+    """Something the user can put right; printed as one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    """argparse, with errors of one line instead of a usage text and a line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise CommandError(f"{message} (see {self.prog} --help)")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code.
+
+    0 for success, 1 where ``info`` finds a failed self-test, 2 for an error (one line on standard error), 130 after
+    Ctrl-C, 141 where the reader of a pipe has gone.
+    """
+    try:
+        try:
+            options = _parser().parse_args(argv)
+            code: int = options.command(options)
+        except SystemExit as end:  # --help and --version
+            code = end.code if isinstance(end.code, int) else 0
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        print("normcore: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        _silence(sys.stdout)
+        return 141
+    except Exception as error:
+        _silence_if_broken(sys.stdout)
+        if os.environ.get("NORMCORE_TRACEBACK") == "1":
+            raise
+        print(f"normcore: error: {_one_line(error)}", file=sys.stderr)
+        return 2
+
+
+def _one_line(error: Exception) -> str:
+    if isinstance(error, ModuleNotFoundError):
+        return f"{str(error.name).partition('.')[0]} is not installed; pip install 'normcore[experiments]'"
+    if isinstance(error, OSError) and error.strerror:
+        # What has no name is standard output: all else is opened by name.
+        text = f"{'standard output' if error.filename is None else error.filename}: {error.strerror}"
+    elif isinstance(error, MemoryError):
+        text = f"out of memory ({error})" if str(error) else "out of memory"
+    elif isinstance(error, (CommandError, ValueError, TypeError, ArithmeticError, RuntimeError, ImportError)):
+        text = str(error) or type(error).__name__
+    else:
+        text = f"{type(error).__name__}: {error} (NORMCORE_TRACEBACK=1 shows where)"
+    return " ".join(text.split())
+
+
+def _silence(stream: TextIO) -> None:
+    """Point a stream that can no longer be written to nowhere, so that the interpreter's last flush says nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, stream.fileno())
+        os.close(nowhere)
+
+
+def _silence_if_broken(stream: TextIO) -> None:
+    try:
+        stream.flush()
+    except OSError:
+        _silence(stream)
+
+
+# ------------------------------------------------------------------------------------------------------------ arguments
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="normcore",
+        description="Multilayer perceptrons with batch and layer normalisation: the same bits on every machine.",
+        epilog="normcore COMMAND --help explains a command. Errors are one line and exit code 2; NORMCORE_TRACEBACK=1 "
+        "shows where one arose.",
+    )
+    parser.add_argument("--version", action="version", version=f"normcore {normcore.__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _add_reproduce(commands)
+    _add_train(commands)
+    _add_predict(commands)
+    _add_info(commands)
+    return parser
+
+
+def _add(
+    commands: Any,
+    name: str,
+    command: Callable[[argparse.Namespace], int],
+    help: str,
+    text: str,
+    examples: Sequence[str],
+) -> argparse.ArgumentParser:
+    epilog = "examples:\n" + "".join(f"  normcore {example}\n" for example in examples)
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+def _add_reproduce(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "reproduce",
+        _reproduce,
+        "train the five normalisation experiments and plot what they show",
+        "Train the five experiments on batch and layer normalisation, plot one figure\n"
+        "for each, write all numbers to results.json, and say in a table what each\n"
+        "shows. Needs pip install 'normcore[experiments]'.\n\n"
+        "  E1  batch normalisation against a plain network\n"
+        "  E2  20 scales of the initial weights: no, batch and layer normalisation\n"
+        "  E3  batch normalisation at batch sizes 5, 10 and 50\n"
+        "  E4  layer normalisation at the same batch sizes\n"
+        "  E5  two algorithms for the backward pass of batch normalisation, timed",
+        [
+            "reproduce",
+            "reproduce --data cifar-10-batches-bin --output cifar-results",
+            "reproduce --only E1,E3 --jobs 1",
+        ],
+    )
+    parser.add_argument(
+        "--data",
+        metavar="DIR",
+        type=Path,
+        help="folder of CIFAR-10 in its binary layout (data_batch_*.bin, test_batch.bin; any number of records a file; "
+        "default: the 8x8 digits that scikit-learn carries)",
+    )
+    parser.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("normcore-results"), help="folder to write to (%(default)s)"
+    )
+    parser.add_argument("--only", metavar="E1,E3", help="run only these experiments")
+    parser.add_argument("--jobs", metavar="N", type=_at_least(1), help="worker processes (one for each processor)")
+    parser.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="seed of all runs (%(default)s)")
+
+
+def _add_train(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "train",
+        _train,
+        "train a classifier on a table and save it",
+        "Train a classifier on a CSV file of numeric features and a column of labels\n"
+        "(any text or number), or on an NPZ file with arrays X and y. Features are\n"
+        "standardised by the training rows; a part of the rows is held out and scored.\n"
+        "The model, its classes and the standardisation go into one safetensors file.",
+        [
+            "train iris.csv --output iris.safetensors",
+            "train wine.csv --target quality --delimiter ';' --hidden 128,64 --norm layer --output wine.safetensors",
+            "train digits.npz --dropout 0.2 --early-stopping 10 --epochs 200 --output digits.safetensors",
+        ],
+    )
+    parser.add_argument("data", metavar="DATA", type=Path, help="CSV or NPZ file")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to save the model")
+    _add_csv_options(parser)
+    parser.add_argument(
+        "--target",
+        metavar="COLUMN",
+        help="label column: a name, or a number counted from 0, negative from the end (the last column); for NPZ the "
+        "array's name (y)",
+    )
+    network = parser.add_argument_group("network")
+    network.add_argument(
+        "--hidden", metavar="N,N,...", type=_sizes, default=(64, 64), help="hidden layers, or 'none' (64,64)"
+    )
+    network.add_argument(
+        "--norm", choices=("batch", "layer", "none"), default="batch", help="of hidden layers (%(default)s)"
+    )
+    network.add_argument("--dropout", metavar="P", type=float, default=0.0, help="probability to drop (%(default)s)")
+    network.add_argument(
+        "--weight-scale", metavar="S", type=float, help="standard deviation of the initial weights (He initialisation)"
+    )
+    network.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (%(default)s)")
+    training = parser.add_argument_group("training")
+    training.add_argument("--optimizer", choices=tuple(OPTIMIZERS), default="adam", help="update rule (%(default)s)")
+    training.add_argument("--learning-rate", metavar="R", type=float, default=1e-3, help="at the start (%(default)s)")
+    training.add_argument(
+        "--schedule", choices=("constant", "cosine"), default="constant", help="of the learning rate (%(default)s)"
+    )
+    training.add_argument(
+        "--epochs", metavar="N", type=_at_least(1), default=50, help="passes over the rows (%(default)s)"
+    )
+    training.add_argument("--batch-size", metavar="N", type=_at_least(1), default=32, help="rows a step (%(default)s)")
+    decay = training.add_mutually_exclusive_group()
+    decay.add_argument("--l2", metavar="L", type=float, default=0.0, help="L2 penalty on the weights (%(default)s)")
+    decay.add_argument(
+        "--weight-decay", metavar="W", type=float, help="decoupled weight decay (0.01 with adamw, else 0)"
+    )
+    training.add_argument("--clip-norm", metavar="C", type=float, help="largest gradient norm (no limit)")
+    training.add_argument("--label-smoothing", metavar="S", type=float, default=0.0, help="0 to 1 (%(default)s)")
+    training.add_argument(
+        "--held-out", metavar="F", type=_fraction, default=0.2, help="part of the rows to hold out (%(default)s)"
+    )
+    training.add_argument(
+        "--early-stopping",
+        metavar="N",
+        type=_at_least(1),
+        help="stop after N epochs without a lower held-out loss and keep the best epoch's model",
+    )
+    training.add_argument(
+        "--seed",
+        metavar="N",
+        type=_at_least(0),
+        default=0,
+        help="of the split, the weights and the batches (%(default)s)",
+    )
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "predict",
+        _predict,
+        "predict the classes of a table's rows with a saved model",
+        "Predict the class of every row of a CSV or NPZ file and write one line for\n"
+        "each, in the same order, as CSV. Columns are found by name if the model and the\n"
+        "file have names, in any order, and by position otherwise. If the file holds the\n"
+        "target too, the accuracy is printed as well.",
+        [
+            "predict iris.safetensors flowers.csv",
+            "predict iris.safetensors flowers.csv --proba --output predictions.csv",
+        ],
+    )
+    parser.add_argument("model", metavar="MODEL", type=Path, help="file that normcore train or MLP.save wrote")
+    parser.add_argument("data", metavar="DATA", type=Path, help="CSV or NPZ file")
+    parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="CSV file to write (standard output)")
+    parser.add_argument("--proba", action="store_true", help="write each class's probability too")
+    _add_csv_options(parser)
+
+
+def _add_csv_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--header",
+        action=argparse.BooleanOptionalAction,
+        help="whether the first line of a CSV file holds the columns' names (found out by looking)",
+    )
+    parser.add_argument(
+        "--delimiter", metavar="C", type=_delimiter, default=",", help="between the cells of a CSV file (a comma)"
+    )
+
+
+def _add_info(commands: Any) -> None:
+    parser = _add(
+        commands,
+        "info",
+        _info,
+        "show version, instruction sets, threads and the self-test's result",
+        "Show what a bug report should hold, and run the self-test. Exit code 1 if the\nself-test fails.",
+        ["info", "info --json"],
+    )
+    parser.add_argument("--json", action="store_true", help="as JSON")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"{value} is less than {least}")
+        return value
+
+    return whole_number
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0.0 <= value < 1.0:
+        raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
+    return value
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    if text.strip().lower() == "none":
+        return ()
+    try:
+        sizes = tuple(int(part) for part in text.split(","))
+    except ValueError:
+        sizes = (0,)
+    if min(sizes) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of layer sizes, as 64,64, or 'none'")
+    return sizes
+
+
+def _delimiter(text: str) -> str:
+    text = {"\\t": "\t", "tab": "\t"}.get(text, text)
+    if len(text) != 1 or text in '\r\n"':
+        raise argparse.ArgumentTypeError(f"{text!r} is not one character (tab is written 'tab')")
+    return text
+
+
+# ------------------------------------------------------------------------------------------------------------ reproduce
+
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from normcore.experiments import definitions
+
+    # All that can be wrong is found before the first of many seconds of training.
+    ids = definitions.parse_selection(options.only)
+    from normcore.experiments import backward, datasets, figures, report, runner
+
+    data = datasets.load_cifar10(options.data) if options.data is not None else datasets.load_digits()
+    options.output.mkdir(parents=True, exist_ok=True)
+    _check_writable(options.output / "results.json")
+
+    results = runner.run_all(definitions.runs_of(ids, options.seed), data, jobs=options.jobs)
+    # Alone, after the workers have gone: their load would be in the timings.
+    rows = backward.measure_backward(seed=options.seed) if "E5" in ids else []
+    for id in ids:
+        own = [result for result in results if result.run.experiment == id]
+        write_atomically(options.output / f"{id}.png", figures.draw(id, own, rows, data))
+    write_atomically(options.output / "results.json", report.to_json(results, rows))
+    print(report.to_text(ids, results, rows, data))
+    print(f"\nFigures {', '.join(f'{id}.png' for id in ids)} and results.json are in {options.output}")
+    return 0
+
+
+# ---------------------------------------------------------------------------------------------------------------- train
+
+
+def _train(options: argparse.Namespace) -> int:
+    from normcore.mlp import MLP
+    from normcore.random import Generator
+    from normcore.schedules import CosineSchedule
+    from normcore.trainer import Trainer
+
+    _check_writable(options.output)
+    table = read_table(options.data, target=options.target, header=options.header, delimiter=options.delimiter)
+    assert table.labels is not None  # training tables have labels, or reading them fails
+    codes, classes = encode_texts(table.labels)
+    rows, columns = table.features.shape
+    if len(classes) < 2:
+        raise DataError(f"{options.data}: every row has the label {classes[0]!r}; there is nothing to tell apart")
+    if len(classes) > max(2, rows // 2):
+        raise DataError(
+            f"{options.data}: {table.target} has {len(classes)} different values in {rows} rows; it must hold classes"
+        )
+    held_out = int(rows * options.held_out + 0.5)
+    if options.held_out > 0.0:
+        held_out = max(held_out, 1)
+    if rows - held_out < 2:
+        raise DataError(f"{options.data}: {rows} rows leave {rows - held_out} to train on; at least 2 are needed")
+    if options.early_stopping and not held_out:
+        raise CommandError("--early-stopping watches the held-out loss, and --held-out 0 leaves no rows for it")
+
+    order = Generator(options.seed, _SPLIT_STREAM).permutation(rows)
+    train, test = order[held_out:], order[:held_out]
+    mean, scale = _statistics(table.features[train], options.data, table.names)
+    x_train = _standardised(table.features[train], mean, scale, options.dtype, options.data)
+    x_test = _standardised(table.features[test], mean, scale, options.dtype, options.data)
+
+    model = MLP(
+        [columns, *options.hidden, len(classes)],
+        norm=None if options.norm == "none" else options.norm,
+        dropout=options.dropout,
+        weight_scale=options.weight_scale,
+        dtype=options.dtype,
+        rng=options.seed,
+    )
+    learning_rate: Any = options.learning_rate
+    if options.schedule == "cosine":
+        steps = options.epochs * math.ceil(len(train) / options.batch_size)
+        learning_rate = CosineSchedule(options.learning_rate, steps)
+    history = Trainer(
+        model,
+        optimizer=options.optimizer,
+        learning_rate=learning_rate,
+        batch_size=options.batch_size,
+        epochs=options.epochs,
+        l2=options.l2,
+        weight_decay=options.weight_decay,
+        clip_norm=options.clip_norm,
+        label_smoothing=options.label_smoothing,
+        early_stopping=options.early_stopping,
+        restore_best=options.early_stopping is not None,
+        seed=options.seed,
+    ).fit(x_train, codes[train], validation_data=(x_test, codes[test]) if held_out else None)
+
+    extra = {
+        "format": _FORMAT,
+        "classes": classes,
+        "feature_names": table.names,
+        "target": table.target,
+        "mean": mean.tolist(),
+        "scale": scale.tolist(),
+    }
+    save_model(options.output, model, extra)
+
+    named = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+    layers = "-".join(str(size) for size in (columns, *options.hidden, len(classes)))
+    norm = "no normalisation" if options.norm == "none" else f"{options.norm} normalisation"
+    epochs = len(history.train_accuracy) - 1
+    print(f"data      {options.data}: {rows} rows, {columns} features, {len(classes)} classes ({named})")
+    print(f"network   {layers}, {norm}, {options.dtype}")
+    print(f"training  {_score(model, x_train, codes[train])}, {len(train)} rows, {_counted(epochs, 'epoch')}")
+    if held_out:
+        most = int(np.bincount(codes[train]).argmax())
+        share = float((codes[test] == most).mean())
+        selected = "; early stopping watched these rows" if options.early_stopping else ""
+        print(f"held out  {_score(model, x_test, codes[test])}, {_counted(held_out, 'row')}{selected}")
+        print(f"          (always answering {classes[most]!r} scores {100 * share:.1f} %)")
+    print(f"model     {options.output}")
+    return 0
+
+
+#: Apart from the streams of the initial weights and of the minibatches, which count from 0.
+_SPLIT_STREAM = 1 << 32
+
+
+def _statistics(
+    x: NDArray[np.float64], path: Path, names: list[str] | None
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Mean and standard deviation of each column; the deviation of a constant column is taken as 1.
+
+    The library's own batch-norm statistics: NumPy's sums have other last bits on other machines.
+    """
+    ones = np.ones(x.shape[1])
+    _, mean, rstd = normcore.batch_norm_forward(x, ones, np.zeros_like(ones), eps=0.0)
+    if not (np.isfinite(mean).all() and (rstd > 0.0).all()):
+        bad = int(np.flatnonzero(~(np.isfinite(mean) & (rstd > 0.0)))[0])
+        column = repr(names[bad]) if names else f"number {bad + 1}"
+        raise DataError(f"{path}: the values of feature {column} are too large to standardise")
+    constant = np.isinf(rstd)
+    return mean, np.where(constant, 1.0, 1.0 / rstd)
+
+
+def _standardised(
+    x: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64], dtype: str, path: Path
+) -> NDArray[Any]:
+    with np.errstate(over="ignore"):
+        result = ((x - mean) / scale).astype(dtype)
+    if not np.isfinite(result).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(result))[0])
+        raise DataError(f"{path}: {x[row, column]:g} (feature {column + 1}) is too far from the training rows' values")
+    return result
+
+
+def _score(model: MLP, x: NDArray[Any], codes: NDArray[np.int64]) -> str:
+    loss, _, _ = normcore.softmax_cross_entropy(model.forward(x), codes)
+    return f"loss {loss:.4f}, accuracy {100 * model.score(x, codes):.1f} %"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _check_writable(path: Path) -> None:
+    """Find out before the work whether its result can be saved."""
+    folder = path.parent
+    if path.exists() and not path.is_file():
+        # Renaming over a device or a pipe would replace it by a file.
+        raise CommandError(f"{path}: exists and is not a regular file")
+    if not folder.is_dir():
+        raise CommandError(f"{folder}: no such folder")
+    if not os.access(folder, os.W_OK):
+        raise CommandError(f"{folder}: cannot be written to")
+
+
+# -------------------------------------------------------------------------------------------------------------- predict
+
+
+def _predict(options: argparse.Namespace) -> int:
+    model, extra = load_model(options.model)
+    features, outputs = model.sizes[0], model.sizes[-1]
+    if extra.get("format") == _FORMAT:
+        classes, names, target = (extra["classes"], extra["feature_names"], extra["target"])
+        mean, scale = np.array(extra["mean"]), np.array(extra["scale"])
+    else:
+        # A model saved from Python: it takes the features as they are and knows its classes by number.
+        classes, names, target = [str(i) for i in range(outputs)], None, None
+        mean, scale = np.zeros(features), np.ones(features)
+    if options.output is not None:
+        _check_writable(options.output)
+    table = read_table(
+        options.data,
+        target=target,
+        header=options.header,
+        delimiter=options.delimiter,
+        expected_names=names,
+        expected_count=features,
+    )
+    x = _standardised(table.features, mean, scale, np.dtype(model.dtype).name, options.data)
+    predicted = model.predict(x)
+
+    lines = io.StringIO()
+    writer = csv.writer(lines, lineterminator="\n")
+    if options.proba:
+        probabilities = model.predict_proba(x)
+        writer.writerow(["class", *(f"p({name})" for name in classes)])
+        # str of a NumPy number is the shortest text that reads back as the same number.
+        writer.writerows([classes[k], *(str(p) for p in row)] for k, row in zip(predicted, probabilities, strict=True))
+    else:
+        writer.writerow(["class"])
+        writer.writerows([classes[k]] for k in predicted)
+    if options.output is None:
+        sys.stdout.write(lines.getvalue())
+        notes = sys.stderr  # standard output is the CSV and nothing else
+    else:
+        write_atomically(options.output, lines.getvalue().encode())
+        print(f"{_counted(len(x), 'prediction')} in {options.output}")
+        notes = sys.stdout
+    if table.labels is not None:
+        print(_agreement([classes[k] for k in predicted], table.labels, set(classes)), file=notes)
+    return 0
+
+
+def _agreement(predicted: list[str], labels: list[str], classes: set[str]) -> str:
+    pairs = [(guess, label) for guess, label in zip(predicted, labels, strict=True) if label]
+    if not pairs:
+        return "accuracy unknown: no row has a label"
+    right = sum(guess == label for guess, label in pairs)
+    unknown = sum(label not in classes for _, label in pairs)
+    note = f"; {_counted(unknown, 'row')} of a class the model does not know" if unknown else ""
+    return f"accuracy {100 * right / len(pairs):.1f} % ({right} of {_counted(len(pairs), 'row')}{note})"
+
+
+# ----------------------------------------------------------------------------------------------------------------- info
+
+
+def _info(options: argparse.Namespace) -> int:
+    try:
+        normcore.selftest()
+        failure = None
+    except RuntimeError as error:
+        failure = " ".join(str(error).split()) or "no reason given"
+    facts: dict[str, Any] = {
+        "version": normcore.__version__,
+        "contract": normcore.CONTRACT,
+        "cpu_features": normcore.cpu_features(),
+        "available_isas": list(normcore.available_isas()),
+        "isa": normcore.get_isa(),
+        "threads": normcore.get_num_threads(),
+        "selftest": "passed" if failure is None else f"failed: {failure}",
+        "include_dir": _folder(normcore.get_include),
+        "library_dir": _folder(normcore.get_library_dir),
+        "numpy": np.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+    }
+    if options.json:
+        print(json.dumps(facts, indent=2))
+    else:
+        for name, fact in facts.items():
+            shown = ", ".join(fact) if isinstance(fact, list) else "not installed" if fact is None else fact
+            print(f"{name.replace('_', ' '):<15} {shown}")
+    if failure is not None:
+        print(f"normcore: error: the self-test failed: {failure}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _folder(find: Callable[[], str]) -> str | None:
+    """A folder of the C library, or None where the package runs from a source tree that was never installed."""
+    try:
+        return find()
+    except FileNotFoundError:
+        return None

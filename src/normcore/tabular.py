@@ -1,0 +1,341 @@
+"""Reading labelled tables, CSV and NPZ, for the command line.
+
+Every error says which file, line and column it is about. Numbers are parsed to float64; labels are kept as text,
+because a class is a name: ``3``, ``3.0`` and ``"3"`` are the same one.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+import re
+import zipfile
+from array import array
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from normcore.labels import encode_labels
+
+__all__ = ["DataError", "Table", "encode_texts", "read_table"]
+
+_INTEGRAL_FLOAT = re.compile(r"([+-]?\d+)\.0*")
+
+
+class DataError(ValueError):
+    """A data file that cannot be used as it is; the message names the file and, where there is one, line and column."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of features and, where the source has them, labels.
+
+    Attributes
+    ----------
+    features : float64 array (rows, columns)
+    names : the feature columns' names, or None where the source has none
+    labels : one text a row ("" where missing), or None where the source has no label column
+    target : what the label column is called in messages
+    """
+
+    features: NDArray[np.float64]
+    names: list[str] | None
+    labels: list[str] | None
+    target: str
+
+
+def read_table(
+    path: str | Path,
+    *,
+    target: str | None = None,
+    header: bool | None = None,
+    delimiter: str = ",",
+    expected_names: Sequence[str] | None = None,
+    expected_count: int | None = None,
+) -> Table:
+    """Read a CSV file, or an NPZ file with arrays ``X`` and ``y``.
+
+    Without ``expected_count`` the table is for training: it must have labels, in the column `target` (a name, or a
+    number counted from 0, negative from the end; the last column by default), and none may be missing. With
+    ``expected_count`` it is for prediction: the feature columns are found by ``expected_names`` if both sides have
+    names and by position otherwise, and the label column may be absent.
+
+    Parameters
+    ----------
+    header : True or False to say whether the first line of a CSV file holds names; None to look
+    delimiter : the character between the cells of a CSV file
+
+    Raises
+    ------
+    DataError : for anything in the file that cannot be used, and OSError for a file that cannot be read
+    """
+    path = Path(path)
+    with path.open("rb") as file:
+        is_zip = file.read(4) == b"PK\x03\x04"
+    if is_zip or path.suffix.lower() == ".npz":
+        return _read_npz(path, is_zip, target, expected_count)
+    return _read_csv(path, target, header, delimiter, expected_names, expected_count)
+
+
+def encode_texts(labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
+    """The number of each row's class and the classes in order: by value if all of them are numbers, else by text."""
+    try:
+        codes, keys = encode_labels([(float(label), label) for label in labels])
+    except ValueError:
+        return encode_labels(labels)
+    return codes, [label for _, label in keys]
+
+
+def _label_text(cell: str) -> str:
+    """One spelling a class: surrounding blanks go, and a whole number loses its ``.0``. NaN is a missing label."""
+    cell = cell.strip()
+    if cell.lower() == "nan":
+        return ""
+    match = _INTEGRAL_FLOAT.fullmatch(cell)
+    return match.group(1) if match else cell
+
+
+# ----------------------------------------------------------------------------------------------------------------- CSV
+
+
+def _read_csv(
+    path: Path,
+    target: str | None,
+    header: bool | None,
+    delimiter: str,
+    expected_names: Sequence[str] | None,
+    expected_count: int | None,
+) -> Table:
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            records = _records(file, delimiter)
+            first = next(records, None)
+            if first is None:
+                raise DataError(f"{path}: the file is empty")
+            second = next(records, None)
+            has_header = _looks_like_header(path, first[1], second, target) if header is None else header
+            names = _column_names(path, first) if has_header else None
+            width = len(first[1])
+            wanted: list[int]
+            label: int | None
+            if expected_count is None:
+                wanted, label = _training_columns(path, names, width, target)
+            else:
+                wanted, label = _prediction_columns(path, names, width, target, expected_names, expected_count)
+            pending = [record for record in ([] if has_header else [first]) + [second] if record is not None]
+            values, labels = _parse(path, pending, records, names, width, wanted, label, expected_count is None)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
+    except csv.Error as error:
+        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    if label is not None:
+        target = names[label] if names else f"column {label + 1}"
+    return Table(values, [names[i] for i in wanted] if names else None, labels, target or "target")
+
+
+def _records(file: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """The non-blank records with the number of the line each begins on."""
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    line = 1
+    for cells in reader:
+        if any(cell.strip() for cell in cells):
+            yield line, cells
+        line = reader.line_num + 1
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _looks_like_header(path: Path, first: list[str], second: tuple[int, list[str]] | None, target: str | None) -> bool:
+    """A first line without any number is a header; one that mixes the two is one only if it says so itself."""
+    filled = [cell for cell in first if cell.strip()]
+    if not any(_is_number(cell) for cell in filled):
+        return True
+    if target is not None and not _is_number(target) and target in (cell.strip() for cell in first):
+        return True
+    if second is not None:
+        for i, (above, below) in enumerate(zip(first, second[1], strict=False)):
+            if above.strip() and not _is_number(above) and _is_number(below):
+                raise DataError(
+                    f"{path}, line 1, column {i + 1}: {above.strip()!r} stands above the number {below.strip()!r}, but "
+                    "the line has numbers too, so it may be names or data: say --header or --no-header"
+                )
+    return False
+
+
+def _column_names(path: Path, record: tuple[int, list[str]]) -> list[str]:
+    names = [cell.strip() for cell in record[1]]
+    for i, name in enumerate(names):
+        if name in names[:i]:
+            raise DataError(f"{path}, line {record[0]}: two columns are called {name!r}")
+    return names
+
+
+def _training_columns(path: Path, names: list[str] | None, width: int, target: str | None) -> tuple[list[int], int]:
+    if target is None:
+        label = width - 1
+    elif names is not None and target in names:
+        label = names.index(target)
+    else:
+        try:
+            label = int(target)
+        except ValueError:
+            known = f"the columns are {_listing(names)}" if names else "the file has no line of names"
+            raise DataError(f"{path}: no column is called {target!r}; {known}") from None
+        if not -width <= label < width:
+            raise DataError(f"{path}: the target column {label} is not one of its {width} columns (counted from 0)")
+        label %= width
+    wanted = [i for i in range(width) if i != label]
+    if not wanted:
+        raise DataError(f"{path}: a single column leaves no features beside the target")
+    return wanted, label
+
+
+def _prediction_columns(
+    path: Path,
+    names: list[str] | None,
+    width: int,
+    target: str | None,
+    expected_names: Sequence[str] | None,
+    expected_count: int,
+) -> tuple[list[int], int | None]:
+    if names is not None and expected_names is not None:
+        missing = [name for name in expected_names if name not in names]
+        if missing:
+            raise DataError(f"{path}: the model needs {_listing(missing)}; the columns are {_listing(names)}")
+        label = names.index(target) if target in names and target not in expected_names else None
+        return [names.index(name) for name in expected_names], label
+    if width == expected_count:
+        return list(range(width)), None
+    if width == expected_count + 1:
+        # The model was trained on this layout: the position of its target is known, the last column otherwise.
+        match = re.fullmatch(r"column (\d+)", target or "")
+        label = min(int(match.group(1)), width) - 1 if match else width - 1
+        return [i for i in range(width) if i != label], label
+    raise DataError(f"{path}: {width} columns, but the model takes {expected_count} features (and at most a target)")
+
+
+def _parse(
+    path: Path,
+    pending: list[tuple[int, list[str]]],
+    records: Iterator[tuple[int, list[str]]],
+    names: list[str] | None,
+    width: int,
+    wanted: list[int],
+    label: int | None,
+    labels_required: bool,
+) -> tuple[NDArray[np.float64], list[str] | None]:
+    values = array("d")
+    labels: list[str] = []
+
+    def read(line: int, cells: list[str]) -> None:
+        if len(cells) != width:
+            raise DataError(f"{path}, line {line}: {len(cells)} cells, but the first line has {width}")
+        try:
+            row = [float(cells[i]) for i in wanted]
+        except ValueError:
+            row = [math.nan]
+        # A sum is finite only if every term is; one that overflows is told from a bad cell by looking again.
+        if not math.isfinite(sum(row)):
+            row = [_number(path, line, i, names, cells[i]) for i in wanted]
+        values.extend(row)
+        if label is not None:
+            text = _label_text(cells[label])
+            if not text and labels_required:
+                raise DataError(f"{_place(path, line, label, names)}: the target is missing")
+            labels.append(text)
+
+    for record in pending:
+        read(*record)
+    for record in records:
+        read(*record)
+    if not values:
+        raise DataError(f"{path}: no rows of data below the line of names")
+    matrix = np.frombuffer(values, dtype=np.float64).reshape(-1, len(wanted))
+    return matrix, (labels if label is not None else None)
+
+
+def _number(path: Path, line: int, column: int, names: list[str] | None, cell: str) -> float:
+    text = cell.strip()
+    place = _place(path, line, column, names)
+    if not text:
+        raise DataError(f"{place}: the value is missing")
+    try:
+        value = float(text)
+    except ValueError:
+        raise DataError(f"{place}: {_shortened(text)} is not a number") from None
+    if not math.isfinite(value):
+        raise DataError(f"{place}: {_shortened(text)} is not a finite number")
+    return value
+
+
+def _place(path: Path, line: int, column: int, names: list[str] | None) -> str:
+    name = f" ({names[column]!r})" if names else ""
+    return f"{path}, line {line}, column {column + 1}{name}"
+
+
+def _shortened(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")
+
+
+def _listing(names: Sequence[str], limit: int = 8) -> str:
+    shown = ", ".join(repr(name) for name in names[:limit])
+    return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
+
+
+# ----------------------------------------------------------------------------------------------------------------- NPZ
+
+
+def _read_npz(path: Path, is_zip: bool, target: str | None, expected_count: int | None) -> Table:
+    target = target or "y"
+    if not is_zip:
+        raise DataError(f"{path}: not an NPZ file; save one with numpy.savez(path, X=..., y=...)")
+    try:
+        # The file is opened here, because numpy.load leaves it open where the archive is damaged.
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+            held = list(archive.files)
+            if "X" not in held:
+                raise DataError(f"{path}: no array 'X'; it holds {_listing(held) or 'nothing'}")
+            x = archive["X"]
+            y = archive[target] if target in held else None
+    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+        raise DataError(f"{path}: not a readable NPZ file ({_first_line(error)})") from None
+    if y is None and expected_count is None:
+        raise DataError(f"{path}: no array {target!r} of labels; it holds {_listing(held)}")
+    if x.dtype.kind not in "biuf":
+        raise DataError(f"{path}: X holds {x.dtype}, not numbers")
+    if x.ndim < 2 or x.size == 0:
+        raise DataError(f"{path}: X has shape {x.shape}; it must be rows by features, at least one of each")
+    features = x.reshape(len(x), -1).astype(np.float64)
+    if expected_count not in (None, features.shape[1]):
+        raise DataError(f"{path}: X has {features.shape[1]} features a row, but the model takes {expected_count}")
+    if not np.isfinite(features).all():
+        row, column = (int(i) for i in np.argwhere(~np.isfinite(features))[0])
+        raise DataError(f"{path}: X[{row}, {column}] is {features[row, column]}, not a finite number")
+    return Table(features, None, None if y is None else _npz_labels(path, target, y, len(features)), target)
+
+
+def _npz_labels(path: Path, target: str, y: NDArray[Any], rows: int) -> list[str]:
+    if y.shape not in ((rows,), (rows, 1)):
+        raise DataError(f"{path}: {target} has shape {y.shape}, but X has {rows} rows")
+    if y.dtype.kind not in "biufSU":
+        raise DataError(f"{path}: {target} holds {y.dtype}; labels are numbers, booleans or text")
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        raise DataError(f"{path}: {target}[{int(np.argwhere(~np.isfinite(y.ravel()))[0, 0])}] is not a finite number")
+    values = y.ravel().tolist()
+    return [
+        _label_text(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)) for value in values
+    ]
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

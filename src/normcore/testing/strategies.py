@@ -1,0 +1,543 @@
+"""Hypothesis strategies: arrays of every layout, special values, and whole problems.
+
+Arrays are filled from a drawn seed rather than element by element: an example is made in microseconds whatever its
+size, and shrinks by its shape and kind. Small arrays are sometimes drawn element by element as
+well, so that hypothesis can look for values of its own.
+
+Every array strategy gives an `ndarray` of the asked dtype in one of the `LAYOUTS`; ``plain(x)`` is the same array as
+native, contiguous memory, which every operation must treat alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+try:
+    from hypothesis import strategies as st
+except ImportError as _error:
+    raise ImportError("normcore.testing.strategies needs hypothesis: pip install 'normcore[test]'") from _error
+
+Array = NDArray[Any]
+
+__all__ = [
+    "AWKWARD_SIZES",
+    "FILLS",
+    "LABEL_DTYPES",
+    "LAYOUTS",
+    "SHAPES",
+    "VECTOR_LAYOUTS",
+    "AffineProblem",
+    "CrossEntropyProblem",
+    "NormProblem",
+    "affine_problems",
+    "apply_layout",
+    "awkward_sizes",
+    "cross_entropy_problems",
+    "dtypes",
+    "labels",
+    "layouts",
+    "matrices",
+    "norm_parameters",
+    "norm_problems",
+    "plain",
+    "shapes",
+    "soft_targets",
+    "special_values",
+    "sprinkle_special",
+    "vectors",
+    "weights",
+]
+
+# ---------------------------------------------------------------- layouts
+
+
+def plain(x: ArrayLike) -> Array:
+    """A native, aligned, C-contiguous, writable copy of `x`."""
+    a = np.asarray(x)
+    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def _inside(shape: Sequence[int], dtype: Any, index: Any) -> Array:
+    """A view of `shape` into a larger array, taken by `index`; what lies around it is NaN, so that reading it shows."""
+    kind = np.dtype(dtype)
+    big = np.empty(shape, dtype=kind)
+    big[...] = np.nan if kind.kind == "f" else np.iinfo(kind).max if kind.kind in "iu" else True
+    return np.asarray(big[index])
+
+
+def _padded_rows(x: Array) -> Array:
+    out = _inside((*x.shape[:-1], x.shape[-1] + 3), x.dtype, (..., slice(1, x.shape[-1] + 1)))
+    out[...] = x
+    return out
+
+
+def _every_other_column(x: Array) -> Array:
+    out = _inside((*x.shape[:-1], 2 * x.shape[-1]), x.dtype, (..., slice(None, None, 2)))
+    out[...] = x
+    return out
+
+
+def _every_other_row(x: Array) -> Array:
+    out = _inside((2 * x.shape[0], *x.shape[1:]), x.dtype, slice(None, None, 2))
+    out[...] = x
+    return out
+
+
+def _reversed(x: Array, axis: int) -> Array:
+    return np.flip(np.flip(x, axis).copy(), axis)
+
+
+def _misaligned(x: Array) -> Array:
+    if not x.size:
+        return x.copy()
+    memory = np.empty(x.nbytes + 1, np.uint8)
+    out: Array = np.ndarray(x.shape, x.dtype, memory.data, offset=1)
+    out[...] = x
+    return out
+
+
+def _byte_swapped(x: Array) -> Array:
+    return x.astype(x.dtype.newbyteorder("S")) if x.dtype.itemsize > 1 else x.copy()
+
+
+def _read_only(x: Array) -> Array:
+    out = x.copy()
+    out.flags.writeable = False
+    return out
+
+
+_LAYOUTS: dict[str, Callable[[Array], Array]] = {
+    "contiguous": lambda x: x.copy(),
+    "padded_rows": _padded_rows,
+    "every_other_row": _every_other_row,
+    "every_other_column": _every_other_column,
+    "fortran": np.asfortranarray,
+    "transposed": lambda x: np.ascontiguousarray(x.T).T,
+    "reversed_rows": lambda x: _reversed(x, 0),
+    "reversed_columns": lambda x: _reversed(x, -1),
+    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
+    "misaligned": _misaligned,
+    "byte_swapped": _byte_swapped,
+    "read_only": _read_only,
+}
+
+LAYOUTS = tuple(_LAYOUTS)
+"""Names of the layouts that :func:`apply_layout` makes."""
+
+VECTOR_LAYOUTS = (
+    "contiguous",
+    "every_other_column",
+    "reversed_columns",
+    "misaligned",
+    "byte_swapped",
+    "read_only",
+)
+"""The layouts that mean something for vectors."""
+
+
+def apply_layout(x: ArrayLike, layout: str) -> Array:
+    """The values of `x` (of rank 1 or more) in memory laid out as one of `LAYOUTS`.
+
+    All but ``"broadcast"``, which repeats the first row with a stride of 0, keep the values. ``broadcast`` and
+    ``read_only`` arrays are not writable.
+    """
+    a = plain(x)
+    if a.ndim == 0:
+        raise ValueError("apply_layout: x must have at least one axis")
+    if layout not in _LAYOUTS:
+        raise ValueError(f"apply_layout: no layout {layout!r}; there are {', '.join(LAYOUTS)}")
+    return np.asarray(_LAYOUTS[layout](a))
+
+
+def layouts(names: Sequence[str] = LAYOUTS) -> st.SearchStrategy[str]:
+    """Names of layouts, the contiguous one being the simplest."""
+    return st.sampled_from(sorted(names, key=lambda name: name != "contiguous"))
+
+
+# ---------------------------------------------------------------- sizes and shapes
+
+AWKWARD_SIZES = (
+    1,
+    2,
+    3,
+    5,
+    7,
+    8,
+    9,
+    13,
+    15,
+    16,
+    17,
+    31,
+    32,
+    33,
+    47,
+    63,
+    64,
+    65,
+    127,
+    129,
+)
+"""Sizes around vector and tile edges, and primes."""
+
+SHAPES = (
+    (1, 1),
+    (1, 7),
+    (2, 1),
+    (3, 5),
+    (8, 16),
+    (17, 33),
+    (64, 31),
+    (255, 3),
+    (257, 5),
+    (5, 1031),
+    (600, 2),
+)
+"""Shapes of matrices that reach every vector tail and more than one chunk of 256 rows."""
+
+
+def awkward_sizes(max_size: int = 129, *, min_size: int = 1) -> st.SearchStrategy[int]:
+    """Sizes around vector and tile edges, mixed with any other size."""
+    edges = [s for s in AWKWARD_SIZES if min_size <= s <= max_size]
+    anything = st.integers(min_size, max_size)
+    return st.sampled_from(edges) | anything if edges else anything
+
+
+def shapes(
+    *,
+    min_rows: int = 1,
+    max_rows: int = 40,
+    min_columns: int = 1,
+    max_columns: int = 80,
+) -> st.SearchStrategy[tuple[int, int]]:
+    """Shapes (rows, columns) within bounds: awkward sizes, and now and then the large ones of `SHAPES`."""
+    some = st.tuples(
+        awkward_sizes(max_rows, min_size=min_rows),
+        awkward_sizes(max_columns, min_size=min_columns),
+    )
+    fixed = [s for s in SHAPES if s[0] >= min_rows and s[1] >= min_columns]
+    return some | some | st.sampled_from(fixed) if fixed else some
+
+
+def dtypes() -> st.SearchStrategy[np.dtype[Any]]:
+    """float32 and float64."""
+    return st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])
+
+
+# ---------------------------------------------------------------- values
+
+
+def special_values(dtype: Any) -> Array:
+    """NaN, infinities, zeros of both signs, subnormals, the least normal and the greatest numbers of a float type."""
+    kind = np.finfo(np.dtype(dtype))
+    tiny, least = float(kind.tiny), float(kind.smallest_subnormal)
+    positive = [0.0, least, tiny / 3, tiny, float(kind.max), np.inf]
+    return np.array([np.nan, *positive, *(-value for value in positive)], dtype=dtype)
+
+
+def sprinkle_special(x: Array, seed: int, share: float = 0.1) -> Array:
+    """A copy of `x` with about `share` of its elements replaced by `special_values`, chosen by `seed`."""
+    random = np.random.default_rng([seed, 1])
+    values = special_values(x.dtype.newbyteorder("="))
+    return np.where(random.random(x.shape) < share, random.choice(values, x.shape), x).astype(x.dtype)
+
+
+def _integers(random: np.random.Generator, shape: Any) -> Any:
+    return random.integers(-8, 9, shape).astype(float)
+
+
+def _normal(random: np.random.Generator, shape: Any) -> Any:
+    return random.normal(size=shape)
+
+
+def _wide_range(random: np.random.Generator, shape: Any) -> Any:
+    return random.normal(size=shape) * 10.0 ** random.integers(-15, 16, shape)
+
+
+def _scaled(random: np.random.Generator, shape: Any) -> Any:
+    return random.normal(size=shape) * 10.0 ** random.uniform(-20, 20)
+
+
+def _offset(random: np.random.Generator, shape: Any) -> Any:
+    return random.normal(size=shape) + 10.0 ** random.uniform(0, 6) * random.choice([-1.0, 1.0])
+
+
+def _constant(random: np.random.Generator, shape: Any) -> Any:
+    return np.full(shape, random.normal() * 10.0 ** random.integers(-3, 4))
+
+
+_FILLS: dict[str, Callable[[np.random.Generator, Any], Any]] = {
+    "integers": _integers,
+    "normal": _normal,
+    "offset": _offset,
+    "constant": _constant,
+    "scaled": _scaled,
+    "wide_range": _wide_range,
+}
+
+FILLS = tuple(_FILLS)
+"""How arrays may be filled: small integers, normal deviates, the same with an offset, a constant, one or all scales."""
+
+_SEEDS = st.integers(0, 2**32 - 1)
+
+
+@st.composite
+def _filled(
+    draw: st.DrawFn,
+    shape: tuple[int, ...],
+    dtype: Any,
+    fills: Sequence[str],
+    special: bool,
+    layout: Sequence[str],
+) -> Array:
+    """An array of `shape`, filled in one of the ways named, perhaps with special values, in one of the layouts."""
+    kind = np.dtype(dtype)
+    size = int(np.prod(shape, dtype=np.int64))
+    if special and 0 < size <= 12 and draw(st.booleans()):
+        element = st.floats(width=32 if kind.itemsize == 4 else 64)
+        x = np.array(draw(st.lists(element, min_size=size, max_size=size)), dtype=kind).reshape(shape)
+    else:
+        seed = draw(_SEEDS)
+        x = _FILLS[draw(st.sampled_from(list(fills)))](np.random.default_rng(seed), shape).astype(kind)
+        if special and draw(st.booleans()):
+            x = sprinkle_special(x, seed)
+    return apply_layout(x, draw(layouts(layout))) if shape else x
+
+
+def _drawable(x: Any) -> bool:
+    return isinstance(x, st.SearchStrategy)
+
+
+@st.composite
+def matrices(
+    draw: st.DrawFn,
+    dtype: Any = None,
+    shape: Any = None,
+    *,
+    layout: Sequence[str] = LAYOUTS,
+    fills: Sequence[str] = ("normal", "integers"),
+    special: bool = False,
+) -> Array:
+    """Matrices of floats.
+
+    Parameters
+    ----------
+    dtype : dtype or strategy, optional
+        float32 or float64; either by default.
+    shape : tuple or strategy, optional
+        Rows and columns; :func:`shapes` by default.
+    layout : sequence of str
+        The layouts to choose from; all of `LAYOUTS` by default.
+    fills : sequence of str
+        How to fill it: names of `FILLS`.
+    special : bool
+        Whether a tenth of the values may be NaN, infinite, ±0, subnormal or huge.
+    """
+    kind = draw(dtypes() if dtype is None else dtype) if dtype is None or _drawable(dtype) else np.dtype(dtype)
+    size = draw(shapes() if shape is None else shape) if shape is None or _drawable(shape) else tuple(shape)
+    return draw(_filled(size, kind, fills, special, layout))
+
+
+def vectors(
+    dtype: Any,
+    size: int,
+    *,
+    layout: Sequence[str] = VECTOR_LAYOUTS,
+    fills: Sequence[str] = ("normal", "integers"),
+    special: bool = False,
+) -> st.SearchStrategy[Array]:
+    """Vectors of `size` floats, otherwise as :func:`matrices`."""
+    return _filled((size,), dtype, fills, special, layout)
+
+
+@st.composite
+def norm_parameters(draw: st.DrawFn, dtype: Any, size: int) -> tuple[Array, Array]:
+    """gamma and beta of a normalisation: 1 and 0 as at the start of training, or moderate numbers of either sign."""
+    if draw(st.booleans()):
+        return np.ones(size, dtype), np.zeros(size, dtype)
+    random = np.random.default_rng(draw(_SEEDS))
+    return random.normal(1, 1, size).astype(dtype), random.normal(size=size).astype(dtype)
+
+
+LABEL_DTYPES = (
+    "int64",
+    "int32",
+    "int16",
+    "int8",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
+    ">i4",
+)
+"""Integer dtypes of labels (bool is another)."""
+
+
+@st.composite
+def labels(draw: st.DrawFn, rows: int, classes: int, *, ignore_index: int | None = None) -> Array:
+    """Integer labels of `rows` rows in any integer dtype (bool for up to two classes); some may be `ignore_index`."""
+    kinds = [k for k in LABEL_DTYPES if classes - 1 <= np.iinfo(k).max]
+    if ignore_index is not None:
+        kinds = [k for k in kinds if np.iinfo(k).min <= ignore_index <= np.iinfo(k).max]
+    elif classes <= 2:
+        kinds.append("bool")
+    random = np.random.default_rng(draw(_SEEDS))
+    values = random.integers(0, classes, rows)
+    if ignore_index is not None:
+        values = np.where(
+            random.random(rows) < draw(st.sampled_from([0.0, 0.3, 1.0])),
+            ignore_index,
+            values,
+        )
+    kind = draw(st.sampled_from(kinds))
+    chosen = draw(
+        layouts(
+            (
+                "contiguous",
+                "every_other_column",
+                "reversed_columns",
+                "misaligned",
+                "read_only",
+            )
+        )
+    )
+    return apply_layout(values.astype(kind), chosen)
+
+
+@st.composite
+def soft_targets(draw: st.DrawFn, rows: int, classes: int, dtype: Any) -> Array:
+    """Soft targets (rows, classes): rows of a probability distribution, one-hot rows, or any numbers from 0 to 1."""
+    random = np.random.default_rng(draw(_SEEDS))
+    kind = draw(st.sampled_from(["one_hot", "distribution", "free"]))
+    if kind == "one_hot":
+        target = np.eye(classes)[random.integers(0, classes, rows)]
+    else:
+        target = random.random((rows, classes))
+        if kind == "distribution":
+            target = target / target.sum(axis=1, keepdims=True)
+    return apply_layout(
+        target.astype(dtype),
+        draw(layouts([name for name in LAYOUTS if name != "broadcast"])),
+    )
+
+
+@st.composite
+def weights(draw: st.DrawFn, size: int) -> Array:
+    """Class or sample weights: `size` finite numbers of at least 0, some of them 0, as float64 or float32."""
+    random = np.random.default_rng(draw(_SEEDS))
+    values = random.exponential(size=size) * (random.random(size) >= draw(st.sampled_from([0.0, 0.25])))
+    return values.astype(draw(st.sampled_from([np.float64, np.float32])))
+
+
+# ---------------------------------------------------------------- whole problems
+
+
+@dataclass(frozen=True)
+class AffineProblem:
+    """Arguments of an affine map, and a gradient `dy` of its output."""
+
+    x: Array
+    w: Array
+    b: Array | None
+    dy: Array
+    relu: bool
+
+
+@st.composite
+def affine_problems(
+    draw: st.DrawFn,
+    dtype: Any = None,
+    *,
+    layout: Sequence[str] = LAYOUTS,
+    fills: Sequence[str] = ("normal", "integers"),
+    special: bool = False,
+) -> AffineProblem:
+    """Affine maps with sums of up to 800 terms: beyond one block of 256, forward (k) and for the weights (n)."""
+    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    small = awkward_sizes(40)
+    blocks = st.sampled_from([(3, 700, 5), (600, 4, 3), (2, 257, 33), (257, 17, 2)])
+    n, k, m = draw(st.tuples(small, small, small) | blocks)
+
+    def matrix(rows: int, columns: int) -> Array:
+        return draw(_filled((rows, columns), kind, fills, special, layout))
+
+    bias = draw(vectors(kind, m, fills=fills, special=special)) if draw(st.booleans()) else None
+    return AffineProblem(matrix(n, k), matrix(k, m), bias, matrix(n, m), draw(st.booleans()))
+
+
+@dataclass(frozen=True)
+class NormProblem:
+    """Arguments of a batch or layer normalisation, and a gradient `dy` of its output."""
+
+    x: Array
+    gamma: Array
+    beta: Array
+    dy: Array
+    eps: float
+
+
+@st.composite
+def norm_problems(
+    draw: st.DrawFn,
+    dtype: Any = None,
+    *,
+    shape: Any = None,
+    layout: Sequence[str] = LAYOUTS,
+    fills: Sequence[str] = ("normal", "offset", "integers"),
+    special: bool = False,
+    eps: Sequence[float] = (1e-5, 1e-3, 0.5),
+) -> NormProblem:
+    """Normalisations, by rows or by columns; `fills` and `special` speak of x and dy."""
+    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    n, d = draw(shapes() if shape is None else shape)
+    gamma, beta = draw(norm_parameters(kind, d))
+    x = draw(_filled((n, d), kind, fills, special, layout))
+    dy = draw(_filled((n, d), kind, ("normal", "integers"), special, layout))
+    return NormProblem(x, gamma, beta, dy, draw(st.sampled_from(list(eps))))
+
+
+@dataclass(frozen=True)
+class CrossEntropyProblem:
+    """Arguments of a softmax cross-entropy; `options` are its keyword arguments."""
+
+    logits: Array
+    labels: Array
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@st.composite
+def cross_entropy_problems(
+    draw: st.DrawFn,
+    dtype: Any = None,
+    *,
+    layout: Sequence[str] = LAYOUTS,
+    spread: Sequence[float] = (1.0, 10.0, 60.0),
+    special: bool = False,
+) -> CrossEntropyProblem:
+    """Cross-entropies with labels or soft targets and every combination of options; `spread` scales the logits."""
+    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    n, c = draw(shapes(max_rows=20, max_columns=40))
+    logits = draw(_filled((n, c), kind, ("normal",), special, ("contiguous",)))
+    with np.errstate(over="ignore"):
+        logits = apply_layout(
+            logits * kind.type(draw(st.sampled_from(list(spread)))),
+            draw(layouts(layout)),
+        )
+    options: dict[str, Any] = {"reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
+    if draw(st.booleans()):
+        options["label_smoothing"] = draw(st.sampled_from([0.0, 0.1, 1.0]))
+    if draw(st.booleans()):
+        options["class_weight"] = draw(weights(c))
+    if draw(st.booleans()):
+        options["sample_weight"] = draw(weights(n))
+    if draw(st.booleans()):
+        return CrossEntropyProblem(logits, draw(soft_targets(n, c, kind)), options)
+    ignore_index = draw(st.sampled_from([None, -100, c - 1]))
+    if ignore_index is not None:
+        options["ignore_index"] = ignore_index
+    return CrossEntropyProblem(logits, draw(labels(n, c, ignore_index=ignore_index)), options)
