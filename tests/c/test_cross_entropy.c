@@ -1,0 +1,255 @@
+/* Softmax cross-entropy: values, the smallest losses, weights, and every way of refusing an argument. */
+#include "properties.h"
+#include "reference.h"
+
+#include <math.h>
+#include <string.h>
+
+#define EACH(list) (sizeof(list) / sizeof *(list))
+
+static void test_shapes(void) { check_rows_and_columns(cross_entropy_operations()); }
+
+#define POINTS 5000
+
+/*
+ * Logits (gap, 0) of label 0 have the loss log1p(exp(-gap)), which must keep its relative accuracy of 4 ULP down to
+ * 1e-37 (f32; gaps up to 85) and the like; of label 1, gap + log1p(exp(-gap)).
+ */
+static void test_smallest_losses(void) {
+    const double end = TEST_DTYPE == 32 ? 85 : 700;
+    real *z = scratch_alloc(2 * POINTS * sizeof *z);
+    int64_t *labels = scratch_alloc(POINTS * sizeof *labels);
+    double *loss = scratch_alloc(POINTS * sizeof *loss);
+    normcore_cross_entropy_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.reduction = NORMCORE_REDUCTION_NONE;
+    rng r = rng_new(2);
+    for (size_t i = 0; i < POINTS; i++) {
+        z[2 * i] = rng_real(&r, 0, end);
+        z[2 * i + 1] = 0;
+        labels[i] = i % 4 == 3;
+    }
+    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, POINTS, 2, z, 2, labels, NULL, 0, &options, loss, NULL, 0,
+                                                        NULL, NULL));
+    wide worst = 0, at = 0;
+    for (size_t i = 0; i < POINTS; i++) {
+        const wide gap = (wide)z[2 * i], expected = log1pl(expl(-gap)) + (labels[i] ? gap : 0);
+        const wide off = fabsl((wide)loss[i] - expected) / expected;
+        if (!(off <= worst)) {
+            worst = off;
+            at = gap;
+        }
+    }
+    harness_count(POINTS);
+    if (!(worst <= 8 * U)) /* 4 ULP are between 4 U and 8 U of the value */
+        harness_fail(__FILE__, __LINE__, "the loss at gap %.20Lg is off by %.3Lg U", at, worst / U);
+    CHECK(loss[0] > 0);
+}
+
+static void test_uniform_logits(void) {
+    real z[7 * 5], dz[7 * 5];
+    int64_t labels[7];
+    double loss, weight_sum;
+    for (size_t isa = 0; isa < isa_count(); isa++) {
+        isa_use(isa);
+        for (size_t i = 0; i < 35; i++) z[i] = (real)-1000;
+        for (size_t i = 0; i < 7; i++) labels[i] = (int64_t)(i % 5);
+        CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 7, 5, z, 5, labels, NULL, 0, NULL, &loss, dz, 5,
+                                                            &weight_sum, NULL));
+        CHECK(fabsl((wide)loss - logl(5)) <= 4 * ulp(2));
+        CHECK(weight_sum == 7);
+        for (size_t i = 0; i < 35; i++) CHECK(fabsl((wide)dz[i] - (0.2L - (i / 5 % 5 == i % 5)) / 7) <= 3 * U);
+    }
+}
+
+/* Hard labels written as soft targets mean the same. */
+static void test_soft_targets_equal_labels(void) {
+    real z[9 * 4], targets[9 * 4], dz[9 * 4], dz_soft[9 * 4];
+    int64_t labels[9];
+    double class_weight[4] = {0.5, 1, 2, 3}, loss, loss_soft, sum, sum_soft;
+    normcore_cross_entropy_options options;
+    rng r = rng_new(3);
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.class_weight = class_weight;
+    options.label_smoothing = 0.1;
+    for (size_t i = 0; i < 36; i++) {
+        z[i] = rng_real(&r, -3, 3);
+        labels[i / 4] = (int64_t)(i / 4 % 4);
+        targets[i] = i % 4 == i / 4 % 4;
+    }
+    CHECK_STATUS(NORMCORE_OK,
+                 T(normcore_cross_entropy)(NULL, 9, 4, z, 4, labels, NULL, 0, &options, &loss, dz, 4, &sum, NULL));
+    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 9, 4, z, 4, NULL, targets, 4, &options, &loss_soft,
+                                                        dz_soft, 4, &sum_soft, NULL));
+    CHECK(sum == sum_soft);
+    CHECK(fabsl((wide)loss - (wide)loss_soft) <= 8 * U * (wide)loss);
+    for (size_t i = 0; i < 36; i++) CHECK(fabsl((wide)dz[i] - (wide)dz_soft[i]) <= 8 * U);
+}
+
+static void test_nothing_counts(void) {
+    real z[6] = {1, 2, 3, 4, 5, 6}, dz[6];
+    const int64_t ignored[2] = {-1, -1}, labels[2] = {0, 1};
+    const double zeros[3] = {0, 0, 0};
+    double loss, weight_sum;
+    normcore_cross_entropy_options options;
+    for (int kind = 0; kind < 4; kind++) {
+        memset(&options, 0, sizeof options);
+        options.struct_size = sizeof options;
+        options.has_ignore_index = kind == 0;
+        options.ignore_index = -1;
+        options.class_weight = kind == 1 ? zeros : NULL;
+        options.sample_weight = kind == 2 ? zeros : NULL;
+        for (int reduction = 0; reduction < 2; reduction++) {
+            options.reduction = (normcore_reduction)reduction;
+            memset(dz, 0xff, sizeof dz);
+            loss = weight_sum = -1;
+            CHECK_STATUS(NORMCORE_OK,
+                         T(normcore_cross_entropy)(NULL, kind == 3 ? 0 : 2, 3, z, 3, kind == 0 ? ignored : labels, NULL,
+                                                   0, &options, &loss, dz, 3, &weight_sum, NULL));
+            CHECK(loss == 0 && weight_sum == 0);
+            for (size_t i = 0; kind != 3 && i < 6; i++) CHECK(dz[i] == 0);
+        }
+    }
+    /* An empty batch may have no classes; a batch with rows may not. */
+    CHECK_STATUS(NORMCORE_OK,
+                 T(normcore_cross_entropy)(NULL, 0, 0, NULL, 0, NULL, NULL, 0, NULL, &loss, NULL, 0, NULL, NULL));
+    CHECK_STATUS(NORMCORE_ERROR_SIZE,
+                 T(normcore_cross_entropy)(NULL, 2, 0, z, 0, labels, NULL, 0, NULL, &loss, dz, 0, &weight_sum, NULL));
+}
+
+static void test_special_rows(void) {
+    const real inf = (real)INFINITY;
+    real z[5 * 3] = {1, 2, 3, -inf, -inf, -inf, 0, inf, 0, (real)NAN, 1, 2, 0, -inf, 5};
+    const int64_t labels[5] = {0, 0, 1, 2, 2};
+    double loss[5];
+    real dz[15];
+    normcore_cross_entropy_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.reduction = NORMCORE_REDUCTION_NONE;
+    for (size_t isa = 0; isa < isa_count(); isa++) {
+        isa_use(isa);
+        CHECK_STATUS(NORMCORE_OK,
+                     T(normcore_cross_entropy)(NULL, 5, 3, z, 3, labels, NULL, 0, &options, loss, dz, 3, NULL, NULL));
+        for (size_t i = 0; i < 5; i++) {
+            const int bad = i >= 1 && i <= 3;
+            CHECK((loss[i] != loss[i]) == bad);
+            for (size_t j = 0; j < 3; j++) CHECK((dz[3 * i + j] != dz[3 * i + j]) == bad);
+        }
+        CHECK(dz[13] == 0); /* a logit of -inf that is not the label costs nothing and gets nothing */
+        /* With a label of that logit the loss is infinite, the gradient finite. */
+        const int64_t impossible = 1;
+        CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 1, 3, z + 12, 3, &impossible, NULL, 0, NULL, loss, dz,
+                                                            3, NULL, NULL));
+        CHECK(loss[0] == HUGE_VAL && dz[1] == -1);
+    }
+}
+
+typedef struct refusal {
+    int64_t labels[4];
+    double class_weight[3], sample_weight[4];
+    normcore_status status;
+    size_t bad_row;
+} refusal;
+
+/* Nothing is written but *bad_row, and the first culprit is named. */
+static void test_labels_and_weights_are_checked_first(void) {
+    const double nan = (double)NAN, inf = (double)INFINITY;
+    const refusal cases[] = {
+        {{0, 1, 3, 9}, {1, 1, 1}, {1, 1, 1, 1}, NORMCORE_ERROR_LABEL, 2},
+        {{0, -1, 2, 1}, {1, 1, 1}, {1, 1, 1, 1}, NORMCORE_ERROR_LABEL, 1},
+        {{INT64_MIN, 0, 0, 0}, {1, 1, 1}, {1, 1, 1, 1}, NORMCORE_ERROR_LABEL, 0},
+        {{0, 0, 0, INT64_MAX}, {1, 1, 1}, {1, 1, 1, 1}, NORMCORE_ERROR_LABEL, 3},
+        {{0, 0, 0, (INT64_C(1) << 32)}, {1, 1, 1}, {1, 1, 1, 1}, NORMCORE_ERROR_LABEL, 3},
+        {{0, 1, 2, 0}, {1, -1, 1}, {1, 1, 1, 1}, NORMCORE_ERROR_WEIGHT, 1},
+        {{0, 1, 2, 0}, {1, 1, nan}, {1, 1, 1, 1}, NORMCORE_ERROR_WEIGHT, 2},
+        {{0, 1, 2, 0}, {inf, 1, nan}, {1, 1, 1, 1}, NORMCORE_ERROR_WEIGHT, 0},
+        {{0, 1, 2, 0}, {1, 1, 1}, {1, 1, 1, -0.5}, NORMCORE_ERROR_WEIGHT, 3},
+        {{0, 1, 2, 0}, {1, 1, 1}, {1, inf, nan, 1}, NORMCORE_ERROR_WEIGHT, 1},
+        {{0, 1, 2, 0}, {1, 1, 1}, {nan, 1, 1, 1}, NORMCORE_ERROR_WEIGHT, 0},
+    };
+    real z[12] = {0}, dz[12], dz_before[12];
+    for (size_t i = 0; i < EACH(cases); i++)
+        for (int reduction = 0; reduction < 3; reduction++) {
+            double loss[4] = {7, 7, 7, 7}, weight_sum = 8;
+            size_t bad_row = 99;
+            normcore_cross_entropy_options options;
+            harness_note("refusal %lu, reduction %d", (unsigned long)i, reduction);
+            memset(&options, 0, sizeof options);
+            options.struct_size = sizeof options;
+            options.class_weight = cases[i].class_weight;
+            options.sample_weight = cases[i].sample_weight;
+            options.reduction = (normcore_reduction)reduction;
+            memset(dz, 0x55, sizeof dz);
+            memset(dz_before, 0x55, sizeof dz);
+            CHECK_STATUS(cases[i].status, T(normcore_cross_entropy)(NULL, 4, 3, z, 3, cases[i].labels, NULL, 0,
+                                                                    &options, loss, dz, 3, &weight_sum, &bad_row));
+            CHECK(bad_row == cases[i].bad_row);
+            CHECK(loss[0] == 7 && loss[1] == 7 && loss[2] == 7 && loss[3] == 7 && weight_sum == 8);
+            CHECK(memcmp(dz, dz_before, sizeof dz) == 0);
+            CHECK_STATUS(cases[i].status, T(normcore_cross_entropy)(NULL, 4, 3, z, 3, cases[i].labels, NULL, 0,
+                                                                    &options, loss, dz, 3, &weight_sum, NULL));
+        }
+    harness_note("%s", "");
+    /* The ignored label is no bad label, wherever it lies. */
+    const int64_t labels[3] = {2, 77, 0};
+    double loss, weight_sum;
+    normcore_cross_entropy_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.has_ignore_index = 1;
+    options.ignore_index = 77;
+    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 3, 3, z, 3, labels, NULL, 0, &options, &loss, dz, 3,
+                                                        &weight_sum, NULL));
+    CHECK(weight_sum == 2 && dz[3] == 0 && dz[4] == 0 && dz[5] == 0);
+    options.ignore_index = 0;
+    size_t bad_row = 99;
+    CHECK_STATUS(NORMCORE_ERROR_LABEL, T(normcore_cross_entropy)(NULL, 3, 3, z, 3, labels, NULL, 0, &options, &loss, dz,
+                                                                 3, &weight_sum, &bad_row));
+    CHECK(bad_row == 1);
+}
+
+static void test_options_are_checked(void) {
+    const double smoothing[] = {-0.1, 1.1, (double)NAN, (double)INFINITY};
+    real z[6] = {1, 2, 3, 4, 5, 6}, targets[6] = {0}, dz[6];
+    const int64_t labels[2] = {0, 1};
+    double loss = 7;
+    normcore_cross_entropy_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    for (size_t i = 0; i < EACH(smoothing); i++) {
+        options.label_smoothing = smoothing[i];
+        CHECK_STATUS(NORMCORE_ERROR_VALUE,
+                     T(normcore_cross_entropy)(NULL, 2, 3, z, 3, labels, NULL, 0, &options, &loss, dz, 3, NULL, NULL));
+    }
+    options.label_smoothing = 0;
+    options.reduction = (normcore_reduction)3;
+    CHECK_STATUS(NORMCORE_ERROR_VALUE,
+                 T(normcore_cross_entropy)(NULL, 2, 3, z, 3, labels, NULL, 0, &options, &loss, dz, 3, NULL, NULL));
+    CHECK(T(normcore_cross_entropy)(NULL, 2, 3, z, 3, NULL, NULL, 0, NULL, &loss, dz, 3, NULL, NULL) != NORMCORE_OK);
+    CHECK(T(normcore_cross_entropy)(NULL, 2, 3, z, 3, labels, targets, 3, NULL, &loss, dz, 3, NULL, NULL) !=
+          NORMCORE_OK);
+    CHECK(loss == 7);
+    /* Full smoothing makes all targets the same; it is allowed. */
+    options.reduction = NORMCORE_REDUCTION_MEAN;
+    options.label_smoothing = 1;
+    CHECK_STATUS(NORMCORE_OK,
+                 T(normcore_cross_entropy)(NULL, 2, 3, z, 3, labels, NULL, 0, &options, &loss, dz, 3, NULL, NULL));
+    CHECK(fabsl((wide)loss - 1.40760596444438012L) < 8 * U);
+}
+
+int main(int argc, char **argv) {
+    static const test tests[] = {
+        {"shapes", test_shapes},
+        {"smallest_losses", test_smallest_losses},
+        {"uniform_logits", test_uniform_logits},
+        {"soft_targets_equal_labels", test_soft_targets_equal_labels},
+        {"nothing_counts", test_nothing_counts},
+        {"special_rows", test_special_rows},
+        {"labels_and_weights_are_checked_first", test_labels_and_weights_are_checked_first},
+        {"options_are_checked", test_options_are_checked},
+    };
+    return harness_main(argc, argv, tests, EACH(tests));
+}
