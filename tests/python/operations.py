@@ -1,0 +1,264 @@
+"""Every operation as one table, for what holds for all: bits across instruction sets, threads, layouts, cuts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from hypothesis import strategies as st
+
+from normcore import _core as nc
+from normcore.testing.strategies import sprinkle_special
+
+Arguments = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One operation: how to make its arguments for n rows of d elements, and how to call it.
+
+    `by_row` names the arguments that are cut together with the rows; `row_results` the results that go along with them.
+    `first_row` is passed with the index of the first row where the operation needs it (dropout).
+    """
+
+    name: str
+    make: Callable[[int, int, Any, np.random.Generator], Arguments]
+    call: Callable[..., Any]
+    by_row: tuple[str, ...] = ()
+    row_results: tuple[int, ...] = ()
+    needs_first_row: bool = False
+
+    def __call__(self, arguments: Arguments) -> tuple[Any, ...]:
+        result = self.call(**arguments)
+        return result if isinstance(result, tuple) else (result,)
+
+
+def _width(d: int) -> int:
+    """Another size, for the outputs of affine maps."""
+    return d * 5 % 37 + 1
+
+
+def _float(*shape_of: str) -> Callable[[int, int, Any, np.random.Generator], Arguments]:
+    """Arguments that are arrays of normal deviates: each is `name:shape`, the shape in letters n, d, m."""
+
+    def make(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+        size = {"n": n, "d": d, "m": _width(d)}
+        out = {}
+        for item in shape_of:
+            name, axes = item.split(":")
+            shape = tuple(size[a] for a in axes)
+            # gamma and the like stay moderate: they are no place where special values teach anything new
+            out[name] = random.normal(size=shape).astype(dtype)
+        return out
+
+    return make
+
+
+def _norm(by: str) -> Callable[[int, int, Any, np.random.Generator], Arguments]:
+    def make(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+        out = _float("dy:nd", "x:nd", "gamma:d")(n, d, dtype, random)
+        length = n if by == "row" else d
+        return out | {
+            "mean": random.normal(size=length),
+            "rstd": random.exponential(size=length),
+        }
+
+    return make
+
+
+def _running(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    out = _float("x:nd", "gamma:d", "beta:d", "running_mean:d")(n, d, dtype, random)
+    return out | {"running_var": random.exponential(size=d).astype(dtype)}
+
+
+def _logits(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    out: Arguments = {
+        "logits": (random.normal(size=(n, d)) * 5).astype(dtype),
+        "labels": random.integers(0, d, n),
+    }
+    return out | {
+        "sample_weight": random.exponential(size=n),
+        "class_weight": random.exponential(size=d),
+    }
+
+
+def _soft(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    out: Arguments = {"logits": (random.normal(size=(n, d)) * 5).astype(dtype)}
+    return out | {
+        "labels": random.random((n, d)).astype(dtype),
+        "sample_weight": random.exponential(size=n),
+    }
+
+
+def _update(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    out: Arguments = {name: random.normal(size=n * d).astype(dtype) for name in ("params", "grads", "slot1")}
+    return out | {"slot2": random.exponential(size=n * d).astype(dtype)}
+
+
+def _batch_norm_training(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> tuple[Any, ...]:
+    running_mean, running_var = running_mean.copy(), running_var.copy()
+    done = nc.batch_norm_forward(x, gamma, beta, running_mean, running_var, momentum=0.8, eps=1e-3)
+    return (*done, running_mean, running_var)
+
+
+def _batch_norm_evaluation(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> tuple[Any, ...]:
+    return tuple(nc.batch_norm_forward(x, gamma, beta, running_mean, running_var, training=False))
+
+
+def _batch_norm_backward(**options: Any) -> Callable[..., Any]:
+    return lambda **arrays: nc.batch_norm_backward(**arrays, **options)
+
+
+def _cross_entropy(**options: Any) -> Callable[..., Any]:
+    return lambda **arrays: nc.softmax_cross_entropy(**arrays, **options)
+
+
+def _optimizer(name: str) -> Callable[..., Any]:
+    uses = {
+        "sgd": (0, 0),
+        "momentum": (1, 0),
+        "nesterov": (1, 0),
+        "rmsprop": (0, 1),
+        "adam": (1, 1),
+    }[name]
+
+    def call(params: Any, grads: Any, slot1: Any, slot2: Any) -> tuple[Any, ...]:
+        p = np.array(params, params.dtype.newbyteorder("="), order="C")
+        g = np.array(grads, grads.dtype.newbyteorder("="), order="C")
+        slots = [np.array(s, s.dtype.newbyteorder("="), order="C") for s in (slot1, slot2)]
+        v, s = (slot if use else None for slot, use in zip(slots, uses, strict=True))
+        nc.optimizer_update(name, p, g, v, s, learning_rate=0.01, l2=0.1, gradient_scale=0.5, step=3)
+        return p, v, s
+
+    return call
+
+
+def _dropout(function: Callable[..., Any]) -> Callable[..., Any]:
+    def call(x: Any = None, dy: Any = None, first_row: int = 0) -> Any:
+        data = dy if x is None else x
+        return function(data, 0.7, seed=11, stream=5, offset=first_row * np.shape(data)[-1])
+
+    return call
+
+
+OPERATIONS = [
+    Operation("affine_forward", _float("x:nd", "w:dm", "b:m"), nc.affine_forward, ("x",), (0,)),
+    Operation(
+        "affine_forward_relu",
+        _float("x:nd", "w:dm"),
+        lambda x, w: nc.affine_forward(x, w, relu=True),
+        ("x",),
+        (0,),
+    ),
+    Operation(
+        "affine_backward",
+        _float("dy:nm", "x:nd", "w:dm"),
+        nc.affine_backward,
+        ("dy", "x"),
+        (0,),
+    ),
+    Operation("relu_forward", _float("x:nd"), nc.relu_forward, ("x",), (0,)),
+    Operation("relu_backward", _float("dy:nd", "y:nd"), nc.relu_backward, ("dy", "y"), (0,)),
+    Operation("softmax", _float("x:nd"), nc.softmax, ("x",), (0,)),
+    Operation("log_softmax", _float("x:nd"), nc.log_softmax, ("x",), (0,)),
+    Operation(
+        "softmax_backward",
+        _float("dy:nd", "y:nd"),
+        nc.softmax_backward,
+        ("dy", "y"),
+        (0,),
+    ),
+    Operation(
+        "log_softmax_backward",
+        _float("dy:nd", "y:nd"),
+        nc.log_softmax_backward,
+        ("dy", "y"),
+        (0,),
+    ),
+    Operation("cross_entropy_mean", _logits, _cross_entropy(label_smoothing=0.1)),
+    Operation(
+        "cross_entropy_sum",
+        _logits,
+        _cross_entropy(reduction="sum"),
+        ("logits", "labels", "sample_weight"),
+        (1,),
+    ),
+    Operation(
+        "cross_entropy_none",
+        _soft,
+        _cross_entropy(reduction="none"),
+        ("logits", "labels", "sample_weight"),
+        (0, 1),
+    ),
+    Operation("batch_norm_training", _running, _batch_norm_training),
+    Operation("batch_norm_evaluation", _running, _batch_norm_evaluation, ("x",), (0,)),
+    Operation(
+        "batch_norm_backward_fused",
+        _norm("column"),
+        _batch_norm_backward(algorithm="fused"),
+    ),
+    Operation(
+        "batch_norm_backward_graph",
+        _norm("column"),
+        _batch_norm_backward(algorithm="graph"),
+    ),
+    Operation(
+        "batch_norm_backward_evaluation",
+        _norm("column"),
+        _batch_norm_backward(training=False),
+        ("dy", "x"),
+        (0,),
+    ),
+    Operation(
+        "layer_norm_forward",
+        _float("x:nd", "gamma:d", "beta:d"),
+        nc.layer_norm_forward,
+        ("x",),
+        (0, 1, 2),
+    ),
+    Operation(
+        "layer_norm_backward",
+        _norm("row"),
+        nc.layer_norm_backward,
+        ("dy", "x", "mean", "rstd"),
+        (0,),
+    ),
+    Operation(
+        "dropout_forward",
+        _float("x:nd"),
+        _dropout(nc.dropout_forward),
+        ("x",),
+        (0,),
+        needs_first_row=True,
+    ),
+    Operation(
+        "dropout_backward",
+        _float("dy:nd"),
+        _dropout(nc.dropout_backward),
+        ("dy",),
+        (0,),
+        needs_first_row=True,
+    ),
+    Operation("sum_of_squares", _float("x:nd"), nc.sum_of_squares),
+    *(
+        Operation(f"optimizer_{name}", _update, _optimizer(name))
+        for name in ("sgd", "momentum", "nesterov", "rmsprop", "adam")
+    ),
+]
+
+NAMES = [operation.name for operation in OPERATIONS]
+ROW_WISE = [operation for operation in OPERATIONS if operation.by_row]
+
+_DATA = ("x", "dy", "y", "w", "b", "logits", "params", "grads")
+
+
+@st.composite
+def arguments(draw: st.DrawFn, operation: Operation, shape: tuple[int, int], dtype: Any) -> Arguments:
+    """Arguments of `operation`; in half of the examples a tenth of the data is special, as `special_values` says."""
+    seed = draw(st.integers(0, 2**32 - 1))
+    made = operation.make(*shape, dtype, np.random.default_rng(seed))
+    if draw(st.booleans()):
+        made = {k: sprinkle_special(v, seed + i) if k in _DATA else v for i, (k, v) in enumerate(made.items())}
+    return made

@@ -1,0 +1,488 @@
+"""MLP: the public operations put together, its gradients, its labels, its configuration."""
+
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import normcore
+from normcore import MLP, Generator
+from normcore.testing import numerical_gradient, use_isa, use_num_threads
+
+NORMS = [None, "batch", "layer"]
+
+
+def random_model(sizes: list[int], seed: int = 3, **options: Any) -> MLP:
+    """A model all of whose parameters and running statistics are away from their initial values."""
+    model = MLP(sizes, rng=seed, **options)
+    rng = Generator(seed, 100)
+    for name, array in model.parameters().items():
+        noise = rng.normal(array.shape, scale=0.3, dtype=model.dtype)
+        array[...] = noise + (1 if name.startswith("gamma") else 0) if array.ndim == 1 else array
+    for array in model.buffers().values():
+        array[...] = rng.uniform(array.shape, 0.5, 2.0, dtype=model.dtype)
+    return model
+
+
+def batch(model: MLP, rows: int, seed: int = 9) -> tuple[np.ndarray, np.ndarray]:
+    rng = Generator(seed)
+    return rng.normal((rows, model.features), dtype=model.dtype), rng.integers(model.outputs, rows)
+
+
+# ---------------------------------------------------------------------- arrays
+
+
+@pytest.mark.parametrize(
+    ("norm", "names", "buffers"),
+    [
+        (None, ["w1", "b1", "w2", "b2", "w3", "b3"], []),
+        ("layer", ["w1", "b1", "gamma1", "beta1", "w2", "b2", "gamma2", "beta2", "w3", "b3"], []),
+        (
+            "batch",
+            ["w1", "b1", "gamma1", "beta1", "w2", "b2", "gamma2", "beta2", "w3", "b3"],
+            ["running_mean1", "running_var1", "running_mean2", "running_var2"],
+        ),
+    ],
+)
+def test_names_shapes_and_initial_values(norm: Any, names: list[str], buffers: list[str]) -> None:
+    model = MLP([5, 4, 3, 2], norm=norm, dtype="float64", weight_scale=0.1)
+    parameters = model.parameters()
+    assert list(parameters) == names == list(model.gradients())
+    assert list(model.buffers()) == buffers
+    widths = {"1": (5, 4), "2": (4, 3), "3": (3, 2)}
+    for name, array in parameters.items():
+        inputs, outputs = widths[name[-1]]
+        assert array.shape == ((inputs, outputs) if name.startswith("w") else (outputs,))
+        if not name.startswith("w"):
+            assert (array == (1.0 if name.startswith("gamma") else 0.0)).all()
+    for name, array in model.buffers().items():
+        assert (array == (1.0 if name.startswith("running_var") else 0.0)).all()
+    for views, flat in (
+        (parameters, model.theta),
+        (model.gradients(), model.gradients_flat),
+        (model.buffers(), model.buffers_flat),
+    ):
+        assert sum(array.size for array in views.values()) == flat.size
+        assert all(np.shares_memory(array, flat) for array in views.values())
+        joined = np.concatenate([array.reshape(-1) for array in views.values()]) if views else flat
+        assert joined.tobytes() == flat.tobytes()
+    assert [part.stop - part.start for part in model.weight_slices()] == [20, 12, 6]
+    model.parameters()["w2"][...] = 7
+    assert (model.theta[model.weight_slices()[1]] == 7).all()
+
+
+def test_initial_weights() -> None:
+    sizes = [300, 200, 10]
+    for scale in (None, 0.05):
+        model = MLP(sizes, weight_scale=scale, rng=42, dtype="float64")
+        for layer, inputs in enumerate(sizes[:-1]):
+            expected = math.sqrt(2 / inputs) if scale is None else scale
+            weights = model.parameters()[f"w{layer + 1}"]
+            drawn = Generator(42, layer).normal(weights.shape, scale=expected)
+            assert weights.tobytes() == drawn.tobytes()
+    assert not MLP(sizes, weight_scale=0.0).parameters()["w1"].any()
+
+
+def test_rng() -> None:
+    assert MLP([3, 2], rng=1).theta.tobytes() == MLP([3, 2], rng=np.uint64(1)).theta.tobytes()
+    assert MLP([3, 2], rng=1).theta.tobytes() != MLP([3, 2], rng=2).theta.tobytes()
+    rng = Generator(5)
+    first, second = MLP([3, 2], rng=rng), MLP([3, 2], rng=rng)
+    assert first.theta.tobytes() != second.theta.tobytes()
+    seed = int(Generator(5).integers(2**63, 1)[0])
+    assert first.theta.tobytes() == MLP([3, 2], rng=seed).theta.tobytes()
+
+
+def test_properties_and_repr() -> None:
+    model = MLP(np.array([5, 4, 3]), norm="batch", dropout=0.5, weight_scale=0.1, dtype=np.float64)
+    assert (model.sizes, model.features, model.outputs, model.layers) == ((5, 4, 3), 5, 3, 2)
+    assert (model.norm, model.dropout, model.weight_scale, model.dtype) == ("batch", 0.5, 0.1, np.float64)
+    assert repr(model) == "MLP((5, 4, 3), norm='batch', dropout=0.5, dtype='float64')"
+    assert repr(MLP([2, 2])) == "MLP((2, 2), dtype='float32')"
+    assert MLP([2, 2], dtype=">f8").dtype.isnative
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"sizes": [3]}, ValueError, r"sizes is \[3\]; it needs at least two entries"),
+        ({"sizes": []}, ValueError, "at least two"),
+        ({"sizes": [3, 0, 2]}, ValueError, r"sizes is \[3, 0, 2\]; each entry must be at least 1"),
+        ({"sizes": [3, -1]}, ValueError, "at least 1"),
+        ({"sizes": [3, 2.0]}, TypeError, "sizes must be a sequence of integers"),
+        ({"sizes": 7}, TypeError, "sizes must be a sequence of integers"),
+        ({"norm": "group"}, ValueError, "norm is 'group'; accepted are None, 'batch' and 'layer'"),
+        ({"dropout": 1.0}, ValueError, r"dropout is 1.0; it must be in \[0, 1\)"),
+        ({"dropout": -0.1}, ValueError, "dropout is -0.1"),
+        ({"dropout": math.nan}, ValueError, "dropout is nan"),
+        ({"dropout": "half"}, TypeError, "dropout must be a number, not str"),
+        ({"weight_scale": -1.0}, ValueError, "weight_scale is -1.0; it must be finite and not negative"),
+        ({"weight_scale": math.inf}, ValueError, "weight_scale is inf"),
+        ({"dtype": "float16"}, TypeError, "dtype is float16; accepted are float32 and float64"),
+        ({"dtype": int}, TypeError, "dtype is int64; accepted are float32 and float64"),
+        ({"rng": -1}, ValueError, "MLP: rng is -1"),
+        ({"rng": 2**64}, ValueError, "MLP: rng is"),
+        ({"rng": None}, TypeError, "MLP: rng must be an integer, not NoneType"),
+        ({"eps": -1e-5}, ValueError, "eps is -1e-05"),
+        ({"momentum": 1.5}, ValueError, r"momentum is 1.5; it must be in \[0, 1\]"),
+    ],
+)
+def test_wrong_configurations(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=f"MLP: .*{message.removeprefix('MLP: ')}"):
+        MLP(options.pop("sizes", [3, 2]), **options)
+
+
+def test_copies_are_independent() -> None:
+    model = random_model([4, 5, 3], norm="batch", dropout=0.25)
+    X, y = batch(model, 6)
+    for other in (model.copy(), copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert other.config() == model.config()
+        assert other.theta.tobytes() == model.theta.tobytes()
+        assert other.buffers_flat.tobytes() == model.buffers_flat.tobytes()
+        assert other.forward(X).tobytes() == model.forward(X).tobytes()
+        assert other.loss_and_grads(X, y)[0] == model.copy().loss_and_grads(X, y)[0]
+        other.theta[...] = 0
+        other.buffers_flat[...] = 1
+        assert model.theta.all()
+        assert not np.shares_memory(other.parameters()["w1"], model.theta)
+
+
+# ---------------------------------------------------------------------- forward
+
+
+def composed_forward(model: MLP, X: np.ndarray) -> np.ndarray:
+    p, buffers = model.parameters(), model.buffers()
+    for layer in range(1, model.layers):
+        X = normcore.affine_forward(X, p[f"w{layer}"], p[f"b{layer}"])
+        if model.norm == "batch":
+            statistics = buffers[f"running_mean{layer}"], buffers[f"running_var{layer}"]
+            X = normcore.batch_norm_forward(X, p[f"gamma{layer}"], p[f"beta{layer}"], *statistics, training=False)[0]
+        elif model.norm == "layer":
+            X = normcore.layer_norm_forward(X, p[f"gamma{layer}"], p[f"beta{layer}"])[0]
+        X = normcore.relu_forward(X)
+    return normcore.affine_forward(X, p[f"w{model.layers}"], p[f"b{model.layers}"])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("sizes", [[7, 3], [5, 9, 4], [300, 33, 17, 10]])
+def test_forward_is_the_composition_of_the_operations(norm: Any, dtype: str, sizes: list[int]) -> None:
+    model = random_model(sizes, norm=norm, dtype=dtype, dropout=0.5)
+    X, _ = batch(model, 37)
+    logits = model.forward(X)
+    assert logits.dtype == dtype
+    assert logits.shape == (37, sizes[-1])
+    assert logits.tobytes() == composed_forward(model, X).tobytes()
+
+
+def test_forward_takes_any_layout() -> None:
+    model = random_model([6, 5, 3], norm="batch")
+    X, _ = batch(model, 8)
+    expected = model.forward(X).tobytes()
+    wide = np.zeros((16, 13), np.float32)
+    wide[::2, 1::2] = X
+    read_only = X.copy()
+    read_only.flags.writeable = False
+    raw = np.zeros(X.nbytes + 1, np.uint8)
+    misaligned = raw[1:].view(np.float32).reshape(X.shape)
+    misaligned[...] = X
+    for other in (
+        np.asfortranarray(X),
+        wide[::2, 1::2],
+        X.astype(">f4"),
+        read_only,
+        misaligned,
+        X[::-1].copy()[::-1],
+        X[:, ::-1].copy()[:, ::-1],
+        X.astype(np.float64),
+        X.tolist(),
+    ):
+        assert model.forward(other).tobytes() == expected
+    assert model.forward(X.reshape(2, 4, 6)).shape == (2, 4, 3)
+    assert model.forward(X.reshape(2, 4, 6)).tobytes() == expected
+    repeated = np.broadcast_to(X[:1], X.shape)
+    assert model.forward(repeated).tobytes() == model.forward(X[:1]).tobytes() * 8
+    assert model.forward(X[:0]).shape == (0, 3)
+
+
+@given(cuts=st.lists(st.integers(0, 12), min_size=1, max_size=5), norm=st.sampled_from(NORMS))
+def test_forward_row_by_row(cuts: list[int], norm: Any) -> None:
+    model = random_model([6, 5, 3], norm=norm)
+    X, _ = batch(model, sum(cuts))
+    ends = np.cumsum(cuts)
+    pieces = [model.forward(X[end - n : end]) for n, end in zip(cuts, ends, strict=True)]
+    assert b"".join(piece.tobytes() for piece in pieces) == model.forward(X).tobytes()
+
+
+def test_forward_into_an_array() -> None:
+    model = random_model([6, 5, 3])
+    X, _ = batch(model, 4)
+    out = np.full((4, 3), np.nan, np.float32)
+    assert model.forward(X, out=out) is out
+    assert out.tobytes() == model.forward(X).tobytes()
+    strided = np.zeros((4, 6), np.float32)[:, ::2]
+    assert model.forward(X, out=strided).tobytes() == out.tobytes()
+    for wrong in (out[:3], out.T.copy(), out.reshape(2, 2, 3)):
+        with pytest.raises(ValueError, match="forward: out"):
+            model.forward(X, out=wrong)
+    for kind in (out.astype(np.float64), out.tolist()):
+        with pytest.raises((TypeError, ValueError), match="forward: out"):
+            model.forward(X, out=kind)  # type: ignore[arg-type]
+    out.flags.writeable = False
+    with pytest.raises(ValueError, match="forward: out"):
+        model.forward(X, out=out)
+    square = random_model([3, 3])
+    both = np.zeros((5, 3), np.float32)
+    with pytest.raises(ValueError, match="forward: out"):
+        square.forward(both[:4], out=both[1:])
+    with pytest.raises(ValueError, match="forward: out"):
+        square.forward(both[:4], out=square.theta.reshape(4, 3))
+
+
+def test_nan_poisons_its_row_only() -> None:
+    model = random_model([6, 5, 3], norm="layer")
+    X, _ = batch(model, 4)
+    clean = model.forward(X)
+    X[2, 1] = np.nan
+    logits = model.forward(X)
+    assert np.isnan(logits[2]).all()
+    assert logits[[0, 1, 3]].tobytes() == clean[[0, 1, 3]].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("X", "error", "message"),
+    [
+        (np.zeros((3, 5), np.float32), ValueError, r"X is \(3, 5\) but the model takes 6 features"),
+        (np.zeros(6, np.float32), ValueError, r"X is \(6,\); it must be \(rows, features\)"),
+        (np.float32(1), ValueError, r"X is \(\)"),
+        (np.zeros((3, 6), np.float16), TypeError, "X is float16; accepted are float32 and float64"),
+        (np.zeros((3, 6), int), TypeError, "X is int64; accepted are float32 and float64"),
+        (np.zeros((3, 6), complex), TypeError, "X is complex128"),
+        (np.full((3, 6), "a"), TypeError, "accepted are float32 and float64"),
+        (np.ma.masked_array(np.zeros((3, 6))), TypeError, "masked"),
+    ],
+)
+@pytest.mark.parametrize("name", ["forward", "predict", "predict_proba", "score", "loss_and_grads"])
+def test_wrong_features(name: str, X: Any, error: type[Exception], message: str) -> None:
+    model = MLP([6, 3])
+    arguments = (X, np.zeros(3, int)) if name in ("score", "loss_and_grads") else (X,)
+    with pytest.raises(error, match=f"{name}: .*{message}"):
+        getattr(model, name)(*arguments)
+
+
+def test_predictions() -> None:
+    model = random_model([6, 5, 3], norm="batch")
+    X, y = batch(model, 20)
+    logits = model.forward(X)
+    assert model.predict(X).dtype == np.int64
+    assert model.predict(X).tolist() == logits.argmax(axis=1).tolist()
+    assert model.predict_proba(X).tobytes() == normcore.softmax(logits).tobytes()
+    assert model.predict_proba(X.reshape(4, 5, 6)).shape == (4, 5, 3)
+    assert model.predict(X.reshape(4, 5, 6)).shape == (4, 5)
+    assert model.score(X, y) == np.mean(logits.argmax(axis=1) == y)
+    assert model.score(X, np.eye(3)[y]) == model.score(X, y)
+    assert model.score(X, y.astype(np.uint64)) == model.score(X, y)
+    assert model.score(X, model.predict(X)) == 1.0
+    with pytest.raises(ValueError, match="score: X has no rows"):
+        model.score(X[:0], y[:0])
+    model.theta[...] = 0
+    assert model.predict(X).tolist() == [0] * 20
+
+
+# ---------------------------------------------------------------------- training
+
+
+def composed_pass(
+    model: MLP, X: np.ndarray, y: np.ndarray, seed: int, stream: int
+) -> tuple[float, dict[str, np.ndarray], dict[str, np.ndarray]]:
+    """Loss, gradients and buffers of a training pass, from the public operations."""
+    p = model.parameters()
+    buffers = {name: array.copy() for name, array in model.buffers().items()}
+    keep = 1.0 - model.dropout
+    inputs, tapes = [X], []
+    for layer in range(1, model.layers):
+        z = a = normcore.affine_forward(inputs[-1], p[f"w{layer}"], p[f"b{layer}"])
+        mean = rstd = None
+        if model.norm == "batch":
+            statistics = buffers[f"running_mean{layer}"], buffers[f"running_var{layer}"]
+            a, mean, rstd = normcore.batch_norm_forward(z, p[f"gamma{layer}"], p[f"beta{layer}"], *statistics)
+        elif model.norm == "layer":
+            a, mean, rstd = normcore.layer_norm_forward(z, p[f"gamma{layer}"], p[f"beta{layer}"])
+        a = normcore.relu_forward(a)
+        tapes.append((z, a, mean, rstd))
+        if keep < 1:
+            a = normcore.dropout_forward(a, keep, seed=seed, stream=stream + layer - 1)
+        inputs.append(a)
+    logits = normcore.affine_forward(inputs[-1], p[f"w{model.layers}"], p[f"b{model.layers}"])
+    loss, d, _ = normcore.softmax_cross_entropy(logits, y)
+    grads: dict[str, np.ndarray] = {}
+    for layer in range(model.layers, 0, -1):
+        if layer < model.layers:
+            z, a, mean, rstd = tapes[layer - 1]
+            if keep < 1:
+                d = normcore.dropout_backward(d, keep, seed=seed, stream=stream + layer - 1)
+            d = normcore.relu_backward(d, a)
+            if model.norm is not None:
+                backward = normcore.batch_norm_backward if model.norm == "batch" else normcore.layer_norm_backward
+                d, grads[f"gamma{layer}"], grads[f"beta{layer}"] = backward(d, z, p[f"gamma{layer}"], mean, rstd)
+        d, grads[f"w{layer}"], grads[f"b{layer}"] = normcore.affine_backward(d, inputs[layer - 1], p[f"w{layer}"])
+    return loss, grads, buffers
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("dropout", [0.0, 0.25])
+@pytest.mark.parametrize(("sizes", "rows"), [([5, 9, 4], 7), ([20, 33, 17, 10], 300), ([4, 3], 1)])
+def test_training_pass_is_the_composition_of_the_operations(
+    norm: Any, dtype: str, dropout: float, sizes: list[int], rows: int
+) -> None:
+    model = random_model(sizes, norm=norm, dtype=dtype, dropout=dropout)
+    X, y = batch(model, rows)
+    expected_loss, expected_grads, expected_buffers = composed_pass(model, X, y, seed=77, stream=10)
+    loss, grads = model.loss_and_grads(X, y, seed=77, stream=10)
+    assert loss == expected_loss
+    assert list(grads) == list(model.parameters())
+    for name, array in grads.items():
+        assert array.tobytes() == expected_grads[name].tobytes(), name
+    for name, array in model.buffers().items():
+        assert array.tobytes() == expected_buffers[name].tobytes(), name
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+def test_gradients_by_finite_differences(norm: Any, dropout: float) -> None:
+    model = random_model([4, 6, 5, 3], norm=norm, dropout=dropout, dtype="float64")
+    X, y = batch(model, 9)
+    options: dict[str, Any] = {
+        "class_weight": [1.0, 2.0, 0.5],
+        "sample_weight": np.arange(9.0),
+        "label_smoothing": 0.1,
+        "ignore_index": 2,
+        "seed": 5,
+    }
+    _, grads = model.loss_and_grads(X, y, **options)
+    analytic = {name: array.copy() for name, array in grads.items()}
+    for name, array in model.parameters().items():
+
+        def loss(value: np.ndarray, array: np.ndarray = array) -> float:
+            saved = array.copy()
+            array[...] = value
+            result = model.loss_and_grads(X, y, **options)[0]
+            array[...] = saved
+            return result
+
+        numeric = numerical_gradient(loss, array)
+        assert np.abs(numeric).max() > 1e-4 or (norm == "batch" and name in ("b1", "b2"))
+        np.testing.assert_allclose(analytic[name], numeric, rtol=1e-6, atol=2e-8, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", ">i4"])
+def test_label_dtypes(dtype: str) -> None:
+    model = random_model([6, 5, 3])
+    X, y = batch(model, 10)
+    expected = model.loss_and_grads(X, y)[0]
+    assert model.loss_and_grads(X, y.astype(dtype))[0] == expected
+    assert model.loss_and_grads(X, np.repeat(y, 2).astype(dtype)[::2])[0] == expected
+    assert model.loss_and_grads(X, y.tolist())[0] == expected
+    assert model.loss_and_grads(X.reshape(2, 5, 6), y.reshape(2, 5).astype(dtype))[0] == expected
+
+
+def test_bool_labels_and_soft_targets() -> None:
+    model = random_model([6, 5, 2])
+    X, y = batch(model, 10)
+    loss, grads = model.loss_and_grads(X, y)
+    expected = model.gradients_flat.copy()
+    assert model.loss_and_grads(X, y.astype(bool))[0] == loss
+    for kind in (np.float32, np.float64):
+        assert model.loss_and_grads(X, np.eye(2, dtype=kind)[y])[0] == pytest.approx(loss, rel=1e-6)
+        np.testing.assert_allclose(model.gradients_flat, expected, atol=1e-6)
+    assert grads.keys() == model.gradients().keys()
+
+
+def test_weights_and_ignored_rows() -> None:
+    model = random_model([6, 5, 3])
+    X, y = batch(model, 12)
+    plain = model.loss_and_grads(X, y)[0]
+    assert model.loss_and_grads(X, y, sample_weight=np.ones(12), class_weight=[1, 1, 1])[0] == plain
+    some = model.loss_and_grads(X, y, ignore_index=1)[0]
+    weights = (y != 1).astype(np.float32)
+    assert some == model.loss_and_grads(X, y, sample_weight=weights)[0]
+    assert some == pytest.approx(model.loss_and_grads(X[y != 1], y[y != 1])[0], rel=1e-6)
+    assert some != plain
+    loss, grads = model.loss_and_grads(X, np.full(12, -1), ignore_index=-1)
+    assert loss == 0.0
+    assert not any(array.any() for array in grads.values())
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "error", "message"),
+    [
+        (np.array([0, 1, 3, 0]), {}, ValueError, r"3 in row 2; .*\[0, 3\)"),
+        (np.array([0, -1, 1, 0]), {}, ValueError, "-1 in row 1"),
+        (np.array([0, 1, 2]), {}, ValueError, r"y is \(3,\) but X has the rows \(4,\)"),
+        (np.array([[0], [1], [2], [0]]), {}, ValueError, r"y is \(4, 1\)"),
+        (np.zeros(4), {}, ValueError, r"soft targets must be \(4, 3\), labels an integer array \(4,\)"),
+        (np.zeros((4, 2)), {}, ValueError, r"soft targets must be \(4, 3\)"),
+        (np.array(list("abca")), {}, TypeError, "encode_labels"),
+        (np.zeros((4, 3), np.float16), {}, TypeError, "y is float16"),
+        (np.ma.masked_array([0, 1, 2, 0]), {}, TypeError, "y is a masked array"),
+        (np.zeros(4, int), {"class_weight": [1, 2]}, ValueError, r"class_weight is \(2,\); it must be \(3,\)"),
+        (np.zeros(4, int), {"class_weight": [1, -2, 1]}, ValueError, r"class_weight\[1\] is -2.0"),
+        (np.zeros(4, int), {"sample_weight": [1, 1, 1, np.nan]}, ValueError, r"sample_weight\[3\] is nan"),
+        (np.zeros(4, int), {"sample_weight": [1, 1, np.inf, 1]}, ValueError, r"sample_weight\[2\] is inf"),
+        (np.zeros(4, int), {"sample_weight": list("abcd")}, TypeError, "sample_weight"),
+        (np.zeros(4, int), {"label_smoothing": 1.5}, ValueError, "label_smoothing"),
+        (np.zeros(4, int), {"seed": -1}, ValueError, "seed is -1"),
+        (np.zeros(4, int), {"stream": 1.5}, TypeError, "stream must be an integer"),
+    ],
+)
+def test_wrong_labels_and_options(y: Any, options: dict[str, Any], error: type[Exception], message: str) -> None:
+    model = random_model([6, 5, 3], norm="batch")
+    buffers = model.buffers_flat.copy()
+    X, _ = batch(model, 4)
+    with pytest.raises(error, match=f"loss_and_grads: .*{message}"):
+        model.loss_and_grads(X, y, **options)
+    assert model.buffers_flat.tobytes() == buffers.tobytes()
+
+
+def test_a_batch_without_rows() -> None:
+    model = MLP([6, 3])
+    with pytest.raises(ValueError, match=r"loss_and_grads: X is \(0, 6\); it must have at least one row"):
+        model.loss_and_grads(np.zeros((0, 6), np.float32), np.zeros(0, int))
+
+
+def test_dropout_streams() -> None:
+    model = random_model([6, 50, 3], dropout=0.5)
+    X, y = batch(model, 8)
+
+    def loss(**options: int) -> float:
+        return model.loss_and_grads(X, y, **options)[0]
+
+    assert loss() == loss(seed=0, stream=0)
+    assert loss(seed=1) != loss() != loss(stream=1)
+    assert loss(seed=2**64 - 1, stream=2**63) == loss(seed=2**64 - 1, stream=2**63)
+    plain = MLP.from_config({**model.config(), "dropout": 0.0})
+    plain.theta[...] = model.theta
+    assert plain.forward(X).tobytes() == model.forward(X).tobytes()
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any) -> None:
+    model = random_model([130, 70, 33, 10], norm=norm, dropout=0.25)
+    X, y = batch(model, 600)
+    results = set()
+    for isa in normcore.available_isas():
+        for count in (1, 2, 3):
+            with use_isa(isa), use_num_threads(count):
+                other = model.copy()
+                loss, _ = other.loss_and_grads(X, y, stream=4)
+                arrays = (other.gradients_flat, other.buffers_flat, other.forward(X))
+                results.add((loss, *(array.tobytes() for array in arrays)))
+    assert len(results) == 1

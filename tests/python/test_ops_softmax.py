@@ -1,0 +1,290 @@
+"""Softmax, log-softmax and cross-entropy against the reference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from normcore import _core as nc
+from normcore.testing import (
+    assert_same_bits,
+    assert_ulp,
+    check_gradients,
+    reference,
+    ulp_error,
+)
+from normcore.testing.strategies import (
+    CrossEntropyProblem,
+    cross_entropy_problems,
+    dtypes,
+    matrices,
+    plain,
+    shapes,
+)
+
+SPREADS = (1.0, 10.0, 60.0, 1e4)
+
+
+@st.composite
+def logits(
+    draw: st.DrawFn,
+    dtype: Any = None,
+    spread: tuple[float, ...] = SPREADS,
+    special: bool = False,
+) -> Any:
+    x = draw(
+        matrices(
+            dtype,
+            shapes(max_rows=20),
+            fills=("normal", "integers", "constant"),
+            special=special,
+        )
+    )
+    with np.errstate(over="ignore"):
+        return x * x.dtype.type(draw(st.sampled_from(spread)))
+
+
+# ---------------------------------------------------------------- softmax
+
+
+@given(logits(np.float32))
+@example(np.array([[0.0, -87.0, -87.3, -88.0, -103.0, -104.0]], np.float32))
+@example(np.array([[1e4, 1e4 - 7.25, 1e4 - 60.0]], np.float32))
+def test_softmax_float32_is_within_3_ulp(x: Any) -> None:
+    y, exact = nc.softmax(x), reference.softmax(x)
+    normal = exact >= 2.0**-126
+    assert_ulp(ulp_error(y, exact)[normal], 3)
+    # below the normal range probabilities fade out: never negative, never larger than that range
+    assert ((y[~normal] >= 0) & (y[~normal] <= 2.0**-126)).all()
+
+
+@given(logits(np.float64))
+def test_softmax_float64_is_within_a_few_ulp(x: Any) -> None:
+    y, exact = nc.softmax(x), reference.softmax(x)
+    normal = exact >= 2.0**-1022
+    # the subtraction of the maximum rounds once: half an ulp of a gap of up to 745 is up to 745 / 2 ulp of the result
+    with np.errstate(over="ignore"):
+        gap = plain(x).max(axis=1, keepdims=True) - plain(x)
+    assert_ulp((ulp_error(y, exact) / (3 + gap))[normal], 1)
+
+
+@given(logits())
+def test_softmax_rows_sum_to_one(x: Any) -> None:
+    total = nc.softmax(x).astype(np.longdouble).sum(axis=1)
+    # each of d probabilities p is off by at most a few u p, and by the least subnormal
+    np.testing.assert_allclose(total.astype(float), 1, rtol=0, atol=4 * float(np.finfo(x.dtype).eps))
+
+
+@given(logits(spread=(1.0, 4.0)), st.sampled_from([-4096.0, -1.0, 0.5, 1024.0]))
+def test_softmax_ignores_a_shift(x: Any, shift: float) -> None:
+    x = np.round(plain(x) * 16) / 16  # so that the shift is exact in either precision
+    assert_same_bits(nc.softmax(x + x.dtype.type(shift)), nc.softmax(x))
+
+
+@given(logits(), st.randoms(use_true_random=False))
+def test_softmax_is_monotone(x: Any, random: Any) -> None:
+    x = plain(x)
+    y = nc.softmax(x)
+    order = np.argsort(x, axis=1)
+    assert (np.diff(np.take_along_axis(y, order, axis=1), axis=1) >= 0).all()
+
+
+@given(logits())
+@example(np.array([[0.0, -30.0], [0.0, -100.0]], np.float32))
+def test_log_softmax_is_accurate(x: Any) -> None:
+    y, exact = nc.log_softmax(x), reference.log_softmax(x)
+    kind = np.finfo(y.dtype)
+    # two roundings of the result, and one of the gap to the maximum
+    limit = 1.5 * float(kind.eps) * np.abs(exact) + (2.0**-50 if y.dtype == np.float32 else 2.0**-51)
+    assert (np.abs(y - exact) <= limit).all()
+    assert (y <= 0).all()
+
+
+@given(st.data(), dtypes())
+def test_backward_matches_the_reference(data: st.DataObject, dtype: Any) -> None:
+    x = data.draw(logits(dtype, (1.0, 10.0)))
+    dy = data.draw(matrices(dtype, x.shape))
+    eps = float(np.finfo(dtype).eps)
+    y, z = nc.softmax(x), nc.log_softmax(x)
+    size = np.abs(y) * (np.abs(dy) + np.abs(dy * y).sum(axis=1, keepdims=True))
+    error = np.abs(nc.softmax_backward(dy, y) - reference.softmax_backward(dy, y))
+    assert (error <= 2 * eps * size + 2 * float(np.finfo(dtype).smallest_subnormal)).all()
+    # exp(y) below the normal range is off by up to the least subnormal, which the sum multiplies
+    tiny = float(np.finfo(dtype).tiny)
+    size = np.abs(dy) + (np.exp(z.astype(float)) + tiny) * np.abs(dy).sum(axis=1, keepdims=True) + tiny
+    error = np.abs(nc.log_softmax_backward(dy, z) - reference.log_softmax_backward(dy, z))
+    assert (error <= 2 * eps * size).all()
+
+
+@pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 2), (2, 3), (3, 13), (1, 131)])
+def test_gradients_match_finite_differences(n: int, d: int) -> None:
+    random = np.random.default_rng(d)
+    x, dy = random.normal(size=(n, d)), random.normal(size=(n, d))
+    check_gradients(nc.softmax, {"x": x}, {"x": nc.softmax_backward(dy, nc.softmax(x))}, dy)
+    check_gradients(
+        nc.log_softmax,
+        {"x": x},
+        {"x": nc.log_softmax_backward(dy, nc.log_softmax(x))},
+        dy,
+    )
+
+
+# ---------------------------------------------------------------- cross-entropy
+
+
+def assert_loss(actual: Any, exact: Any, limit: float) -> None:
+    """Losses are doubles, but their accuracy is promised in units of float32 for float32 data."""
+    actual, exact = np.asarray(actual, np.float64), np.asarray(exact)
+    error = np.abs(actual - exact)
+    # the promise ends at 1e-37, below which float32 itself fades out
+    assert (error <= limit * np.abs(exact) + 1e-42).all(), f"errors {error} of {exact}"
+
+
+def relative(dtype: Any) -> float:
+    return 4 * float(np.finfo(dtype).eps) if dtype == np.float32 else 1e-13
+
+
+def gradient_terms(p: CrossEntropyProblem) -> Any:
+    """Magnitude of the two terms of the gradient w (p s - t): their difference is rounded as they are."""
+    n, c = p.logits.shape
+    scale = np.asarray(p.options.get("class_weight", np.ones(c)), float)
+    w = np.asarray(p.options.get("sample_weight", np.ones(n)), float)
+    if p.labels.ndim == 2:
+        target = p.labels.astype(float)
+        w = w * (target @ scale if "class_weight" in p.options else 1)
+    else:
+        labels = p.labels.astype(int)
+        ignored = labels == p.options.get("ignore_index", -1)
+        labels = np.where(ignored, 0, labels)
+        target = np.eye(c)[labels]
+        w = np.where(ignored, 0, w * scale[labels])
+    smoothing = p.options.get("label_smoothing", 0.0)
+    target = (1 - smoothing) * target + smoothing / c
+    if p.options["reduction"] == "mean" and w.sum():
+        w = w / w.sum()
+    y = reference.softmax(p.logits).astype(float)
+    # what is lost where y is subnormal counts as if y were the least normal number
+    tiny = float(np.finfo(p.logits.dtype).tiny)
+    return w[:, None] * ((y + tiny) * target.sum(axis=1, keepdims=True) + target)
+
+
+@given(cross_entropy_problems())
+def test_cross_entropy_matches_the_reference(p: CrossEntropyProblem) -> None:
+    kind = p.logits.dtype.newbyteorder("=")
+    loss, dlogits, weight_sum = nc.softmax_cross_entropy(p.logits, p.labels, **p.options)
+    exact = reference.softmax_cross_entropy(p.logits, p.labels, **p.options)
+    assert_loss(loss, exact.loss, relative(kind))
+    assert abs(weight_sum - exact.weight_sum) <= 1e-12 * abs(exact.weight_sum)
+    assert isinstance(weight_sum, float)
+    assert dlogits.dtype == kind
+    assert dlogits.shape == p.logits.shape
+    if p.options["reduction"] == "none":
+        assert loss.dtype == np.float64
+        assert loss.shape == (len(p.logits),)
+    else:
+        assert isinstance(loss, float)
+    limit = 3 * float(np.finfo(kind).eps) * gradient_terms(p) + 4 * float(np.finfo(kind).smallest_subnormal)
+    if kind == np.float64:
+        limit = limit * (3 + plain(p.logits).max(axis=1, keepdims=True) - plain(p.logits))
+    assert (np.abs(dlogits - exact.dlogits) <= limit).all()
+
+
+@given(st.floats(0, 85), dtypes(), st.integers(1, 40), st.integers(0, 40))
+@example(18.0, np.dtype(np.float32), 2, 0)
+@example(85.0, np.dtype(np.float32), 2, 0)
+@example(0.0, np.dtype(np.float32), 1, 0)
+def test_small_losses_keep_their_accuracy(gap: float, dtype: Any, classes: int, label: int) -> None:
+    label %= classes
+    z = np.full((1, classes), -gap, dtype)
+    z[0, label] = 0
+    loss, _, _ = nc.softmax_cross_entropy(z, np.array([label]))
+    exact = reference.softmax_cross_entropy(z, np.array([label])).loss
+    assert (loss > 0) == (classes > 1)
+    assert_loss(loss, exact, relative(dtype))
+
+
+@given(cross_entropy_problems())
+def test_gradient_rows_of_labels_sum_to_zero(p: CrossEntropyProblem) -> None:
+    labels = p.labels if p.labels.ndim == 1 else p.labels.argmax(axis=1)
+    if p.options.get("ignore_index") is not None:
+        labels = np.where(labels == p.options["ignore_index"], 0, labels)
+    _, dlogits, _ = nc.softmax_cross_entropy(p.logits, labels, reduction="sum")
+    limit = 4 * float(np.finfo(dlogits.dtype).eps)
+    assert (np.abs(dlogits.astype(np.longdouble).sum(axis=1)) <= limit).all()
+
+
+@given(cross_entropy_problems())
+def test_mean_is_sum_over_weight_sum(p: CrossEntropyProblem) -> None:
+    options = p.options | {"reduction": "sum"}
+    total, gradient, weight_sum = nc.softmax_cross_entropy(p.logits, p.labels, **options)
+    mean, scaled, same = nc.softmax_cross_entropy(p.logits, p.labels, **(options | {"reduction": "mean"}))
+    each, summed, _ = nc.softmax_cross_entropy(p.logits, p.labels, **(options | {"reduction": "none"}))
+    assert same == weight_sum
+    assert_same_bits(summed, gradient)
+    np.testing.assert_allclose(each.sum(), total, rtol=1e-12)
+    if weight_sum == 0:
+        assert mean == 0
+        assert not scaled.any()
+    else:
+        np.testing.assert_allclose(mean, total / weight_sum, rtol=1e-15)
+        limit = 4 * float(np.finfo(scaled.dtype).eps) * gradient_terms(replace(p, options=options)) / weight_sum
+        limit = limit + float(np.finfo(scaled.dtype).tiny) * (1 + 1 / weight_sum)
+        assert (np.abs(scaled - gradient.astype(np.longdouble) / weight_sum) <= limit).all()
+
+
+@given(st.data(), dtypes())
+def test_one_hot_targets_are_labels(data: st.DataObject, dtype: Any) -> None:
+    z = data.draw(logits(dtype, (1.0, 10.0)))
+    n, c = z.shape
+    labels = np.array(data.draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n)))
+    options = {
+        "class_weight": np.linspace(0.5, 2, c),
+        "label_smoothing": data.draw(st.sampled_from([0.0, 0.25])),
+    }
+    loss, dlogits, weight_sum = nc.softmax_cross_entropy(z, labels, **options)
+    soft_loss, soft_dlogits, soft_sum = nc.softmax_cross_entropy(z, np.eye(c, dtype=dtype)[labels], **options)
+    np.testing.assert_allclose(soft_loss, loss, rtol=relative(dtype), atol=4 * float(np.finfo(dtype).eps))
+    np.testing.assert_allclose(soft_sum, weight_sum, rtol=1e-14)
+    np.testing.assert_allclose(soft_dlogits, dlogits, rtol=1e-5, atol=4 * float(np.finfo(dtype).eps))
+
+
+@pytest.mark.parametrize(("n", "c"), [(1, 1), (1, 2), (2, 3), (3, 13), (2, 131)])
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("soft", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+def test_cross_entropy_gradient_matches_finite_differences(
+    n: int, c: int, reduction: str, soft: bool, smoothing: float
+) -> None:
+    random = np.random.default_rng(c)
+    z = random.normal(size=(n, c))
+    labels = random.random((n, c)) if soft else random.integers(0, c, n)
+    options = {
+        "class_weight": random.exponential(size=c),
+        "sample_weight": random.exponential(size=n),
+        "label_smoothing": smoothing,
+        "reduction": reduction,
+    }
+    _, dlogits, _ = nc.softmax_cross_entropy(z, labels, **options)
+    check_gradients(
+        lambda z: nc.softmax_cross_entropy(z, labels, **options)[0],
+        {"z": z},
+        {"z": dlogits},
+    )
+
+
+@given(cross_entropy_problems())
+def test_shards_combine(p: CrossEntropyProblem) -> None:
+    if "sample_weight" in p.options or len(p.logits) < 2:
+        return
+    options = p.options | {"reduction": "mean"}
+    whole, _, weight_sum = nc.softmax_cross_entropy(p.logits, p.labels, **options)
+    half = len(p.logits) // 2
+    parts = [nc.softmax_cross_entropy(p.logits[s], p.labels[s], **options) for s in (slice(half), slice(half, None))]
+    np.testing.assert_allclose(sum(part[2] for part in parts), weight_sum, rtol=1e-14)
+    if weight_sum:
+        np.testing.assert_allclose(sum(part[0] * part[2] for part in parts) / weight_sum, whole, rtol=1e-13)

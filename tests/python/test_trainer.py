@@ -1,0 +1,1117 @@
+"""Trainer: batches, optimisers, stopping, restoring, checkpoints, callbacks, and the same bits everywhere."""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import pickle
+import re
+import signal
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import normcore
+from normcore import MLP, Generator, History, Trainer
+from normcore.optimizers import OPTIMIZERS
+from normcore.schedules import ConstantSchedule, CosineSchedule, Schedule
+from normcore.serialization import read_archive, save_model, write_archive
+from normcore.testing import use_isa, use_num_threads
+from normcore.trainer import NonFiniteError
+
+NORMS = [None, "batch", "layer"]
+
+
+def make_data(rows: int = 60, features: int = 6, classes: int = 3, dtype: str = "float32") -> tuple[Any, Any]:
+    """Rows whose class depends on them, so that there is something to learn."""
+    rng = Generator(21)
+    y = rng.integers(classes, rows)
+    centres = rng.normal((classes, features), scale=1.5, dtype=dtype)
+    return centres[y] + rng.normal((rows, features), dtype=dtype), y
+
+
+def make_model(norm: Any = "batch", **options: Any) -> MLP:
+    return MLP([6, 8, 7, 3], norm=norm, **options)
+
+
+def state_of(trainer: Trainer) -> tuple[Any, ...]:
+    """Everything that must be equal for two runs to count as the same, bit for bit."""
+    history = {
+        name: [float(v).hex() for v in value] if isinstance(value, list) else value
+        for name, value in trainer.history.as_dict().items()
+    }
+    slots = (trainer.optimizer.slot1, trainer.optimizer.slot2)
+    return (
+        trainer.model.theta.tobytes(),
+        trainer.model.buffers_flat.tobytes(),
+        *(None if slot is None else slot.tobytes() for slot in slots),
+        trainer.epoch,
+        trainer.step_count,
+        history,
+    )
+
+
+class Spy:
+    """Keeps what every hook was called with."""
+
+    def __init__(self, stop_step: int | None = None) -> None:
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self.stop_step = stop_step
+
+    def on_train_begin(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        self.events.append(("train_begin", logs))
+
+    def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> bool:
+        self.events.append(("step_end", logs))
+        return logs["step"] == self.stop_step
+
+    def on_epoch_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        self.events.append(("epoch_end", logs))
+
+    def on_train_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        self.events.append(("train_end", logs))
+
+
+def batches_of(trainer: Trainer, X: Any, y: Any, **options: Any) -> list[np.ndarray]:
+    """Fit on rows that carry their own number, and return the numbers of each batch."""
+    X = np.array(X)
+    X[:, 0] = np.arange(len(X))
+    seen: list[np.ndarray] = []
+    step = trainer._step
+
+    def spy(batch_X: Any, batch_y: Any, weight: Any, number: Any) -> float:
+        index = batch_X[:, 0].astype(int)
+        np.testing.assert_array_equal(batch_X, X[index])
+        np.testing.assert_array_equal(batch_y, np.asarray(y)[index])
+        if weight is not None:
+            np.testing.assert_array_equal(weight, options["sample_weight"][index])
+        seen.append(index)
+        return step(batch_X, batch_y, weight, number)
+
+    trainer._step = spy  # type: ignore[method-assign]
+    trainer.fit(X, y, **options)
+    return seen
+
+
+# ---------------------------------------------------------------------- learning
+
+
+def test_learns_the_digits() -> None:
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    order = Generator(1).permutation(len(X))
+    X, y = X[order], y[order]
+    model = MLP([64, 64, 64, 10], norm="batch")
+    history = Trainer(model, epochs=5, batch_size=50, learning_rate=5e-3).fit(
+        X[:1400], y[:1400], validation_data=(X[1400:], y[1400:])
+    )
+    assert isinstance(history, History)
+    assert history.val_accuracy[-1] > 0.95
+    assert history.train_accuracy[-1] > 0.98
+    assert history.val_accuracy[0] < 0.3
+    assert history.val_accuracy[-1] == model.score(X[1400:], y[1400:])
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_every_norm_learns(norm: Any, dtype: str) -> None:
+    X, y = make_data(dtype=dtype)
+    history = Trainer(make_model(norm, dtype=dtype), epochs=20, batch_size=16, learning_rate=1e-2).fit(X, y)
+    assert history.train_loss[-1] < 0.5 * history.train_loss[0]
+    assert history.train_accuracy[-1] > 0.7
+
+
+def test_history() -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=3, batch_size=20)
+    history = trainer.fit(X, y, validation_data=(X[:10], y[:10]))
+    assert history is trainer.history
+    assert len(history.loss) == 9
+    for curve in (history.train_loss, history.train_accuracy, history.val_loss, history.val_accuracy):
+        assert len(curve) == 4
+        assert all(type(value) is float for value in curve)
+    assert history.stopped_reason == "epochs"
+    assert history.best_epoch == int(np.argmin(history.val_loss))
+    assert history.best_value == min(history.val_loss)
+    data = history.as_dict()
+    assert data["loss"] == history.loss
+    assert data["loss"] is not history.loss
+    assert set(data) >= {"train_accuracy", "val_accuracy", "best_epoch", "stopped_reason", "skipped_steps"}
+    assert (trainer.epoch, trainer.step_count) == (3, 9)
+    assert repr(trainer) == f"Trainer({trainer.model!r}, optimizer='adam', epoch=3/3, step=9)"
+
+
+def test_curves_are_the_loss_in_evaluation_mode() -> None:
+    X, y = make_data(2500)
+    weight = Generator(3).uniform(len(X))
+    options: dict[str, Any] = {"class_weight": np.array([1.0, 2.0, 3.0]), "label_smoothing": 0.1}
+    trainer = Trainer(make_model(dropout=0.5), epochs=1, batch_size=500, l2=0.1, **options)
+    history = trainer.fit(X, y, validation_data=(X[:50], np.eye(3)[y[:50]]), sample_weight=weight)
+    logits = trainer.model.forward(X)
+    loss, _, _ = normcore.softmax_cross_entropy(logits, y, sample_weight=weight, **options)
+    assert history.train_loss[-1] == loss
+    assert history.train_accuracy[-1] == trainer.model.score(X, y)
+    soft = np.eye(3, dtype=np.float32)[y[:50]]
+    assert history.val_loss[-1] == normcore.softmax_cross_entropy(logits[:50], soft, **options)[0]
+    assert history.val_accuracy[-1] == trainer.model.score(X[:50], y[:50])
+
+
+def test_without_evaluation_of_the_training_data() -> None:
+    X, y = make_data()
+    history = Trainer(make_model(), epochs=2, evaluate_training=False).fit(X, y)
+    assert (history.train_loss, history.train_accuracy, history.val_loss, history.val_accuracy) == ([], [], [], [])
+    assert len(history.loss) == 2
+    assert history.best_epoch is None
+
+
+def test_no_epochs() -> None:
+    X, y = make_data()
+    model = make_model()
+    before = model.theta.copy()
+    history = Trainer(model, epochs=0).fit(X, y)
+    assert model.theta.tobytes() == before.tobytes()
+    assert (len(history.loss), len(history.train_loss), history.stopped_reason) == (0, 1, "epochs")
+
+
+def test_fit_again_does_the_epochs_that_are_missing() -> None:
+    X, y = make_data()
+    trainer, whole = Trainer(make_model(), epochs=2), Trainer(make_model(), epochs=5)
+    trainer.fit(X, y)
+    trainer.fit(X, y)
+    assert trainer.epoch == 2
+    trainer.epochs = 5
+    trainer.fit(X, y)
+    whole.fit(X, y)
+    assert state_of(trainer) == state_of(whole)
+
+
+# ---------------------------------------------------------------------- batches
+
+
+@pytest.mark.parametrize(
+    ("norm", "rows", "size", "expected"),
+    [
+        (None, 10, 4, [4, 4, 2]),
+        (None, 9, 4, [4, 4, 1]),
+        (None, 1, 4, [1]),
+        (None, 3, 1, [1, 1, 1]),
+        ("layer", 9, 4, [4, 4, 1]),
+        ("layer", 1, 4, [1]),
+        ("batch", 9, 4, [4, 5]),
+        ("batch", 5, 4, [5]),
+        ("batch", 10, 4, [4, 4, 2]),
+        ("batch", 8, 4, [4, 4]),
+        ("batch", 3, 4, [3]),
+        ("batch", 2, 4, [2]),
+        ("batch", 3, 2, [3]),
+    ],
+)
+def test_batches_of_a_permutation(norm: Any, rows: int, size: int, expected: list[int]) -> None:
+    X, y = make_data(rows)
+    trainer = Trainer(make_model(norm), epochs=2, batch_size=size)
+    seen = batches_of(trainer, X, y, sample_weight=np.arange(1.0, rows + 1))
+    assert [len(index) for index in seen] == expected * 2
+    orders = [np.concatenate(seen[: len(expected)]), np.concatenate(seen[len(expected) :])]
+    for epoch, order in enumerate(orders):
+        assert order.tolist() == Generator(0, 2**62 + epoch).permutation(rows).tolist()
+    assert rows < 5 or orders[0].tolist() != orders[1].tolist()
+
+
+@pytest.mark.parametrize(("rows", "size", "count"), [(10, 4, 2), (3, 8, 1), (8, 4, 2), (9, 1, 9)])
+def test_batches_with_replacement(rows: int, size: int, count: int) -> None:
+    X, y = make_data(rows)
+    trainer = Trainer(make_model(None), epochs=2, batch_size=size, shuffle="replacement", seed=4)
+    seen = batches_of(trainer, X, np.eye(3, dtype=np.float32)[y])
+    assert [len(index) for index in seen] == [size] * 2 * count
+    for epoch in range(2):
+        drawn = Generator(4, 2**62 + epoch).integers(rows, count * size)
+        assert np.concatenate(seen[epoch * count : (epoch + 1) * count]).tolist() == drawn.tolist()
+
+
+@pytest.mark.parametrize("shuffle", ["permutation", "replacement"])
+def test_one_row_cannot_train_batch_norm(shuffle: Any) -> None:
+    X, y = make_data(1)
+    model = make_model()
+    before = model.theta.copy()
+    with pytest.raises(ValueError, match="fit: X has one row; batch norm needs at least two"):
+        Trainer(model, shuffle=shuffle).fit(X, y)
+    with pytest.raises(ValueError, match="batch_size is 1; with norm='batch' it must be at least 2"):
+        Trainer(model, batch_size=1)
+    assert model.theta.tobytes() == before.tobytes()
+
+
+def test_a_step_allocates_no_large_array() -> None:
+    # A batch is 128 * 300 * 4 = 154 kB, the parameters are 300 kB, the data 2.4 MB.
+    rng = Generator(5)
+    X, y = rng.normal((2000, 300), dtype="float32"), rng.integers(10, 2000)
+    model = MLP([300, 200, 60, 10], norm="batch", dropout=0.2)
+    peaks: list[int] = []
+
+    class Watch:
+        def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+            current, peak = tracemalloc.get_traced_memory()
+            peaks.append(peak - current)
+            tracemalloc.reset_peak()
+
+    options: dict[str, Any] = {"l2": 1e-3, "clip_norm": 0.1, "class_weight": np.ones(10)}
+    trainer = Trainer(model, epochs=2, batch_size=128, evaluate_training=False, callbacks=[Watch()], **options)
+    tracemalloc.start()
+    try:
+        trainer.fit(X, y, sample_weight=np.ones(2000))
+    finally:
+        tracemalloc.stop()
+    per_epoch = math.ceil(2000 / 128)
+    assert len(peaks) == 2 * per_epoch
+    # The first step of an epoch may see the index array of that epoch.
+    assert max(peaks[1:per_epoch] + peaks[per_epoch + 1 :]) < 30_000
+
+
+# ---------------------------------------------------------------------- one step
+
+
+def reference_updates(name: str, grads: list[np.ndarray], rate: float) -> np.ndarray:
+    """Sum of the updates by the textbook formulas, from the gradients of each step."""
+    total, m, s = (np.zeros_like(grads[0]) for _ in range(3))
+    for t, g in enumerate(grads, 1):
+        if name == "sgd":
+            total -= rate * g
+        elif name == "momentum":
+            m = 0.8 * m - rate * g
+            total += m
+        elif name == "nesterov":
+            m = 0.8 * m - rate * g
+            total += 0.8 * m - rate * g
+        elif name == "rmsprop":
+            s = 0.95 * s + 0.05 * g**2
+            total -= rate * g / (np.sqrt(s) + 1e-6)
+        else:
+            m = 0.7 * m + 0.3 * g
+            s = 0.99 * s + 0.01 * g**2
+            total -= rate * (m / (1 - 0.7**t)) / (np.sqrt(s / (1 - 0.99**t)) + 1e-6)
+    return total
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_optimizers_follow_their_formulas(name: str) -> None:
+    X, y = make_data(dtype="float64")
+    model = make_model(dtype="float64")
+    start = model.theta.copy()
+    trainer = Trainer(
+        model,
+        optimizer=name,
+        learning_rate=0.01,
+        momentum=0.8,
+        decay_rate=0.95,
+        betas=(0.7, 0.99),
+        eps=1e-6,
+        weight_decay=0.0,
+    )
+    grads = []
+    for step in range(4):
+        loss = trainer.step(X, y)
+        assert loss == trainer.history.loss[step]
+        grads.append(model.gradients_flat.copy())
+    np.testing.assert_allclose(model.theta - start, reference_updates(name, grads, 0.01), rtol=1e-9, atol=1e-12)
+    assert trainer.optimizer.updates == trainer.step_count == 4
+    assert trainer.history.loss[3] < trainer.history.loss[0]
+
+
+def weights_and_others(model: MLP) -> tuple[np.ndarray, np.ndarray]:
+    mask = np.zeros(model.theta.size, bool)
+    for part in model.weight_slices():
+        mask[part] = True
+    return mask, ~mask
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_l2_is_in_the_loss_and_the_gradient_of_the_weights(norm: Any) -> None:
+    X, y = make_data(dtype="float64")
+    model = make_model(norm, dtype="float64")
+    model.theta[...] += 0.1
+    plain = model.copy()
+    start = model.theta.copy()
+    loss = Trainer(model, optimizer="sgd", learning_rate=0.5, l2=0.3).step(X, y)
+    plain_loss = Trainer(plain, optimizer="sgd", learning_rate=0.5).step(X, y)
+    weights, others = weights_and_others(model)
+    assert loss == pytest.approx(plain_loss + 0.15 * (start[weights] ** 2).sum(), rel=1e-12)
+    assert model.theta[others].tobytes() == plain.theta[others].tobytes()
+    np.testing.assert_allclose((plain.theta - model.theta)[weights], 0.5 * 0.3 * start[weights], rtol=1e-10)
+
+
+def test_weight_decay_is_decoupled() -> None:
+    X, y = make_data(dtype="float64")
+    model = make_model(dtype="float64")
+    model.theta[...] += 0.1
+    plain, l2 = model.copy(), model.copy()
+    start = model.theta.copy()
+    loss = Trainer(model, learning_rate=0.01, weight_decay=0.2).step(X, y)
+    assert loss == Trainer(plain, learning_rate=0.01).step(X, y)
+    Trainer(l2, learning_rate=0.01, l2=0.2).step(X, y)
+    weights, others = weights_and_others(model)
+    assert model.theta[others].tobytes() == plain.theta[others].tobytes()
+    np.testing.assert_allclose((plain.theta - model.theta)[weights], 0.01 * 0.2 * start[weights], rtol=1e-9)
+    assert not np.allclose(l2.theta[weights], model.theta[weights], rtol=1e-4, atol=0)
+
+
+def test_adamw_is_adam_with_decay() -> None:
+    X, y = make_data()
+    states = []
+    for options in ({"optimizer": "adamw"}, {"optimizer": "adam", "weight_decay": 1e-2}, {"optimizer": "adam"}):
+        trainer = Trainer(make_model(), epochs=2, **options)
+        trainer.fit(X, y)
+        states.append(trainer.model.theta.tobytes())
+    assert states[0] == states[1] != states[2]
+    assert Trainer(make_model(), optimizer="adamw", weight_decay=0.0).optimizer.weight_decay == 0.0
+
+
+def test_clipping_by_the_global_norm() -> None:
+    X, y = make_data(dtype="float64")
+    model = make_model(None, dtype="float64")
+    start = model.theta.copy()
+    norm = 0.0
+    for limit in (1e-3, 1e3):
+        model.theta[...] = start
+        Trainer(model, optimizer="sgd", learning_rate=1.0, clip_norm=limit).step(X, y)
+        norm = float(np.linalg.norm(model.gradients_flat))
+        change = start - model.theta
+        assert np.linalg.norm(change) == pytest.approx(min(limit, norm), rel=1e-12)
+        np.testing.assert_allclose(change / np.linalg.norm(change), model.gradients_flat / norm, rtol=1e-9, atol=1e-15)
+    assert 1e-3 < norm < 1e3
+
+
+def test_clipping_gradients_whose_squares_overflow() -> None:
+    model = MLP([2, 3], dtype="float64", rng=1)
+    start = model.theta.copy()
+    trainer = Trainer(model, optimizer="sgd", learning_rate=1.0, clip_norm=1.0)
+    X = np.array([[1e200, -1e200], [3e200, 1e200]])
+    trainer.step(X, model.forward(X).argmin(axis=1))
+    assert np.abs(model.gradients_flat).max() > 1e199
+    assert np.isfinite(model.theta).all()
+    assert np.linalg.norm(model.theta - start) == pytest.approx(1.0, rel=1e-12)
+
+
+def test_learning_rates() -> None:
+    X, y = make_data()
+    asked: list[int] = []
+
+    def schedule(step: int) -> float:
+        asked.append(step)
+        return 0.1 / (step + 1)
+
+    trainer = Trainer(make_model(None), optimizer="sgd", learning_rate=schedule)
+    changes = []
+    for _ in range(3):
+        before = trainer.model.theta.astype(np.float64)
+        trainer.step(X, y)
+        gradient = trainer.model.gradients_flat.astype(np.float64)
+        changes.append(float((before - trainer.model.theta) @ gradient / (gradient @ gradient)))
+    assert asked == [0, 1, 2]
+    np.testing.assert_allclose(changes, [0.1, 0.05, 0.1 / 3], rtol=1e-4)
+
+    fixed = Trainer(make_model(), learning_rate=0.01)
+    scheduled = Trainer(make_model(), learning_rate=ConstantSchedule(0.01))
+    assert fixed.step(X, y) == scheduled.step(X, y)
+    assert fixed.model.theta.tobytes() == scheduled.model.theta.tobytes()
+    for value, error in ((-1.0, ValueError), (math.nan, ValueError), ("x", TypeError)):
+        trainer = Trainer(make_model(), learning_rate=lambda step, value=value: value)  # type: ignore[misc]
+        with pytest.raises(error, match="learning_rate of step 0"):
+            trainer.step(X, y)
+
+
+def test_steps_by_hand_are_the_steps_of_fit() -> None:
+    X, y = make_data()
+    weight = Generator(2).uniform(len(X))
+    fitted = Trainer(make_model(dropout=0.3), epochs=2, batch_size=16, seed=9)
+    fitted.fit(X, y, sample_weight=weight)
+    manual = Trainer(make_model(dropout=0.3), seed=9)
+    for epoch in range(2):
+        order = Generator(9, 2**62 + epoch).permutation(len(X))
+        for start in range(0, len(X), 16):
+            rows = order[start : start + 16]
+            manual.step(X[rows], y[rows], sample_weight=weight[rows])
+    assert manual.model.theta.tobytes() == fitted.model.theta.tobytes()
+    assert manual.model.buffers_flat.tobytes() == fitted.model.buffers_flat.tobytes()
+    assert manual.history.loss == fitted.history.loss
+
+
+def test_dropout_draws_from_the_documented_streams() -> None:
+    X, y = make_data()
+    model = make_model(dropout=0.4)
+    trainer = Trainer(model, optimizer="sgd", seed=6)
+    for step in range(3):
+        expected, _ = model.copy().loss_and_grads(X, y, seed=6, stream=2**63 + step * model.layers)
+        assert trainer.step(X, y) == expected
+
+
+# ---------------------------------------------------------------------- data and arguments
+
+
+def test_layouts_and_dtypes_of_the_data() -> None:
+    X, y = make_data()
+    trainers = []
+    wide = np.zeros((120, 9), np.float32)
+    wide[::2, 1:7] = X
+    for features, labels in (
+        (X, y),
+        (np.asfortranarray(X), y.astype(np.uint8)),
+        (wide[::2, 1:7], np.repeat(y, 2)[::2]),
+        (X.astype(np.float64), y.astype(">i2")),
+        (X.tolist(), y.tolist()),
+    ):
+        trainer = Trainer(make_model(), epochs=2, batch_size=16)
+        trainer.fit(features, labels, validation_data=(features, labels))
+        trainers.append(state_of(trainer))
+    assert all(state == trainers[0] for state in trainers)
+
+
+def test_the_data_are_not_changed() -> None:
+    X, y = make_data()
+    X.flags.writeable = y.flags.writeable = False
+    copies = X.copy(), y.copy()
+    Trainer(make_model(), epochs=2).fit(X, y, validation_data=(X, y))
+    assert (X.tobytes(), y.tobytes()) == (copies[0].tobytes(), copies[1].tobytes())
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        (lambda X, y: (X[:, :4], y), ValueError, r"fit: X is \(60, 4\) but the model takes 6 features"),
+        (lambda X, y: (X[0], y), ValueError, r"fit: X is \(6,\)"),
+        (lambda X, y: (X.reshape(6, 10, 6), y), ValueError, r"fit: X is \(6, 10, 6\); it must be \(rows, 6\)"),
+        (lambda X, y: (X[:0], y[:0]), ValueError, r"fit: X is \(0, 6\); it must have at least one row"),
+        (lambda X, y: (X.astype(int), y), TypeError, "fit: X is int64; accepted are float32 and float64"),
+        (lambda X, y: (np.ma.masked_array(X), y), TypeError, "fit: X is a masked array"),
+        (lambda X, y: (X, y[:-1]), ValueError, r"fit: y is \(59,\) but X has the rows \(60,\)"),
+        (lambda X, y: (X, np.where(np.arange(60) == 7, 3, y)), ValueError, r"fit: y\[7\] is 3; labels must be in"),
+        (lambda X, y: (X, np.where(np.arange(60) == 5, -1, y)), ValueError, r"fit: y\[5\] is -1"),
+        (lambda X, y: (X, y.astype(np.uint64) + 2**63), ValueError, r"fit: y\[0\] is 922337203685477"),
+        (lambda X, y: (X, y.astype(float)), ValueError, "labels an integer array"),
+        (lambda X, y: (X, y.astype(str)), TypeError, "encode_labels numbers other labels"),
+    ],
+)
+def test_wrong_data(change: Callable[..., Any], error: type[Exception], message: str) -> None:
+    model = make_model()
+    before = model.theta.copy()
+    X, y = make_data()
+    with pytest.raises(error, match=message):
+        Trainer(model).fit(*change(X, y))
+    with pytest.raises(error, match=message.replace("fit:", "fit: validation_data:")):
+        Trainer(model).fit(X, y, validation_data=change(X, y))
+    assert model.theta.tobytes() == before.tobytes()
+
+
+def test_wrong_weights_and_pairs() -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model())
+    with pytest.raises(ValueError, match=r"fit: sample_weight is \(59,\); it must be \(60,\)"):
+        trainer.fit(X, y, sample_weight=np.ones(59))
+    with pytest.raises(ValueError, match=r"fit: sample_weight\[2\] is -1.0"):
+        trainer.fit(X, y, sample_weight=np.where(np.arange(60) == 2, -1, 1))
+    for wrong in (X, 3, (X, y, y)):
+        with pytest.raises(TypeError, match=r"fit: validation_data must be a pair \(X, y\)"):
+            trainer.fit(X, y, validation_data=wrong)  # type: ignore[arg-type]
+    for call in (lambda: trainer.step(X[:0], y[:0]), lambda: trainer.step(X, y[:3]), lambda: trainer.step(X, y + 9)):
+        with pytest.raises(ValueError, match=r"step: |loss_and_grads: "):
+            call()
+    assert trainer.step_count == 0
+    assert not trainer.history.loss
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"optimizer": "lion"}, ValueError, "'lion' is no optimizer; known are sgd, momentum, nesterov, rmsprop, adam"),
+        ({"learning_rate": -0.1}, ValueError, "learning_rate .*is -0.1"),
+        ({"learning_rate": "fast"}, TypeError, "learning_rate .*must be a number, not str"),
+        ({"batch_size": 0}, ValueError, "batch_size is 0; it must be at least 1"),
+        ({"batch_size": 2.5}, TypeError, "batch_size must be an integer, not float"),
+        ({"epochs": -1}, ValueError, "epochs is -1"),
+        ({"shuffle": True}, ValueError, "shuffle is True; accepted are 'permutation', 'replacement'"),
+        ({"momentum": 1.0}, ValueError, r"momentum is 1.0; it must be in \[0, 1\)"),
+        ({"decay_rate": -0.1}, ValueError, "decay_rate is -0.1"),
+        ({"betas": (0.9, 1.0)}, ValueError, r"betas\[1\] is 1.0"),
+        ({"betas": 0.9}, TypeError, "betas must be two numbers"),
+        ({"eps": -1.0}, ValueError, "eps is -1.0"),
+        ({"l2": math.nan}, ValueError, "l2 is nan"),
+        ({"weight_decay": math.inf}, ValueError, "weight_decay is inf"),
+        ({"clip_norm": 0.0}, ValueError, "clip_norm is 0.0"),
+        ({"class_weight": [1.0, 2.0]}, ValueError, r"class_weight is \(2,\); it must be \(3,\)"),
+        ({"class_weight": [1.0, -2.0, 1.0]}, ValueError, r"class_weight\[1\] is -2.0"),
+        ({"label_smoothing": 1.5}, ValueError, "label_smoothing is 1.5"),
+        ({"early_stopping": 0}, ValueError, "early_stopping is 0"),
+        ({"monitor": "loss"}, ValueError, "monitor is 'loss'; accepted are 'train_loss'"),
+        ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite is 'ignore'"),
+        ({"callbacks": [3]}, TypeError, "a callback must be a function or have one of"),
+        ({"seed": -1}, ValueError, "Trainer: seed is -1"),
+    ],
+)
+def test_wrong_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        Trainer(make_model(), **options)
+    with pytest.raises(TypeError, match="model must be an MLP, not dict"):
+        Trainer({})  # type: ignore[arg-type]
+
+
+# ---------------------------------------------------------------------- stopping and restoring
+
+
+class Overwrite:
+    """Makes the measured loss a chosen one at the start and after each epoch, and keeps the model of each."""
+
+    def __init__(self, losses: list[float], monkeypatch: pytest.MonkeyPatch) -> None:
+        self.snapshots: list[tuple[bytes, bytes]] = []
+        values = iter(losses)
+
+        def measure(trainer: Trainer, data: Any, validation: Any) -> dict[str, float]:
+            self.snapshots.append((trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()))
+            value = next(values)
+            return {"val_loss": value, "val_accuracy": 1 - value}
+
+        monkeypatch.setattr(Trainer, "_measure", measure)
+
+
+@pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
+@pytest.mark.parametrize(
+    ("losses", "patience", "epochs", "best"),
+    [
+        ([0.9, 0.8, 0.7, 0.7, 0.75], 2, 4, 2),
+        ([0.9, 0.8, 0.85, 0.7, 0.8, 0.8], 2, 5, 3),
+        ([0.9, 0.95, 0.95], 2, 2, 0),
+        ([0.9, math.nan, 0.8, math.nan, math.nan], 2, 4, 2),
+        ([math.nan, math.nan, math.nan], 2, 2, None),
+        ([0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3], None, 6, 6),
+        ([0.9, 0.8, 0.7, 0.75, 0.74, 0.73, 0.72], None, 6, 2),
+    ],
+)
+def test_early_stopping_and_the_best_model(
+    monkeypatch: pytest.MonkeyPatch,
+    monitor: Any,
+    losses: list[float],
+    patience: int | None,
+    epochs: int,
+    best: int | None,
+) -> None:
+    spy = Overwrite(losses, monkeypatch)
+    X, y = make_data()
+    trainer = Trainer(
+        make_model(), epochs=6, batch_size=20, early_stopping=patience, restore_best=True, monitor=monitor
+    )
+    history = trainer.fit(X, y, validation_data=(X, y))
+    assert trainer.epoch == epochs
+    assert history.stopped_reason == ("epochs" if epochs == 6 else "early_stopping")
+    assert history.best_epoch == best
+    shown = epochs if best is None else best
+    assert trainer.model.theta.tobytes() == spy.snapshots[shown][0]
+    # The running statistics are those of the best epoch too: they moved in every epoch.
+    assert trainer.model.buffers_flat.tobytes() == spy.snapshots[shown][1]
+    assert len({buffers for _, buffers in spy.snapshots}) == len(spy.snapshots)
+
+
+def test_without_restore_the_last_model_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    spy = Overwrite([0.9, 0.5, 0.6, 0.7], monkeypatch)
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=9, early_stopping=2)
+    trainer.fit(X, y, validation_data=(X, y))
+    assert trainer.epoch == 3
+    assert trainer.model.theta.tobytes() == spy.snapshots[3][0]
+
+
+def test_early_stopping_for_real() -> None:
+    X, y = make_data(40)
+    noise = Generator(4).integers(3, 40)
+    trainer = Trainer(make_model(), epochs=400, learning_rate=0.02, early_stopping=5, restore_best=True, batch_size=10)
+    history = trainer.fit(X, y, validation_data=(X[::-1], noise))
+    assert history.stopped_reason == "early_stopping"
+    assert trainer.epoch < 400
+    assert trainer.epoch == history.best_epoch + 5
+    logits = trainer.model.forward(X[::-1])
+    assert normcore.softmax_cross_entropy(logits, noise)[0] == history.best_value
+
+
+@pytest.mark.parametrize("options", [{"early_stopping": 3}, {"restore_best": True}])
+def test_what_is_watched_must_be_measured(options: dict[str, Any]) -> None:
+    X, y = make_data()
+    with pytest.raises(ValueError, match="watch 'val_loss': give validation_data"):
+        Trainer(make_model(), **options).fit(X, y)
+    with pytest.raises(ValueError, match="watch 'train_loss': set evaluate_training"):
+        Trainer(make_model(), monitor="train_loss", evaluate_training=False, **options).fit(X, y)
+    Trainer(make_model(), epochs=1, monitor="train_accuracy", **options).fit(X, y)
+
+
+# ---------------------------------------------------------------------- NaN and Inf
+
+
+def poisoned(rows: int = 60, row: int = 25) -> tuple[Any, Any]:
+    X, y = make_data(rows)
+    X[row, 2] = np.nan
+    return X, y
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_raise_names_step_and_place(norm: Any) -> None:
+    X, y = poisoned()
+    model = make_model(norm)
+    trainer = Trainer(model, epochs=2, batch_size=20)
+    order = Generator(0, 2**62).permutation(60)
+    step = int(np.flatnonzero(order == 25)[0]) // 20
+    good = Trainer(make_model(norm), batch_size=20)
+    for start in range(0, step * 20, 20):
+        rows = order[start : start + 20]
+        good.step(X[rows], y[rows])
+    message = rf"step {step} \(epoch 0\): the loss is nan; the features of row"
+    with pytest.raises(NonFiniteError, match=message) as caught:
+        trainer.fit(X, y)
+    assert isinstance(caught.value, FloatingPointError)
+    assert (caught.value.step, caught.value.name) == (step, "X")
+    assert trainer.history.stopped_reason == "nonfinite"
+    assert trainer.step_count == step
+    assert model.theta.tobytes() == good.model.theta.tobytes()
+    assert model.buffers_flat.tobytes() == good.model.buffers_flat.tobytes()
+    copy = pickle.loads(pickle.dumps(caught.value))
+    assert (copy.step, copy.name, str(copy)) == (step, "X", str(caught.value))
+
+
+def test_raise_names_the_parameter_or_the_gradient() -> None:
+    X, y = make_data()
+    model = make_model("layer")
+    model.parameters()["gamma2"][3] = np.inf
+    with pytest.raises(NonFiniteError, match=r"first parameter that is not finite is gamma2 \(layer 2\)") as caught:
+        Trainer(model).step(X, y)
+    assert caught.value.name == "gamma2"
+    model = MLP([1, 1, 2], dtype="float32")
+    model.theta[...] = 1
+    model.parameters()["w2"][...] = [[2e28, -2e28]]
+    # The logits are +-2e38, the loss, a double, is 4e38, and so would the gradient of w1 be, in single precision.
+    message = r"the loss is [0-9.e+]+; the first gradient that is not finite is w1"
+    with pytest.raises(NonFiniteError, match=message) as caught:
+        Trainer(model).step(np.array([[1e10], [1e10]], np.float32), np.array([1, 1]))
+    assert caught.value.name == "w1"
+
+
+@pytest.mark.parametrize("norm", NORMS)
+def test_skip_leaves_the_step_out(norm: Any) -> None:
+    X, y = poisoned()
+    trainer = Trainer(make_model(norm), epochs=2, batch_size=20, on_nonfinite="skip")
+    history = trainer.fit(X, y)
+    assert len(history.loss) == trainer.step_count == 6
+    assert len(history.skipped_steps) == 2
+    assert [math.isnan(loss) for loss in history.loss] == [step in history.skipped_steps for step in range(6)]
+    assert trainer.optimizer.updates == 4
+    assert np.isfinite(trainer.model.theta).all()
+    assert np.isfinite(trainer.model.buffers_flat).all()
+    # Just as if those batches had not been there.
+    other = Trainer(make_model(norm))
+    for step in range(6):
+        rows = Generator(0, 2**62 + step // 3).permutation(60)[step % 3 * 20 :][:20]
+        if step not in history.skipped_steps:
+            other.step(X[rows], y[rows])
+    assert other.model.theta.tobytes() == trainer.model.theta.tobytes()
+    assert other.model.buffers_flat.tobytes() == trainer.model.buffers_flat.tobytes()
+
+
+def test_stop_ends_the_training() -> None:
+    X, y = poisoned()
+    trainer = Trainer(make_model(), epochs=5, batch_size=20, on_nonfinite="stop")
+    history = trainer.fit(X, y)
+    assert history.stopped_reason == "nonfinite"
+    assert trainer.epoch == 0
+    assert history.skipped_steps == [trainer.step_count - 1]
+    assert np.isfinite(trainer.model.theta).all()
+    assert np.isfinite(trainer.model.buffers_flat).all()
+
+
+# ---------------------------------------------------------------------- callbacks and interrupts
+
+
+def test_order_and_logs_of_the_hooks() -> None:
+    X, y = make_data()
+    spy = Spy()
+    history = Trainer(make_model(), epochs=2, batch_size=30, callbacks=[spy]).fit(X, y, validation_data=(X, y))
+    names = [name for name, _ in spy.events]
+    assert names == ["train_begin", *["step_end", "step_end", "epoch_end"] * 2, "train_end"]
+    steps = [logs for name, logs in spy.events if name == "step_end"]
+    assert [logs["step"] for logs in steps] == [1, 2, 3, 4]
+    assert [logs["batch"] for logs in steps] == [0, 1, 0, 1]
+    assert [logs["loss"] for logs in steps] == history.loss
+    epochs = [logs for name, logs in spy.events if name == "epoch_end"]
+    assert [logs["epoch"] for logs in epochs] == [1, 2]
+    assert [logs["loss"] for logs in epochs] == [(a + b) / 2 for a, b in (history.loss[:2], history.loss[2:])]
+    for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        assert [logs[name] for logs in epochs] == getattr(history, name)[1:]
+    assert spy.events[-1][1]["stopped_reason"] == "epochs"
+
+
+def test_functions_are_called_each_epoch_and_may_stop() -> None:
+    X, y = make_data()
+    seen: list[int] = []
+
+    def watch(trainer: Trainer, logs: dict[str, Any]) -> bool:
+        assert trainer.epoch == logs["epoch"]
+        seen.append(logs["epoch"])
+        return logs["epoch"] == 3
+
+    trainer = Trainer(make_model(), epochs=9, callbacks=[watch, lambda trainer, logs: None])
+    assert trainer.fit(X, y).stopped_reason == "callback"
+    assert seen == [1, 2, 3]
+
+
+def test_a_step_hook_may_stop() -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=9, batch_size=20, callbacks=[Spy(stop_step=5)])
+    history = trainer.fit(X, y)
+    assert (history.stopped_reason, trainer.epoch, trainer.step_count) == ("callback", 1, 5)
+    assert len(history.train_loss) == 2
+
+
+def test_an_unfinished_epoch_is_finished_by_the_next_fit() -> None:
+    X, y = make_data()
+    whole = Trainer(make_model(dropout=0.2), epochs=4, batch_size=16)
+    whole.fit(X, y)
+    trainer = Trainer(make_model(dropout=0.2), epochs=4, batch_size=16, callbacks=[Spy(stop_step=6)])
+    trainer.fit(X, y)
+    with pytest.raises(ValueError, match="X has 59 rows but the unfinished epoch 1 was begun with 60"):
+        trainer.fit(X[:-1], y[:-1])
+    trainer.fit(X, y)
+    assert state_of(trainer) == state_of(whole)
+
+
+@pytest.mark.parametrize("restore", [False, True])
+def test_interrupt_leaves_the_last_finished_step(restore: bool) -> None:
+    X, y = make_data()
+    snapshots: list[bytes] = []
+
+    class Interrupt(Spy):
+        def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> bool:
+            snapshots.append(trainer.model.theta.tobytes())
+            if logs["step"] == 5:
+                raise KeyboardInterrupt
+            return False
+
+    spy = Interrupt()
+    trainer = Trainer(make_model(), epochs=9, batch_size=20, callbacks=[spy], restore_best=restore)
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, y, validation_data=(X, y))
+    history = trainer.history
+    assert history.stopped_reason == "interrupted"
+    assert spy.events[-1] == ("train_end", {"epoch": 1, "step": 5, "stopped_reason": "interrupted"})
+    assert len(history.loss) == 5
+    if restore:
+        assert history.best_epoch == 1
+        assert trainer.model.theta.tobytes() == snapshots[2]
+    else:
+        assert trainer.model.theta.tobytes() == snapshots[-1]
+
+
+@pytest.mark.parametrize("moment", ["pass", "update"])
+def test_control_c_in_the_middle_of_a_step_waits_for_its_end(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=9, batch_size=20, l2=0.1)
+    target: Any = trainer.model if moment == "pass" else trainer.optimizer
+    name = "_training_pass" if moment == "pass" else "update"
+    original = getattr(target, name)
+    calls = 0
+
+    def interrupted(*args: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 4:
+            signal.raise_signal(signal.SIGINT)
+        return original(*args)
+
+    monkeypatch.setattr(target, name, interrupted)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(X, y)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert trainer.step_count == len(trainer.history.loss) == trainer.optimizer.updates == 4
+    monkeypatch.undo()
+    trainer.fit(X, y)
+    whole = Trainer(make_model(), epochs=9, batch_size=20, l2=0.1)
+    whole.fit(X, y)
+    assert state_of(trainer) == state_of(whole)
+
+
+def test_control_c_between_steps_is_immediate() -> None:
+    X, y = make_data()
+    after: list[int] = []
+
+    def press(trainer: Trainer, logs: dict[str, Any]) -> None:
+        signal.raise_signal(signal.SIGINT)
+        after.append(1)
+
+    with pytest.raises(KeyboardInterrupt):
+        Trainer(make_model(), callbacks=[press]).fit(X, y)
+    assert not after
+
+
+def test_a_handler_of_the_caller_stays() -> None:
+    X, y = make_data()
+    pressed: list[int] = []
+    old = signal.signal(signal.SIGINT, lambda number, frame: pressed.append(number))
+    try:
+        handler = signal.getsignal(signal.SIGINT)
+        Trainer(make_model(), epochs=2, callbacks=[lambda t, logs: signal.raise_signal(signal.SIGINT)]).fit(X, y)
+        assert signal.getsignal(signal.SIGINT) is handler
+    finally:
+        signal.signal(signal.SIGINT, old)
+    assert len(pressed) == 2
+
+
+def test_errors_of_callbacks_come_through() -> None:
+    X, y = make_data()
+
+    def fail(trainer: Trainer, logs: dict[str, Any]) -> None:
+        raise RuntimeError("mine")
+
+    trainer = Trainer(make_model(), callbacks=[fail])
+    with pytest.raises(RuntimeError, match="mine"):
+        trainer.fit(X, y)
+    assert trainer.history.stopped_reason == "error"
+    assert trainer.epoch == 1
+
+
+# ---------------------------------------------------------------------- progress
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.mark.parametrize(
+    ("progress", "terminal", "drawn"),
+    [(None, False, False), (None, True, True), (False, True, False), (True, False, True), (True, True, True)],
+)
+def test_progress_is_quiet_unless_wanted(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], progress: Any, terminal: bool, drawn: bool
+) -> None:
+    stream = Terminal() if terminal else io.StringIO()
+    monkeypatch.setattr(sys, "stderr", stream)
+    X, y = make_data()
+    Trainer(make_model(), epochs=2, progress=progress).fit(X, y)
+    assert bool(stream.getvalue()) is drawn
+    assert not drawn or "step" in stream.getvalue()
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_without_tqdm_or_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_data()
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    Trainer(make_model(), epochs=1).fit(X, y)
+    with pytest.raises(ImportError, match=re.escape("progress=True needs tqdm: pip install 'normcore[progress]'")):
+        Trainer(make_model(), epochs=1, progress=True).fit(X, y)
+    monkeypatch.setattr(sys, "stderr", None)
+    assert Trainer(make_model(), epochs=1).fit(X, y).stopped_reason == "epochs"
+
+
+# ---------------------------------------------------------------------- checkpoints
+
+
+class SaveAt:
+    def __init__(self, path: Path, step: int, hook: str) -> None:
+        self.path, self.step = path, step
+        setattr(self, hook, self._save)
+
+    def _save(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        if trainer.step_count == self.step:
+            trainer.save_checkpoint(self.path)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("step", "hook"), [(4, "on_epoch_end"), (4, "on_step_end"), (6, "on_step_end"), (12, "on_epoch_end")]
+)
+def test_a_resumed_run_has_the_bits_of_one_that_was_never_interrupted(
+    tmp_path: Path, name: str, step: int, hook: str
+) -> None:
+    X, y = make_data()
+    options: dict[str, Any] = {
+        "optimizer": name,
+        "learning_rate": CosineSchedule(5e-3, 12, 1e-4, warmup=3),
+        "batch_size": 16,
+        "epochs": 4,
+        "l2": 1e-3,
+        "clip_norm": 0.5,
+        "class_weight": [1.0, 2.0, 0.5],
+        "label_smoothing": 0.1,
+        "early_stopping": 3,
+        "restore_best": True,
+        "seed": 2**64 - 1,
+    }
+    path = tmp_path / "run.safetensors"
+    data: dict[str, Any] = {"validation_data": (X[:20], y[:20]), "sample_weight": Generator(1).uniform(60)}
+    whole = Trainer(make_model(dropout=0.2), **options, callbacks=[SaveAt(path, step, hook)])
+    whole.fit(X, y, **data)
+    resumed = Trainer.resume(path)
+    assert resumed.step_count == step
+    assert resumed.model is not whole.model
+    resumed.fit(X, y, **data)
+    assert state_of(resumed) == state_of(whole)
+    assert resumed.learning_rate == whole.learning_rate
+
+
+def test_a_run_in_pieces_with_replacement(tmp_path: Path) -> None:
+    X, y = make_data(dtype="float64")
+    options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "shuffle": "replacement", "on_nonfinite": "skip"}
+    X[3] = np.inf
+    whole = Trainer(make_model(dtype="float64"), **options)
+    whole.fit(X, y)
+    path = tmp_path / "run"
+    Trainer(make_model(dtype="float64"), **options).save_checkpoint(path)
+    for stop in (3, 7, 8, 14, 20, 21):
+        trainer = Trainer.resume(path, callbacks=[Spy(stop_step=stop)])
+        trainer.fit(X, y)
+        assert trainer.step_count == stop
+        trainer.save_checkpoint(path)
+    trainer = Trainer.resume(path)
+    trainer.fit(X, y)
+    assert state_of(trainer) == state_of(whole)
+    assert whole.history.skipped_steps
+
+
+def test_learning_rates_in_checkpoints(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+
+    def rate(step: int) -> float:
+        return 1e-3
+
+    Trainer(make_model(), learning_rate=rate).save_checkpoint(path)
+    with pytest.raises(ValueError, match="its learning rate was a plain function: give learning_rate"):
+        Trainer.resume(path)
+    assert Trainer.resume(path, learning_rate=rate).learning_rate is rate
+    Trainer(make_model(), learning_rate=0.125).save_checkpoint(path)
+    assert Trainer.resume(path).learning_rate == 0.125
+    assert isinstance(Trainer.resume(path, learning_rate=ConstantSchedule(1.0)).learning_rate, Schedule)
+
+
+def test_resume_keeps_callbacks_and_progress_of_the_caller(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    spy = Spy()
+    Trainer(make_model(), callbacks=[Spy()], progress=True).save_checkpoint(path)
+    trainer = Trainer.resume(path, callbacks=[spy], progress=False)
+    assert trainer.callbacks == [spy]
+    assert trainer.progress is False
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=1, restore_best=True, monitor="train_loss")
+    trainer.fit(X, y)
+    trainer.save_checkpoint(tmp_path / "run")
+    return tmp_path / "run"
+
+
+def test_damaged_checkpoints_are_refused(checkpoint: Path) -> None:
+    good = checkpoint.read_bytes()
+    for position in range(0, len(good), 23):
+        damaged = bytearray(good)
+        damaged[position] ^= 1 << position % 8
+        checkpoint.write_bytes(damaged)
+        with pytest.raises(ValueError, match="run: "):
+            Trainer.resume(checkpoint)
+    checkpoint.write_bytes(good[:-1])
+    with pytest.raises(ValueError, match="run: truncated or damaged"):
+        Trainer.resume(checkpoint)
+
+
+def test_models_are_no_checkpoints(checkpoint: Path) -> None:
+    with pytest.raises(ValueError, match="run: this is a 'normcore checkpoint' file"):
+        MLP.load(checkpoint)
+    save_model(checkpoint, make_model())
+    with pytest.raises(ValueError, match="run: this is a 'normcore model' file"):
+        Trainer.resume(checkpoint)
+    with pytest.raises(FileNotFoundError):
+        Trainer.resume(checkpoint.parent / "missing")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda config, tensors: config.pop("state"),
+        lambda config, tensors: config["state"].pop("epoch"),
+        lambda config, tensors: config["state"].update(epoch=-1),
+        lambda config, tensors: config["state"].update(step="x"),
+        lambda config, tensors: config["trainer"].update(optimizer="lion"),
+        lambda config, tensors: config["trainer"].update(surprise=1),
+        lambda config, tensors: config["trainer"].update(learning_rate={"schedule": "Odd"}),
+        lambda config, tensors: config["model"].update(sizes=[6, 3]),
+        lambda config, tensors: tensors.pop("optimizer.slot2"),
+        lambda config, tensors: tensors.pop("best.buffers"),
+        lambda config, tensors: tensors.pop("history.loss"),
+        lambda config, tensors: tensors.pop("model.w1"),
+        lambda config, tensors: tensors.update({"optimizer.slot1": np.zeros(3, np.float32)}),
+        lambda config, tensors: tensors.update({"best.parameters": tensors["best.parameters"].astype(np.float64)}),
+    ],
+)
+def test_inconsistent_checkpoints_are_refused(checkpoint: Path, change: Callable[..., Any]) -> None:
+    config, tensors, _, _ = read_archive(checkpoint, "checkpoint")
+    write_archive(checkpoint, "checkpoint", config, tensors)
+    Trainer.resume(checkpoint)
+    change(config, tensors)
+    write_archive(checkpoint, "checkpoint", config, tensors)
+    with pytest.raises(ValueError, match=r"run: no sound (checkpoint|model): ."):
+        Trainer.resume(checkpoint)
+
+
+def test_a_full_disk_leaves_the_old_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    good = checkpoint.read_bytes()
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space left on device"):
+        Trainer(make_model()).save_checkpoint(checkpoint)
+    monkeypatch.undo()
+    assert checkpoint.read_bytes() == good
+    assert [entry.name for entry in checkpoint.parent.iterdir()] == ["run"]
+
+
+def test_another_contract_is_named(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config, tensors, _, _ = read_archive(checkpoint, "checkpoint")
+    monkeypatch.setattr("normcore.serialization._core.CONTRACT", "NC9")
+    write_archive(checkpoint, "checkpoint", config, tensors)
+    monkeypatch.undo()
+    with pytest.warns(UserWarning, match="numeric contract NC9, this is NC1"):
+        Trainer.resume(checkpoint)
+
+
+# ---------------------------------------------------------------------- the contract
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any, dtype: str) -> None:
+    rng = Generator(6)
+    X, y = rng.normal((530, 33), dtype=dtype), rng.integers(10, 530)
+    results = set()
+    for isa in normcore.available_isas():
+        for count in (1, 2, 3):
+            with use_isa(isa), use_num_threads(count):
+                model = MLP([33, 40, 17, 10], norm=norm, dropout=0.1, dtype=dtype)
+                trainer = Trainer(model, epochs=1, batch_size=265, l2=1e-3, clip_norm=0.3)
+                history = trainer.fit(X, y, validation_data=(X[:99], y[:99]))
+                curves = (history.loss, history.train_loss, history.val_loss, history.val_accuracy)
+                results.add((model.theta.tobytes(), model.buffers_flat.tobytes(), *(tuple(curve) for curve in curves)))
+    assert len(results) == 1
+
+
+def test_seeds() -> None:
+    X, y = make_data()
+
+    def train(**options: Any) -> bytes:
+        trainer = Trainer(make_model(dropout=0.2), epochs=2, batch_size=16, **options)
+        trainer.fit(X, y)
+        return trainer.model.theta.tobytes()
+
+    assert train() == train(seed=0)
+    assert train(seed=1) == train(seed=np.uint64(1)) != train()
