@@ -1,6 +1,6 @@
 /*
- * Every operation of the library as data: its arguments, how to call it, and how to tell whether the result is near what
- * the naive reference says. What holds for all operations alike (the same bits on every instruction set, nothing
+ * Every operation of the library as data: its arguments, how to call it, and how to tell whether the result is near
+ * what the naive reference says. What holds for all operations alike (the same bits on every instruction set, nothing
  * written outside, errors before anything is written, ...) is tested once, over this table: see properties.h.
  *
  * A new operation is one line in a table of its topic's file ops_*.c, and one setup, run and verify function.

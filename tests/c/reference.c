@@ -270,8 +270,8 @@ static wide power(wide base, uint64_t exponent) {
 
 /*
  * Each bound counts the roundings of the formula, one U for each operation and one for each scalar parameter, which may
- * be rounded to the data's type. Bias corrections are computed in double, where 1 - b^t loses what the t roundings of b^t
- * amount to.
+ * be rounded to the data's type. Bias corrections are computed in double, where 1 - b^t loses what the t roundings of
+ * b^t amount to.
  */
 reference_element reference_optimizer(const normcore_optimizer_options *o, wide p, wide g, wide slot1, wide slot2) {
     reference_element r = {0, slot1, slot2, 0, 0, 0};

@@ -1,8 +1,8 @@
 /*
- * What every operation means, in plain loops over long double, written from the header and the formulas in the papers it
- * cites, not from the kernels. Arrays are contiguous. Nothing here is fast or careful about order; the rounding errors of
- * long double are far below the tolerances. On platforms where long double is double, the f64 comparisons lean on the
- * slack in the bounds.
+ * What every operation means, in plain loops over long double, written from the header and the formulas in the papers
+ * it cites, not from the kernels. Arrays are contiguous. Nothing here is fast or careful about order; the rounding
+ * errors of long double are far below the tolerances. On platforms where long double is double, the f64 comparisons
+ * lean on the slack in the bounds.
  *
  * Only the functions named _exact follow the numeric contract's order of operations, in the data's own type.
  */
@@ -35,8 +35,8 @@ void reference_softmax_backward(size_t n, size_t d, const wide *dy, const wide *
 void reference_log_softmax_backward(size_t n, size_t d, const wide *dy, const wide *y, wide *dx);
 
 /*
- * losses (n): weighted, not reduced; weights (n); dz (n, c). labels or targets. Returns the loss that the reduction asks
- * for (0 for none), and the sum of the weights.
+ * losses (n): weighted, not reduced; weights (n); dz (n, c). labels or targets. Returns the loss that the reduction
+ * asks for (of NONE: the sum).
  */
 wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *labels, const wide *targets,
                              const normcore_cross_entropy_options *options, wide *losses, wide *weights, wide *dz,
@@ -47,8 +47,8 @@ wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *l
 /* count values, step apart. */
 void reference_moments(size_t count, size_t step, const wide *x, wide *mean, wide *var);
 /*
- * dx of one normalised line of count values, step apart. gamma is gamma[0], gamma[gamma_step], ... statistics == 0: mean
- * and rstd do not depend on x.
+ * dx of one normalised line of count values, step apart. gamma is gamma[0], gamma[gamma_step], ... statistics == 0:
+ * mean and rstd do not depend on x.
  */
 void reference_norm_backward(size_t count, size_t step, const wide *dy, const wide *x, const wide *gamma,
                              size_t gamma_step, wide mean, wide rstd, int statistics, wide *dx);
@@ -60,7 +60,7 @@ void reference_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t
 uint32_t reference_word(uint64_t seed, uint64_t stream, uint64_t index);
 uint64_t reference_word64(uint64_t seed, uint64_t stream, uint64_t index);
 uint64_t reference_integer(uint64_t seed, uint64_t stream, uint64_t index, uint64_t bound);
-/* The cumulative probability of normal deviate `index`: the middle of one of 2^32 (f32) or 2^52 (f64) equal intervals. */
+/* The cumulative probability of normal deviate `index`: the middle of one of 2^32 (f32) or 2^52 (f64) intervals. */
 wide reference_normal_probability(uint64_t seed, uint64_t stream, uint64_t index);
 /*
  * How far z is from the standard normal deviate whose cumulative probability is 1/2 + q: one Newton step, good to the
@@ -93,8 +93,8 @@ typedef struct reference_mlp {
 size_t reference_mlp_parameter_count(const reference_mlp *mlp);
 size_t reference_mlp_buffer_count(const reference_mlp *mlp);
 /*
- * The loss of a training pass; grads and buffers (updated) may be NULL. Parameters lie layer by layer: w, b, gamma, beta;
- * buffers: running mean, running variance.
+ * The loss of a training pass; grads and buffers (updated) may be NULL. Parameters lie layer by layer: w, b, gamma,
+ * beta; buffers: running mean, running variance.
  */
 wide reference_mlp_loss(const reference_mlp *mlp, size_t n, const wide *x, const int64_t *labels, const wide *targets,
                         const normcore_cross_entropy_options *options, uint64_t seed, uint64_t stream,

@@ -1,4 +1,4 @@
-/* What holds for every operation: refusals before anything is written, the caller's environment, memory, status codes. */
+/* What holds for every operation: refusals before anything is written, the caller's environment, memory, statuses. */
 #include "operations.h"
 #include "properties.h"
 
@@ -130,7 +130,7 @@ static int may_alias(const operation *o, size_t output, size_t input) {
     return 0;
 }
 
-/* A matrix output over another matrix: the same place (unless allowed), one element on, one row on, its last element. */
+/* A matrix output over another matrix: the same place (unless allowed), one element on, one row on, the last one. */
 static void test_overlaps(void) {
     const operation *o;
     size_t tried = 0;

@@ -85,6 +85,21 @@ def test_integers_are_exact(p: AffineProblem) -> None:
         np.testing.assert_array_equal(actual, exact.astype(kind))
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_every_edge_of_the_tiles_is_exact(isa: str, dtype: Any) -> None:
+    """Heights and widths around every tile and vector, by arithmetic that does not round."""
+    for n in range(1, 34):
+        for k in (1, 2, 3, 17):
+            for m in (1, 2, 3, 5, 8, 9, 17, 33):
+                x = (np.arange(n * k) % 7 - 3).reshape(n, k)
+                w = (np.arange(k * m) % 5 - 2).reshape(k, m)
+                dy = (np.arange(n * m) % 11 - 5).reshape(n, m)
+                real = [array.astype(dtype) for array in (dy, x, w)]
+                actual = (nc.affine_forward(*real[1:]), *nc.affine_backward(*real))
+                for found, wanted in zip(actual, (x @ w, dy @ w.T, x.T @ dy, dy.sum(axis=0)), strict=True):
+                    np.testing.assert_array_equal(found, wanted, err_msg=f"{isa}: {n}, {k}, {m}")
+
+
 @given(affine_problems(special=True))
 def test_fused_relu_is_relu_after_the_map(p: AffineProblem) -> None:
     assert_same_bits(

@@ -45,13 +45,10 @@ typedef struct NAME(cross_entropy_row_problem) {
     real *dz;           /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
-/*
- * What the norms apply to an element: xhat = (((x pre - hi) - lo) post) r. hi + lo is the mean (times pre) in two
- * pieces, r is rstd. pre and post are powers of two, 1 except where rstd would not fit the dtype with room to spare.
- */
+/* What a norm applies to the elements of each column; see kernels/norm_common.c. pre and post only where plain is 0. */
 typedef struct NAME(norm_columns) {
-    real *hi, *lo, *r, *pre, *post;
-    int plain; /* pre and post are 1 everywhere */
+    real *hi, *c, *r, *r_lo, *pre, *post;
+    int plain;
 } NAME(norm_columns);
 
 typedef struct NAME(optimizer_constants) {

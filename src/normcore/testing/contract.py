@@ -217,8 +217,9 @@ def _row_moments(x: Array) -> tuple[Array, Array]:
 def _xhat(x: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
     """The normalised data, and the powers of two that the scale of dx is applied with.
 
-    float32: the mean is subtracted in two pieces; where rstd leaves 2**±64, a power of two is taken out of it, and
-    multiplies large data before the subtraction (pre) or small data after it (post).
+    float32: xhat = t r + (t r_lo + c) with t = x - hi, hi the mean rounded to float32, c = -(mean - hi) rstd, r + r_lo
+    rstd. Where rstd leaves 2**±64, a power of two is taken out of it, and multiplies large data before the subtraction
+    (pre) or small data after it (post).
     """
     if x.dtype == np.float64:
         return (x - mean) * rstd, np.ones_like(rstd)
@@ -230,9 +231,23 @@ def _xhat(x: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
     pre, post = np.ldexp(1.0, np.minimum(k, 0)), np.ldexp(1.0, np.maximum(k, 0))
     scaled = mean * pre
     hi = scaled.astype(real)
-    lo = (scaled - hi.astype(np.float64)).astype(real)
-    r = (rstd * np.ldexp(1.0, -k)).astype(real)
-    return ((((x * pre.astype(real)) - hi) - lo) * post.astype(real)) * r, pre * post
+    scaled_rstd = rstd * np.ldexp(1.0, -k)
+    c = ((hi.astype(np.float64) - scaled) * (post * scaled_rstd)).astype(real)
+    r = scaled_rstd.astype(real)
+    r_lo = (scaled_rstd - r.astype(np.float64)).astype(real)
+    t = (x * pre.astype(real) - hi) * post.astype(real)
+    return fma(t, r, fma(t, r_lo, c)), pre * post
+
+
+def _dx(g: Array, xhat: Array, scale: Array, q: Array, p: Array, power: Array, over: int) -> Array:
+    """Dx = g s + (g s_lo + (xhat q + p)), and 0 (NaN where x or dy is not finite) for means over one element."""
+    if over == 1:
+        return fma(xhat, np.zeros_like(xhat), g - g)
+    s = scale.astype(g.dtype)
+    rest = fma(xhat, q, p)
+    if g.dtype == np.float32:
+        rest = fma(g, (scale - s.astype(np.float64)).astype(g.dtype), rest)
+    return fma(g, s, rest) * power.astype(g.dtype)
 
 
 def _rstd(var: Array, eps: float) -> Array:
@@ -271,9 +286,9 @@ def batch_norm_backward(dy: Array, x: Array, gamma: Array, mean: Array, rstd: Ar
         xhat, power = _xhat(x, mean, rstd)
         dgamma, dbeta = _parameter_gradients(dy, xhat)
         n = float(len(x))
-        m1, m2 = (dbeta / n).astype(real), (dgamma / n).astype(real)
-        scale = (gamma.astype(np.float64) * (rstd / power)).astype(real)
-        dx = fma(-xhat, m2, dy - m1) * scale * power.astype(real)
+        scale = gamma.astype(np.float64) * (rstd / power)
+        q, p = (-(dgamma / n) * scale).astype(real), (-(dbeta / n) * scale).astype(real)
+        dx = _dx(dy, xhat, scale, q, p, power, len(x))
     return _stored(dx), _stored(dgamma, real), _stored(dbeta, real)
 
 
@@ -291,12 +306,13 @@ def layer_norm_backward(dy: Array, x: Array, gamma: Array, mean: Array, rstd: Ar
     real, d = x.dtype, float(x.shape[1])
     with np.errstate(all="ignore"):
         xhat, power = _xhat(x, mean[:, None], rstd[:, None])
-        r = (rstd[:, None] / power).astype(real)
+        scale = rstd[:, None] / power
         g = dy * gamma
         wide, hat = g.astype(np.float64), xhat.astype(np.float64)
-        m1 = (_lane_sums(x, lambda lane, j: lane + wide[:, j]) / d).astype(real)[:, None]
-        m2 = (_lane_sums(x, lambda lane, j: fma(wide[:, j], hat[:, j], lane)) / d).astype(real)[:, None]
-        dx = fma(-xhat, m2, g - m1) * r * power.astype(real)
+        m1 = (_lane_sums(x, lambda lane, j: lane + wide[:, j]) / d)[:, None]
+        m2 = (_lane_sums(x, lambda lane, j: fma(wide[:, j], hat[:, j], lane)) / d)[:, None]
+        q, p = (-m2 * scale).astype(real), (-m1 * scale).astype(real)
+        dx = _dx(g, xhat, scale, q, p, power, x.shape[1])
         dgamma, dbeta = _parameter_gradients(dy, xhat)
     return _stored(dx), _stored(dgamma, real), _stored(dbeta, real)
 

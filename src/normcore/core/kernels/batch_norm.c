@@ -69,39 +69,34 @@ static void batch_norm_prepare(size_t d, const double *mean, const double *rstd,
     columns->plain = plain;
     if (plain) {
         for (size_t j = 0; j < d; j++) {
-            const real hi = (real)mean[j];
+            const real hi = (real)mean[j], r = (real)rstd[j];
             columns->hi[j] = hi;
-            columns->lo[j] = (real)(mean[j] - (double)hi);
-            columns->r[j] = (real)rstd[j];
+            columns->c[j] = (real)(((double)hi - mean[j]) * rstd[j]);
+            columns->r[j] = r;
+            columns->r_lo[j] = (real)(rstd[j] - (double)r);
         }
     } else {
         for (size_t j = 0; j < d; j++) {
             const norm_constants c = norm_constants_of(mean[j], rstd[j]);
             columns->hi[j] = c.hi;
-            columns->lo[j] = c.lo;
+            columns->c[j] = c.c;
             columns->r[j] = c.r;
+            columns->r_lo[j] = c.r_lo;
             columns->pre[j] = c.pre;
             columns->post[j] = c.post;
         }
     }
 }
 
-/* Constants of the columns of one vector. */
-typedef struct column_block {
-    vreal hi, lo, r, pre, post;
-} column_block;
-
-NORMCORE_INLINE column_block load_columns(const NAME(norm_columns) * columns, size_t j, size_t count, int plain) {
-    column_block b;
+NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) * columns, size_t j, size_t count, int plain) {
+    norm_block b;
     b.hi = v_get(columns->hi + j, count);
-    b.lo = v_get(columns->lo + j, count);
+    b.c = v_get(columns->c + j, count);
     b.r = v_get(columns->r + j, count);
+    b.r_lo = v_get(columns->r_lo + j, count);
     b.pre = plain ? v_zero() : v_get(columns->pre + j, count);
     b.post = plain ? v_zero() : v_get(columns->post + j, count);
     return b;
-}
-NORMCORE_INLINE vreal column_xhat(vreal x, const column_block *b, int plain) {
-    return plain ? v_xhat_plain(x, b->hi, b->lo, b->r) : v_xhat(x, b->pre, b->hi, b->lo, b->post, b->r);
 }
 
 /* Each kernel below is inlined twice, with plain a constant. */
@@ -120,10 +115,10 @@ NORMCORE_INLINE void apply_rows(const int plain, size_t n, size_t d, const real 
         const size_t i1 = i0 + ROW_BLOCK < n ? i0 + ROW_BLOCK : n;
         for (size_t j = 0; j < d; j += VL) {
             const size_t count = lanes_at(j, d);
-            const column_block b = load_columns(columns, j, count, plain);
+            const norm_block b = load_columns(columns, j, count, plain);
             const vreal g = v_get(gamma + j, count), shift = v_get(beta + j, count);
             for (size_t i = i0; i < i1; i++)
-                v_put_n(y + i * ys + j, v_fma(column_xhat(v_get(x + i * xs + j, count), &b, plain), g, shift), count);
+                v_put_n(y + i * ys + j, v_fma(v_xhat(v_get(x + i * xs + j, count), &b, plain), g, shift), count);
         }
     }
 }
@@ -141,11 +136,11 @@ NORMCORE_INLINE void chunk_gradients(const int plain, size_t n, size_t d, const 
         const size_t i1 = i0 + ROW_BLOCK < n ? i0 + ROW_BLOCK : n;
         for (size_t j = 0; j < d; j += VL) {
             const size_t count = lanes_at(j, d);
-            const column_block b = load_columns(columns, j, count, plain);
+            const norm_block b = load_columns(columns, j, count, plain);
             vwide sum_xhat = w_get(dgamma + j, count), sum = w_get(dbeta + j, count);
             for (size_t i = i0; i < i1; i++) {
                 const vwide g = w_widen(v_get(dy + i * dys + j, count));
-                const vwide xhat = w_widen(column_xhat(v_get(x + i * xs + j, count), &b, plain));
+                const vwide xhat = w_widen(v_xhat(v_get(x + i * xs + j, count), &b, plain));
                 sum_xhat = w_fma(g, xhat, sum_xhat);
                 sum = w_add(sum, g);
             }
@@ -161,45 +156,43 @@ static void batch_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_
 #undef CALL
 }
 
-/* What fused_dx needs of each column; scale is gamma rstd less the power of two that is applied apart. */
+/* s, s_lo, q and p of v_norm_dx for g = dy; the factor gamma is in all three. */
 static void batch_norm_dx_constants(size_t d, double count, const real *gamma, const double *rstd, const double *dgamma,
-                                    const double *dbeta, const NAME(norm_columns) * columns, real *mean_dy,
-                                    real *mean_dy_xhat, real *scale) {
+                                    const double *dbeta, const NAME(norm_columns) * columns, real *s, real *s_lo,
+                                    real *q, real *p) {
     for (size_t j = 0; j < d; j++) {
-        mean_dy[j] = (real)(dbeta[j] / count);
-        mean_dy_xhat[j] = (real)(dgamma[j] / count);
+        const double power = columns->plain ? 1.0 : (double)columns->pre[j] * (double)columns->post[j];
+        const double scale = (double)gamma[j] * (rstd[j] / power);
+        s[j] = (real)scale;
+        s_lo[j] = (real)(scale - (double)s[j]);
+        q[j] = (real)(-(dgamma[j] / count) * scale);
+        p[j] = (real)(-(dbeta[j] / count) * scale);
     }
-    if (columns->plain)
-        for (size_t j = 0; j < d; j++) scale[j] = (real)((double)gamma[j] * rstd[j]);
-    else
-        for (size_t j = 0; j < d; j++)
-            scale[j] = (real)((double)gamma[j] * (rstd[j] / ((double)columns->pre[j] * (double)columns->post[j])));
 }
 
-/* dx = gamma rstd ((dy - mean(dy)) - xhat mean(dy xhat)) */
+/* dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) */
 NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                              const NAME(norm_columns) * columns, const real *mean_dy, const real *mean_dy_xhat,
-                              const real *scale, real *dx, size_t dxs) {
+                              const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
+                              const real *p, int single, real *dx, size_t dxs) {
     for (size_t i0 = 0; i0 < n; i0 += ROW_BLOCK) {
         const size_t i1 = i0 + ROW_BLOCK < n ? i0 + ROW_BLOCK : n;
         for (size_t j = 0; j < d; j += VL) {
             const size_t count = lanes_at(j, d);
-            const column_block b = load_columns(columns, j, count, plain);
-            const vreal m1 = v_get(mean_dy + j, count), m2 = v_get(mean_dy_xhat + j, count),
-                        s = v_get(scale + j, count);
+            const norm_block b = load_columns(columns, j, count, plain);
+            const vreal sj = v_get(s + j, count), sj_lo = v_get(s_lo + j, count), qj = v_get(q + j, count),
+                        pj = v_get(p + j, count);
             for (size_t i = i0; i < i1; i++) {
-                const vreal xhat = column_xhat(v_get(x + i * xs + j, count), &b, plain);
-                vreal g = v_mul(v_fnma(xhat, m2, v_sub(v_get(dy + i * dys + j, count), m1)), s);
-                if (!plain) g = v_mul(v_mul(g, b.pre), b.post);
-                v_put_n(dx + i * dxs + j, g, count);
+                const vreal xhat = v_xhat(v_get(x + i * xs + j, count), &b, plain);
+                const vreal g = v_get(dy + i * dys + j, count);
+                v_put_n(dx + i * dxs + j, v_norm_dx(g, xhat, sj, sj_lo, qj, pj, &b, plain, single), count);
             }
         }
     }
 }
 static void batch_norm_fused_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                                const NAME(norm_columns) * columns, const real *mean_dy, const real *mean_dy_xhat,
-                                const real *scale, real *dx, size_t dxs) {
-#define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, mean_dy, mean_dy_xhat, scale, dx, dxs)
+                                const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
+                                const real *p, int single, real *dx, size_t dxs) {
+#define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, s, s_lo, q, p, single, dx, dxs)
     PLAIN_OR_NOT(columns->plain, CALL);
 #undef CALL
 }

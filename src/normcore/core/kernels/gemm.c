@@ -91,13 +91,19 @@ static void gemm_tile_narrow(size_t rows, const gemm_tile *t) { GEMM_CASES(1) }
 #undef GEMM_CASE
 
 /*
- * Transposes `rows` rows of `depth` elements, `stride` apart, into packed[k * width + row]. Whole vectors are stored: past the
- * last row they write what the next k overwrites, so that `packed` needs VL elements of slack behind it.
+ * Transposes `rows` (at least 1) rows of `depth` elements, `stride` apart, into packed[k * width + row]. Whole vectors
+ * are stored: past the last row they write what the next k overwrites, so that `packed` needs VL elements of slack
+ * behind it.
  */
 static void gemm_pack_transposed(size_t rows, size_t depth, const real *a, size_t stride, size_t width, real *packed) {
     for (size_t k = 0; k < depth; k += VL) {
         const size_t n = lanes_at(k, depth);
-        for (size_t i = 0; i < rows; i += VL) {
+        /*
+         * The last vector of rows first: what it writes past its end lies where the first of the next k comes after
+         * it.
+         */
+        for (size_t i = (rows - 1) / VL * VL + VL; i;) {
+            i -= VL;
             const size_t count = lanes_at(i, rows);
             vreal r[VL];
             for (size_t row = 0; row < (size_t)VL; row++)

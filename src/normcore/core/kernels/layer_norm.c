@@ -39,29 +39,23 @@ NORMCORE_INLINE void row_statistics(size_t d, const real *x, double *mean, doubl
 #endif
 
 /* Constants of one row, in every lane. */
-typedef struct row_block {
-    vreal hi, lo, r, pre, post;
-} row_block;
-
-NORMCORE_INLINE row_block row_constants(double mean, double rstd) {
+NORMCORE_INLINE norm_block row_constants(double mean, double rstd) {
     const norm_constants c = norm_constants_of(mean, rstd);
-    row_block b;
+    norm_block b;
     b.hi = v_set1(c.hi);
-    b.lo = v_set1(c.lo);
+    b.c = v_set1(c.c);
     b.r = v_set1(c.r);
+    b.r_lo = v_set1(c.r_lo);
     b.pre = v_set1(c.pre);
     b.post = v_set1(c.post);
     return b;
 }
-NORMCORE_INLINE vreal row_xhat(vreal x, const row_block *b, int plain) {
-    return plain ? v_xhat_plain(x, b->hi, b->lo, b->r) : v_xhat(x, b->pre, b->hi, b->lo, b->post, b->r);
-}
 
-NORMCORE_INLINE void layer_norm_apply(const int plain, size_t d, const real *x, const row_block *b, const real *gamma,
+NORMCORE_INLINE void layer_norm_apply(const int plain, size_t d, const real *x, const norm_block *b, const real *gamma,
                                       const real *beta, real *y) {
     for (size_t j = 0; j < d; j += VL) {
         const size_t count = lanes_at(j, d);
-        const vreal xhat = row_xhat(v_get(x + j, count), b, plain);
+        const vreal xhat = v_xhat(v_get(x + j, count), b, plain);
         v_put_n(y + j, v_fma(xhat, v_get(gamma + j, count), v_get(beta + j, count)), count);
     }
 }
@@ -73,7 +67,7 @@ static void layer_norm_forward(size_t n, size_t d, const real *x, size_t xs, con
         if (d) row_statistics(d, x, &m, &variance);
         const double r = canonical(1.0 / sqrt(variance + eps));
         m = canonical(m);
-        const row_block b = row_constants(m, r);
+        const norm_block b = row_constants(m, r);
         if (norm_is_plain(r))
             layer_norm_apply(1, d, x, &b, gamma, beta, y);
         else
@@ -83,36 +77,36 @@ static void layer_norm_forward(size_t n, size_t d, const real *x, size_t xs, con
     }
 }
 
-/* dx = rstd ((dxhat - mean(dxhat)) - xhat mean(dxhat xhat)), dxhat = dy gamma, means along the row. */
-NORMCORE_INLINE void layer_norm_dx(const int plain, size_t d, const real *dy, const real *x, const row_block *b,
-                                   const real *gamma, real *dx) {
+/* dx = rstd (dxhat - mean(dxhat) - xhat mean(dxhat xhat)), dxhat = dy gamma, means along the row. */
+NORMCORE_INLINE void layer_norm_dx(const int plain, size_t d, const real *dy, const real *x, const norm_block *b,
+                                   double rstd, const real *gamma, real *dx) {
     lanes s1 = lanes_zero(), s2 = lanes_zero();
     FOR_BLOCKS(j, count, d) {
         const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));
-        const vwide wide = w_widen(g), xhat = w_widen(row_xhat(v_get(x + j, count), b, plain));
+        const vwide wide = w_widen(g), xhat = w_widen(v_xhat(v_get(x + j, count), b, plain));
         const vwide sum = w_add(s1.v[v], wide), product = w_fma(wide, xhat, s2.v[v]);
         s1.v[v] = count == (size_t)VL ? sum : w_select_tail(count, sum, s1.v[v]);
         s2.v[v] = count == (size_t)VL ? product : w_select_tail(count, product, s2.v[v]);
     }
-    const vreal m1 = v_set1((real)(lanes_fold(&s1) / (double)d)), m2 = v_set1((real)(lanes_fold(&s2) / (double)d));
+    const double power = plain ? 1.0 : norm_power(rstd), scale = rstd / power, columns = (double)d;
+    const vreal p = v_set1((real)(-(lanes_fold(&s1) / columns) * scale));
+    const vreal q = v_set1((real)(-(lanes_fold(&s2) / columns) * scale));
     for (size_t j = 0; j < d; j += VL) {
         const size_t count = lanes_at(j, d);
         const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));
-        const vreal xhat = row_xhat(v_get(x + j, count), b, plain);
-        vreal result = v_mul(v_fnma(xhat, m2, v_sub(g, m1)), b->r);
-        if (!plain) result = v_mul(v_mul(result, b->pre), b->post);
-        v_put_n(dx + j, result, count);
+        const vreal xhat = v_xhat(v_get(x + j, count), b, plain);
+        v_put_n(dx + j, v_norm_dx(g, xhat, b->r, b->r_lo, q, p, b, plain, d == 1), count);
     }
 }
 
 static void layer_norm_backward_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
                                    const real *gamma, const double *mean, const double *rstd, real *dx, size_t dxs) {
     for (size_t i = 0; i < n; i++, dy += dys, x += xs, dx += dxs) {
-        const row_block b = row_constants(mean[i], rstd[i]);
+        const norm_block b = row_constants(mean[i], rstd[i]);
         if (norm_is_plain(rstd[i]))
-            layer_norm_dx(1, d, dy, x, &b, gamma, dx);
+            layer_norm_dx(1, d, dy, x, &b, rstd[i], gamma, dx);
         else
-            layer_norm_dx(0, d, dy, x, &b, gamma, dx);
+            layer_norm_dx(0, d, dy, x, &b, rstd[i], gamma, dx);
     }
 }
 
@@ -120,12 +114,12 @@ static void layer_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_
                                        const double *mean, const double *rstd, double *dgamma, double *dbeta) {
     for (size_t j = 0; j < d; j++) dgamma[j] = dbeta[j] = 0.0;
     for (size_t i = 0; i < n; i++, dy += dys, x += xs) {
-        const row_block b = row_constants(mean[i], rstd[i]);
+        const norm_block b = row_constants(mean[i], rstd[i]);
         const int plain = norm_is_plain(rstd[i]);
         for (size_t j = 0; j < d; j += VL) {
             const size_t count = lanes_at(j, d);
             const vwide g = w_widen(v_get(dy + j, count));
-            const vwide xhat = w_widen(row_xhat(v_get(x + j, count), &b, plain));
+            const vwide xhat = w_widen(v_xhat(v_get(x + j, count), &b, plain));
             w_put_n(dgamma + j, w_fma(g, xhat, w_get(dgamma + j, count)), count);
             w_put_n(dbeta + j, w_add(w_get(dbeta + j, count), g), count);
         }

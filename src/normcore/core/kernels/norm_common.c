@@ -1,13 +1,15 @@
 /*
  * How both norms turn a double mean and rstd into what is applied to elements.
  *
- * float: the mean is subtracted in two pieces, (x - hi) - lo: rounding it to float costs mean / std / 2^24, which is
- * what ruins large offsets. Where rstd lies outside 2^+-64, powers of two keep every step inside the range of float:
- * large data is made small before the subtraction, small data large after it. double: the plain formula.
+ * float: xhat = (x - hi) r + ((x - hi) r_lo + c) by two fmas, where hi is the mean rounded to float, c = -(mean - hi)
+ * rstd what that rounding left out (it costs mean / std / 2^24 elsewhere, which is what ruins large offsets), and r +
+ * r_lo is rstd: errors of at most 1.5 ulp where (x - hi - lo) r has 2.7, for the same three operations. Where rstd
+ * lies outside 2^+-64, powers of two keep every step inside the range of float: large data is made small before the
+ * subtraction, small data large after it. double: the plain formula.
  */
 
 typedef struct norm_constants {
-    real hi, lo, r, pre, post;
+    real hi, c, r, r_lo, pre, post;
 } norm_constants;
 
 #if NORMCORE_DTYPE == 32
@@ -21,22 +23,28 @@ NORMCORE_INLINE double power_of_two(int k) {
     return power;
 }
 
-/* Constants for any rstd: 2^k is the power of two below it, k in [-126, 126]; NaN and 0 take k = 0. */
+/* 2^k is the power of two below rstd, k in [-126, 126]; 0 where it is plain, NaN or 0. */
+NORMCORE_INLINE int norm_exponent(double rstd) {
+    if (norm_is_plain(rstd) || !(rstd > 0.0)) return 0;
+    uint64_t bits;
+    memcpy(&bits, &rstd, sizeof bits);
+    const int k = (int)(bits >> 52) - 1023;
+    return k < -126 ? -126 : k > 126 ? 126 : k;
+}
+/* pre times post. */
+NORMCORE_INLINE double norm_power(double rstd) { return power_of_two(norm_exponent(rstd)); }
+
 static norm_constants norm_constants_of(double mean, double rstd) {
-    int k = 0;
-    if (!norm_is_plain(rstd) && rstd > 0.0) {
-        uint64_t bits;
-        memcpy(&bits, &rstd, sizeof bits);
-        k = (int)(bits >> 52) - 1023;
-        k = k < -126 ? -126 : k > 126 ? 126 : k;
-    }
+    const int k = norm_exponent(rstd);
     const double pre = k < 0 ? power_of_two(k) : 1.0, scaled_mean = mean * pre;
     norm_constants c;
     c.pre = (real)pre;
     c.post = (real)(k > 0 ? power_of_two(k) : 1.0);
+    const double scaled_rstd = rstd * power_of_two(-k); /* by both pre and post */
     c.hi = (real)scaled_mean;
-    c.lo = (real)(scaled_mean - (double)c.hi);
-    c.r = (real)(rstd * power_of_two(-k));
+    c.c = (real)(((double)c.hi - scaled_mean) * ((double)c.post * scaled_rstd));
+    c.r = (real)scaled_rstd;
+    c.r_lo = (real)(scaled_rstd - (double)c.r);
     return c;
 }
 
@@ -46,24 +54,49 @@ NORMCORE_INLINE int norm_is_plain(double rstd) {
     (void)rstd;
     return 1;
 }
+NORMCORE_INLINE double norm_power(double rstd) {
+    (void)rstd;
+    return 1.0;
+}
 static norm_constants norm_constants_of(double mean, double rstd) {
-    const norm_constants c = {mean, 0.0, rstd, 1.0, 1.0};
+    const norm_constants c = {mean, 0.0, rstd, 0.0, 1.0, 1.0};
     return c;
 }
 
 #endif
 
-/* xhat where pre and post are 1; in double lo is always 0. */
-NORMCORE_INLINE vreal v_xhat_plain(vreal x, vreal hi, vreal lo, vreal r) {
+/* The constants in vectors: of the columns of one vector, or of a row in every lane. */
+typedef struct norm_block {
+    vreal hi, c, r, r_lo, pre, post;
+} norm_block;
+
+/* plain: pre and post are 1. */
+NORMCORE_INLINE vreal v_xhat(vreal x, const norm_block *b, int plain) {
 #if NORMCORE_DTYPE == 32
-    return v_mul(v_sub(v_sub(x, hi), lo), r);
+    const vreal t = plain ? v_sub(x, b->hi) : v_mul(v_sub(v_mul(x, b->pre), b->hi), b->post);
+    return v_fma(t, b->r, v_fma(t, b->r_lo, b->c));
 #else
-    (void)lo;
-    return v_mul(v_sub(x, hi), r);
+    (void)plain;
+    return v_mul(v_sub(x, b->hi), b->r);
 #endif
 }
-NORMCORE_INLINE vreal v_xhat(vreal x, vreal pre, vreal hi, vreal lo, vreal post, vreal r) {
-    return v_mul(v_mul(v_sub(v_sub(v_mul(x, pre), hi), lo), post), r);
+
+/*
+ * dx = g s + (g s_lo + (xhat q + p)), with s + s_lo = rstd, p = -rstd mean(g) and q = -rstd mean(g xhat), all divided
+ * by the power of two that follows at the end. Where the mean is over one element dx is 0, which this form would miss
+ * by a rounding; it is written as one that is 0 but for NaN and infinities. In double s_lo is 0 and left out.
+ */
+NORMCORE_INLINE vreal v_norm_dx(vreal g, vreal xhat, vreal s, vreal s_lo, vreal q, vreal p, const norm_block *b,
+                                int plain, int single) {
+    if (single) return v_fma(xhat, v_zero(), v_sub(g, g));
+    vreal rest = v_fma(xhat, q, p);
+#if NORMCORE_DTYPE == 32
+    rest = v_fma(g, s_lo, rest);
+#else
+    (void)s_lo;
+#endif
+    const vreal dx = v_fma(g, s, rest);
+    return plain ? dx : v_mul(v_mul(dx, b->pre), b->post);
 }
 
 /* Sum of squares about the mean from sums about a shift: floored at 0, NaN kept. */

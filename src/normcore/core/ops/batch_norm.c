@@ -18,7 +18,7 @@ typedef struct batch_norm_args {
     real *dgamma, *dbeta;
     /* working state */
     NAME(norm_columns) columns;
-    real *mean_dy, *mean_dy_xhat, *scale;
+    real *s, *s_lo, *q, *p; /* of v_norm_dx */
     double *first, *second;    /* (chunks, d) partial results of a chunk */
     double *xmu, *dxhat, *dsq; /* of the graph algorithm */
     size_t threads, chunks, col_tasks, row_tasks;
@@ -26,8 +26,13 @@ typedef struct batch_norm_args {
 } batch_norm_args;
 
 static NAME(norm_columns) columns_at(const NAME(norm_columns) * columns, size_t j) {
-    const NAME(norm_columns)
-        c = {columns->hi + j, columns->lo + j, columns->r + j, columns->pre + j, columns->post + j, columns->plain};
+    NAME(norm_columns) c = *columns;
+    c.hi += j;
+    c.c += j;
+    c.r += j;
+    c.r_lo += j;
+    c.pre += j;
+    c.post += j;
     return c;
 }
 
@@ -54,11 +59,13 @@ static void cut_work(call *c, batch_norm_args *p, double passes) {
 }
 
 static int allocate_columns(call *c, batch_norm_args *p) {
-    real *memory = normcore_call_scratch(c, p->d, 8 * sizeof(real));
+    real **const vectors[] = {
+        &p->columns.hi, &p->columns.c, &p->columns.r, &p->columns.r_lo, &p->columns.pre, &p->columns.post, &p->s,
+        &p->s_lo,       &p->q,         &p->p};
+    const size_t count = sizeof vectors / sizeof vectors[0];
+    real *memory = normcore_call_scratch(c, p->d, count * sizeof(real));
     if (!memory) return 0;
-    real **const vectors[] = {&p->columns.hi,   &p->columns.lo, &p->columns.r,    &p->columns.pre,
-                              &p->columns.post, &p->mean_dy,    &p->mean_dy_xhat, &p->scale};
-    for (size_t i = 0; i < 8; i++) *vectors[i] = memory + i * p->d;
+    for (size_t i = 0; i < count; i++) *vectors[i] = memory + i * p->d;
     return 1;
 }
 
@@ -207,15 +214,15 @@ static void fused_dx_task(void *arg, size_t index) {
     const batch_norm_args *p = arg;
     const row_range r = row_range_of(p->n, p->row_tasks, index);
     p->kernels->batch_norm_fused_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride,
-                                    p->x + r.start * p->x_stride, p->x_stride, &p->columns, p->mean_dy, p->mean_dy_xhat,
-                                    p->scale, p->out + r.start * p->out_stride, p->out_stride);
+                                    p->x + r.start * p->x_stride, p->x_stride, &p->columns, p->s, p->s_lo, p->q, p->p,
+                                    p->n == 1, p->out + r.start * p->out_stride, p->out_stride);
 }
 
 static void evaluation_dx_task(void *arg, size_t index) {
     const batch_norm_args *p = arg;
     const row_range r = row_range_of(p->n, p->row_tasks, index);
-    p->kernels->batch_norm_evaluation_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride, p->scale,
-                                         &p->columns, p->out + r.start * p->out_stride, p->out_stride);
+    p->kernels->batch_norm_evaluation_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride, p->s, &p->columns,
+                                         p->out + r.start * p->out_stride, p->out_stride);
 }
 
 /* The graph's tasks own whole chunks: its arrays are dense, so that a task's columns would not be one block of them. */
@@ -284,8 +291,8 @@ static normcore_status batch_norm_backward_body(call *c, void *arguments) {
     normcore_status status = NORMCORE_OK;
     const double *const dgamma = p->first, *const dbeta = p->second;
     if (p->n && p->out)
-        p->kernels->batch_norm_dx_constants(p->d, (double)p->n, p->gamma, p->rstd, dgamma, dbeta, &p->columns,
-                                            p->mean_dy, p->mean_dy_xhat, p->scale);
+        p->kernels->batch_norm_dx_constants(p->d, (double)p->n, p->gamma, p->rstd, dgamma, dbeta, &p->columns, p->s,
+                                            p->s_lo, p->q, p->p);
     store_sums(p->d, dgamma, p->dgamma);
     store_sums(p->d, dbeta, p->dbeta);
     if (p->n && p->out) {

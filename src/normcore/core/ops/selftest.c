@@ -48,6 +48,12 @@ static normcore_status selftest_body(call *c, void *arguments) {
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_fma], 6, s->out);
 
+    /* A tile higher than a vector of any row, in depth and width not a multiple of one. */
+    affine_forward_args tile = {15, 20, 17, s->a, 20, s->b, 17, NULL, 0, s->out, 17};
+    status = affine_forward_body(c, &tile);
+    if (status) return status;
+    digest_reals(&s->digests[SELFTEST_affine_forward], 15 * 17, s->out);
+
     affine_forward_args forward = {ST_N, ST_K, ST_M, s->a, ST_K, s->b, ST_M, s->b + 1000, 1, s->out, ST_M};
     status = affine_forward_body(c, &forward);
     if (status) return status;
