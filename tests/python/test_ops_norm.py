@@ -185,7 +185,13 @@ def test_evaluation_uses_the_running_statistics(p: NormProblem) -> None:
 
 
 def assert_dx(dx: Any, exact: Any, p: NormProblem, rstd: Any, axis: int, limit: float) -> None:
-    """dx in ULP of rstd max|dy gamma|, the scale of the gradient along the axis that is normalised."""
+    """dx in ULP of rstd max|dy gamma|, the scale of the gradient along the axis that is normalised.
+
+    Over few elements xhat and the result may be several times that scale, and so are the roundings: 4.2 ULP have been
+    seen below 12 elements.
+    """
+    if dx.dtype == np.float32 and dx.shape[axis] < 12:
+        limit = 1.5 * limit
     scale = np.expand_dims(rstd * np.abs(p.dy * p.gamma).astype(np.float64).max(axis=axis), axis)
     if dx.dtype == np.float64:
         scale = scale * (2 + np.expand_dims(rstd * np.abs(p.x).max(axis=axis), axis)) * 4
