@@ -10,7 +10,7 @@ import re
 import signal
 import sys
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -809,6 +809,15 @@ def test_interrupt_leaves_the_last_finished_step(restore: bool) -> None:
         assert trainer.model.theta.tobytes() == snapshots[-1]
 
 
+@pytest.fixture
+def default_sigint() -> Iterator[None]:
+    """Python's own handler, which is not there where the tests were started in the background."""
+    old = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, old)
+
+
+@pytest.mark.usefixtures("default_sigint")
 @pytest.mark.parametrize("moment", ["pass", "update"])
 def test_control_c_in_the_middle_of_a_step_waits_for_its_end(moment: str, monkeypatch: pytest.MonkeyPatch) -> None:
     X, y = make_data()
@@ -838,6 +847,7 @@ def test_control_c_in_the_middle_of_a_step_waits_for_its_end(moment: str, monkey
     assert state_of(trainer) == state_of(whole)
 
 
+@pytest.mark.usefixtures("default_sigint")
 def test_control_c_between_steps_is_immediate() -> None:
     X, y = make_data()
     after: list[int] = []

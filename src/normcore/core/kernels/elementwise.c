@@ -2,44 +2,36 @@
 
 static void relu_forward(size_t n, size_t d, const real *x, size_t xs, real *y, size_t ys) {
     for (size_t i = 0; i < n; i++, x += xs, y += ys)
-        for (size_t j = 0; j < d; j += VL) {
-            const size_t count = lanes_at(j, d);
+        FOR_VECTORS(j, count, d, {
             const vreal r = v_relu(v_get(x + j, count));
             if (count == (size_t)VL)
                 v_store(y + j, r);
             else
                 v_store_tail(y + j, r, count);
-        }
+        });
 }
 
 static void relu_backward(size_t n, size_t d, const real *dy, size_t dys, const real *y, size_t ys, real *dx,
                           size_t dxs) {
     for (size_t i = 0; i < n; i++, dy += dys, y += ys, dx += dxs)
-        for (size_t j = 0; j < d; j += VL) {
-            const size_t count = lanes_at(j, d);
+        FOR_VECTORS(j, count, d, {
             const vmask off = v_le(v_get(y + j, count), v_zero());
             v_put_n(dx + j, v_select(off, v_zero(), v_get(dy + j, count)), count);
-        }
+        });
 }
 
 /* y += x: joins two sums of the contract's tree. */
 static void add_into(size_t n, size_t d, real *y, size_t ys, const real *x, size_t xs) {
     for (size_t i = 0; i < n; i++, x += xs, y += ys)
-        for (size_t j = 0; j < d; j += VL) {
-            const size_t count = lanes_at(j, d);
-            v_put_n(y + j, v_add(v_get(y + j, count), v_get(x + j, count)), count);
-        }
+        FOR_VECTORS(j, count, d, { v_put_n(y + j, v_add(v_get(y + j, count), v_get(x + j, count)), count); });
 }
 
 static void sum_of_squares(size_t n, const real *x, double *result) {
     lanes s = lanes_zero();
-    for (size_t j = 0; j < n; j += CONTRACT_LANES) NORMCORE_UNROLL
-    for (int v = 0; v < BLOCK_V; v++) {
-        const size_t count = lanes_at(j + (size_t)(v * VL), n);
-        if (!count) break;
-        const vwide w = w_widen(v_get(x + j + v * VL, count));
-        s.v[v] = w_select_tail(count, w_fma(w, w, s.v[v]), s.v[v]);
-    }
+    FOR_LANES(j, v, count, n, {
+        const vwide w = w_widen(v_get(x + j, count));
+        s.v[v] = w_keep_tail(count, w_fma(w, w, s.v[v]), s.v[v]);
+    });
     *result = canonical(lanes_fold(&s));
 }
 
@@ -49,11 +41,10 @@ static void column_sums(size_t n, size_t d, const real *x, size_t xs, double *su
     for (size_t j = 0; j < d; j++) sums[j] = 0.0;
     for (size_t i0 = 0; i0 < n; i0 += ROWS) {
         const size_t rows = n - i0 < ROWS ? n - i0 : ROWS;
-        for (size_t j = 0; j < d; j += VL) {
-            const size_t count = lanes_at(j, d);
+        FOR_VECTORS(j, count, d, {
             vwide s = w_get(sums + j, count);
             for (size_t i = i0; i < i0 + rows; i++) s = w_add(s, w_widen(v_get(x + i * xs + j, count)));
             w_put_n(sums + j, s, count);
-        }
+        });
     }
 }

@@ -1,21 +1,16 @@
 /* Layer normalisation, row by row; sums run in the sixteen double lanes of a row. */
 
-#define FOR_BLOCKS(j0, count, d)                                                                                       \
-    for (size_t block = 0; block < (d); block += CONTRACT_LANES) NORMCORE_UNROLL                                       \
-    for (int v = 0; v < BLOCK_V; v++)                                                                                  \
-        for (size_t j0 = block + (size_t)(v * VL), count = lanes_at(j0, d), once = count != 0; once; once = 0)
-
 #if NORMCORE_DTYPE == 32
 /* One pass, sums of t = x - x0 and t^2, x0 the row's first element. */
 NORMCORE_INLINE void row_statistics(size_t d, const real *x, double *mean, double *variance) {
     const vwide x0 = w_set1((double)x[0]);
     lanes s1 = lanes_zero(), s2 = lanes_zero();
-    FOR_BLOCKS(j, count, d) {
+    FOR_LANES(j, v, count, d, {
         const vwide t = w_sub(w_widen(v_get(x + j, count)), x0);
         const vwide sum = w_add(s1.v[v], t), squares = w_fma(t, t, s2.v[v]);
-        s1.v[v] = count == (size_t)VL ? sum : w_select_tail(count, sum, s1.v[v]);
-        s2.v[v] = count == (size_t)VL ? squares : w_select_tail(count, squares, s2.v[v]);
-    }
+        s1.v[v] = w_keep_tail(count, sum, s1.v[v]);
+        s2.v[v] = w_keep_tail(count, squares, s2.v[v]);
+    });
     const double columns = (double)d, sum = lanes_fold(&s1);
     *mean = (double)x[0] + sum / columns;
     *variance = m2_from_sums(sum, lanes_fold(&s2), columns) / columns;
@@ -24,40 +19,41 @@ NORMCORE_INLINE void row_statistics(size_t d, const real *x, double *mean, doubl
 /* Two passes; see batch_norm_chunk_statistics. */
 NORMCORE_INLINE void row_statistics(size_t d, const real *x, double *mean, double *variance) {
     const vwide x0 = w_set1(x[0]);
-    lanes s = lanes_zero();
-    FOR_BLOCKS(j, count, d) { s.v[v] = w_select_tail(count, w_add(s.v[v], w_sub(v_get(x + j, count), x0)), s.v[v]); }
+    lanes s = lanes_zero(), s1 = lanes_zero(), s2 = lanes_zero();
+    FOR_LANES(j, v, count, d, { s.v[v] = w_keep_tail(count, w_add(s.v[v], w_sub(v_get(x + j, count), x0)), s.v[v]); });
     const double columns = (double)d, m = x[0] + lanes_fold(&s) / columns;
-    lanes s1 = lanes_zero(), s2 = lanes_zero();
-    FOR_BLOCKS(j, count, d) {
+    FOR_LANES(j, v, count, d, {
         const vwide t = w_sub(v_get(x + j, count), w_set1(m));
-        s1.v[v] = w_select_tail(count, w_add(s1.v[v], t), s1.v[v]);
-        s2.v[v] = w_select_tail(count, w_fma(t, t, s2.v[v]), s2.v[v]);
-    }
+        s1.v[v] = w_keep_tail(count, w_add(s1.v[v], t), s1.v[v]);
+        s2.v[v] = w_keep_tail(count, w_fma(t, t, s2.v[v]), s2.v[v]);
+    });
     *mean = m;
     *variance = m2_from_sums(lanes_fold(&s1), lanes_fold(&s2), columns) / columns;
 }
 #endif
 
 /* Constants of one row, in every lane. */
+NORMCORE_INLINE norm_block row_block(const norm_constants *c) {
+    norm_block b;
+    b.hi = v_set1(c->hi);
+    b.c = v_set1(c->c);
+    b.r = v_set1(c->r);
+    b.r_lo = v_set1(c->r_lo);
+    b.pre = v_set1(c->pre);
+    b.post = v_set1(c->post);
+    return b;
+}
 NORMCORE_INLINE norm_block row_constants(double mean, double rstd) {
     const norm_constants c = norm_constants_of(mean, rstd);
-    norm_block b;
-    b.hi = v_set1(c.hi);
-    b.c = v_set1(c.c);
-    b.r = v_set1(c.r);
-    b.r_lo = v_set1(c.r_lo);
-    b.pre = v_set1(c.pre);
-    b.post = v_set1(c.post);
-    return b;
+    return row_block(&c);
 }
 
 NORMCORE_INLINE void layer_norm_apply(const int plain, size_t d, const real *x, const norm_block *b, const real *gamma,
                                       const real *beta, real *y) {
-    for (size_t j = 0; j < d; j += VL) {
-        const size_t count = lanes_at(j, d);
+    FOR_VECTORS(j, count, d, {
         const vreal xhat = v_xhat(v_get(x + j, count), b, plain);
         v_put_n(y + j, v_fma(xhat, v_get(gamma + j, count), v_get(beta + j, count)), count);
-    }
+    });
 }
 
 static void layer_norm_forward(size_t n, size_t d, const real *x, size_t xs, const real *gamma, const real *beta,
@@ -81,22 +77,21 @@ static void layer_norm_forward(size_t n, size_t d, const real *x, size_t xs, con
 NORMCORE_INLINE void layer_norm_dx(const int plain, size_t d, const real *dy, const real *x, const norm_block *b,
                                    double rstd, const real *gamma, real *dx) {
     lanes s1 = lanes_zero(), s2 = lanes_zero();
-    FOR_BLOCKS(j, count, d) {
+    FOR_LANES(j, v, count, d, {
         const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));
         const vwide wide = w_widen(g), xhat = w_widen(v_xhat(v_get(x + j, count), b, plain));
         const vwide sum = w_add(s1.v[v], wide), product = w_fma(wide, xhat, s2.v[v]);
-        s1.v[v] = count == (size_t)VL ? sum : w_select_tail(count, sum, s1.v[v]);
-        s2.v[v] = count == (size_t)VL ? product : w_select_tail(count, product, s2.v[v]);
-    }
+        s1.v[v] = w_keep_tail(count, sum, s1.v[v]);
+        s2.v[v] = w_keep_tail(count, product, s2.v[v]);
+    });
     const double power = plain ? 1.0 : norm_power(rstd), scale = rstd / power, columns = (double)d;
     const vreal p = v_set1((real)(-(lanes_fold(&s1) / columns) * scale));
     const vreal q = v_set1((real)(-(lanes_fold(&s2) / columns) * scale));
-    for (size_t j = 0; j < d; j += VL) {
-        const size_t count = lanes_at(j, d);
+    FOR_VECTORS(j, count, d, {
         const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));
         const vreal xhat = v_xhat(v_get(x + j, count), b, plain);
         v_put_n(dx + j, v_norm_dx(g, xhat, b->r, b->r_lo, q, p, b, plain, d == 1), count);
-    }
+    });
 }
 
 static void layer_norm_backward_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
@@ -110,19 +105,41 @@ static void layer_norm_backward_dx(size_t n, size_t d, const real *dy, size_t dy
     }
 }
 
+/* Rows in blocks, so that the sums of a column are loaded and stored once a block. */
+enum { GRADIENT_ROWS = 8 };
+
+NORMCORE_INLINE void layer_norm_gradients(const int plain, size_t rows, size_t d, const real *dy, size_t dys,
+                                          const real *x, size_t xs, const norm_constants *constants, double *dgamma,
+                                          double *dbeta) {
+    FOR_VECTORS(j, count, d, {
+        vwide sum_xhat = w_get(dgamma + j, count), sum = w_get(dbeta + j, count);
+        for (size_t i = 0; i < rows; i++) {
+            const norm_block b = row_block(&constants[i]);
+            const vwide g = w_widen(v_get(dy + i * dys + j, count));
+            const vwide xhat = w_widen(v_xhat(v_get(x + i * xs + j, count), &b, plain));
+            sum_xhat = w_fma(g, xhat, sum_xhat);
+            sum = w_add(sum, g);
+        }
+        w_put_n(dgamma + j, sum_xhat, count);
+        w_put_n(dbeta + j, sum, count);
+    });
+}
+
 static void layer_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
                                        const double *mean, const double *rstd, double *dgamma, double *dbeta) {
     for (size_t j = 0; j < d; j++) dgamma[j] = dbeta[j] = 0.0;
-    for (size_t i = 0; i < n; i++, dy += dys, x += xs) {
-        const norm_block b = row_constants(mean[i], rstd[i]);
-        const int plain = norm_is_plain(rstd[i]);
-        for (size_t j = 0; j < d; j += VL) {
-            const size_t count = lanes_at(j, d);
-            const vwide g = w_widen(v_get(dy + j, count));
-            const vwide xhat = w_widen(v_xhat(v_get(x + j, count), &b, plain));
-            w_put_n(dgamma + j, w_fma(g, xhat, w_get(dgamma + j, count)), count);
-            w_put_n(dbeta + j, w_add(w_get(dbeta + j, count), g), count);
+    for (size_t i0 = 0; i0 < n; i0 += GRADIENT_ROWS) {
+        const size_t rows = n - i0 < GRADIENT_ROWS ? n - i0 : GRADIENT_ROWS;
+        norm_constants constants[GRADIENT_ROWS];
+        int plain = 1;
+        for (size_t i = 0; i < rows; i++) {
+            constants[i] = norm_constants_of(mean[i0 + i], rstd[i0 + i]);
+            plain &= norm_is_plain(rstd[i0 + i]);
         }
+        const real *const dy0 = dy + i0 * dys, *const x0 = x + i0 * xs;
+        if (plain)
+            layer_norm_gradients(1, rows, d, dy0, dys, x0, xs, constants, dgamma, dbeta);
+        else
+            layer_norm_gradients(0, rows, d, dy0, dys, x0, xs, constants, dgamma, dbeta);
     }
 }
-#undef FOR_BLOCKS

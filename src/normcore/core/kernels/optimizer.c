@@ -43,7 +43,7 @@ NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAM
 static void optimizer_update(const NAME(optimizer_constants) * c, size_t n, real *p, const real *g, real *slot1,
                              real *slot2) {
 #define UPDATE(optimizer, s1, s2)                                                                                      \
-    for (size_t j = 0; j < n; j += VL) update_vector(optimizer, c, p + j, g + j, s1, s2, lanes_at(j, n));              \
+    FOR_VECTORS(j, count, n, { update_vector(optimizer, c, p + j, g + j, s1, s2, count); });                           \
     break
     switch (c->optimizer) {
     case NORMCORE_SGD:

@@ -31,6 +31,7 @@ NORMCORE_INLINE vreal v_div(vreal a, vreal b) { return _mm256_div_ps(a, b); }
 NORMCORE_INLINE vreal v_sqrt(vreal a) { return _mm256_sqrt_ps(a); }
 NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return _mm256_fmadd_ps(a, b, c); }
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return _mm256_fnmadd_ps(a, b, c); }
+NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return _mm256_max_ps(a, b); }
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
@@ -129,6 +130,7 @@ NORMCORE_INLINE vreal v_div(vreal a, vreal b) { return _mm256_div_pd(a, b); }
 NORMCORE_INLINE vreal v_sqrt(vreal a) { return _mm256_sqrt_pd(a); }
 NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return _mm256_fmadd_pd(a, b, c); }
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return _mm256_fnmadd_pd(a, b, c); }
+NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return _mm256_max_pd(a, b); }
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }

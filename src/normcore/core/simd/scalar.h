@@ -32,6 +32,9 @@ NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return exact_fma_f64(a,
 #endif
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return v_fma(-a, b, c); }
 
+/* The greater; either zero of two, either argument if one is NaN. */
+NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return a > b ? a : b; }
+
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return a > b; }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return a <= b; }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return a == b; }
@@ -50,8 +53,12 @@ NORMCORE_INLINE vreal v_round(vreal a) {
 #endif
     return (a + magic) - magic;
 }
-/* a 2^n, n integral, |n| <= 2 (exponent bias - 1), rounded once if a 2^(n/2) is exact (a near 1). */
+/*
+ * a 2^n, n integral, |n| <= 2 (exponent bias - 1), rounded once if a 2^(n/2) is exact (a near 1). For other n, NaN and
+ * infinities too, the result is unspecified.
+ */
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) {
+    if (!(n > (real)-2000 && n < (real)2000)) return a; /* no int could hold it */
     const int whole = (int)n, half = whole / 2;
     union {
         real_bits bits;

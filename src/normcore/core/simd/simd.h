@@ -38,12 +38,55 @@ NORMCORE_INLINE void w_put_n(double *p, vwide a, size_t n) {
 NORMCORE_INLINE double canonical(double a) { return a == a ? a : (double)NAN; }
 
 /*
+ * The braced body for each vector of the d columns: j is its first column, count its lanes. The body is compiled twice, with
+ * count == VL as a constant for whole vectors and once for the tail, so that loads and stores need no test in the loop.
+ */
+#define FOR_VECTORS(j, count, d, ...)                                                                                  \
+    do {                                                                                                               \
+        size_t j = 0;                                                                                                  \
+        for (; j + VL <= (d); j += VL) {                                                                               \
+            const size_t count = VL;                                                                                   \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+        if (j < (d)) {                                                                                                 \
+            const size_t count = (d) - j;                                                                              \
+            __VA_ARGS__                                                                                                \
+        }                                                                                                              \
+    } while (0)
+
+/* The same in blocks of CONTRACT_LANES columns; v, a constant when unrolled, is the place of the vector in its block. */
+#define FOR_LANES(j, v, count, d, ...)                                                                                 \
+    do {                                                                                                               \
+        size_t block_ = 0;                                                                                             \
+        for (; block_ + CONTRACT_LANES <= (d); block_ += CONTRACT_LANES) {                                             \
+            NORMCORE_UNROLL                                                                                            \
+            for (int v = 0; v < BLOCK_V; v++) {                                                                        \
+                const size_t count = VL;                                                                               \
+                const size_t j = block_ + (size_t)(v * VL);                                                            \
+                __VA_ARGS__                                                                                            \
+            }                                                                                                          \
+        }                                                                                                              \
+        NORMCORE_UNROLL                                                                                                \
+        for (int v = 0; v < BLOCK_V; v++) {                                                                            \
+            const size_t j = block_ + (size_t)(v * VL), count = lanes_at(j, (d));                                      \
+            if (count) {                                                                                               \
+                __VA_ARGS__                                                                                            \
+            }                                                                                                          \
+        }                                                                                                              \
+    } while (0)
+
+/*
  * Sixteen double lanes, lane = column mod 16: the accumulator of every reduction along a row. After the last column
  * the lanes fold 8-4-2-1. Lanes past the end of the row are left alone: adding a padding zero would turn -0 into +0.
  */
 typedef struct lanes {
     vwide v[BLOCK_V];
 } lanes;
+
+/* Lane sums with the lanes of a tail left alone. */
+NORMCORE_INLINE vwide w_keep_tail(size_t count, vwide sum, vwide old) {
+    return count == (size_t)VL ? sum : w_select_tail(count, sum, old);
+}
 
 NORMCORE_INLINE lanes lanes_zero(void) {
     lanes s;

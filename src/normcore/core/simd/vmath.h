@@ -31,7 +31,7 @@ static const real exp_q[] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1.5
  * counts. 0 below EXP_MIN, whatever lo is. Not for NaN in hi.
  */
 NORMCORE_INLINE vreal v_exp_sum(vreal hi, vreal lo) {
-    const vreal n = v_round(v_mul(v_select(v_gt(hi, v_set1(EXP_MIN)), hi, v_set1(EXP_MIN)), v_set1(EXP_LOG2E)));
+    const vreal n = v_round(v_mul(hi, v_set1(EXP_LOG2E))); /* of any size below EXP_MIN, where nothing of it is used */
     vreal r = v_fnma(n, v_set1(EXP_LN2_HI), hi);
     r = v_add(v_fnma(n, v_set1(EXP_LN2_LO), r), lo);
     const int degree = (int)(sizeof exp_q / sizeof exp_q[0]) - 1;
