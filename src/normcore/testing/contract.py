@@ -247,7 +247,8 @@ def _dx(g: Array, xhat: Array, scale: Array, q: Array, p: Array, power: Array, o
     rest = fma(xhat, q, p)
     if g.dtype == np.float32:
         rest = fma(g, (scale - s.astype(np.float64)).astype(g.dtype), rest)
-    return fma(g, s, rest) * power.astype(g.dtype)
+    dx: Array = fma(g, s, rest) * power.astype(g.dtype)
+    return dx
 
 
 def _rstd(var: Array, eps: float) -> Array:
