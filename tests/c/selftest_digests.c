@@ -10,7 +10,8 @@ static const char *const names[] = {SELFTEST_OPERATIONS(OPERATION)};
 
 int main(void) {
     const isa_row *row = normcore_isa_find("scalar");
-    printf("/* Made by tests/c/selftest_digests.c; the contract is " NORMCORE_CONTRACT ". */\n");
+    printf("/* Made by tests/c/selftest_digests.c; the contract is " NORMCORE_CONTRACT
+           ". */\n/* clang-format off */\n");
     for (int dtype = 0; dtype < 2; dtype++) {
         uint64_t digests[SELFTEST_COUNT];
         if ((dtype ? normcore_selftest_digests_f64 : normcore_selftest_digests_f32)(row, digests)) return 1;

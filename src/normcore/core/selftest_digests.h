@@ -1,4 +1,5 @@
 /* Made by tests/c/selftest_digests.c; the contract is NC1. */
+/* clang-format off */
 {
     0x069621cbca37aadau, /* fma */
     0x1f2b2a8be3a18a6cu, /* affine_forward */

@@ -18,7 +18,7 @@ typedef struct batch_norm_args {
     real *dgamma, *dbeta;
     /* working state */
     NAME(norm_columns) columns;
-    real *s, *s_lo, *q, *p; /* of v_norm_dx */
+    real *s, *s_lo, *q, *p;    /* of v_norm_dx */
     double *first, *second;    /* (chunks, d) partial results of a chunk */
     double *xmu, *dxhat, *dsq; /* of the graph algorithm */
     size_t threads, chunks, col_tasks, row_tasks;
