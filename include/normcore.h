@@ -10,8 +10,9 @@
  * Outputs    OVERWRITTEN: nothing of the old contents is read. ACCUMULATED: the result is added to, or moves, what is
  *            there. Bytes between the rows of a strided output are neither read nor written.
  * Aliasing   An output overlaps no other argument unless the comment says "may be x": then it may be exactly x (the
- *            same pointer and the same stride), with the same bits as out of place. Other overlaps of matrices are
- *            refused with NORMCORE_ERROR_ALIAS before anything is written.
+ *            same pointer and the same stride), with the same bits as out of place. Other overlaps are refused with
+ *            NORMCORE_ERROR_ALIAS before anything is written. Matrices of one stride whose columns lie side by side
+ *            in a wider matrix do not overlap.
  * Empty      n == 0 is allowed everywhere: results are empty, parameter gradients 0, running statistics untouched.
  *            Pointers of empty arrays are not read and may be NULL.
  * NaN        NaN in one row (for batch normalisation: one column) reaches only the results of that row (column). Every
@@ -229,12 +230,12 @@ typedef enum normcore_reduction {
 
 typedef struct normcore_cross_entropy_options {
     size_t struct_size; /* sizeof(normcore_cross_entropy_options). Zero all fields you do not set. */
-    /* (c) finite, not negative; or NULL: 1. A row weighs as its label's class does, or, with soft targets, as
-       sum(class_weight * target). */
+    /* (c) finite, not negative. A row weighs as its label's class does, or, with soft targets, as
+       sum(class_weight * target). NULL: every row weighs 1, whatever its targets sum to. */
     const double *class_weight;
     const double *sample_weight; /* (n) finite, not negative; or NULL: 1 */
     double label_smoothing;      /* e in [0, 1]: the target is (1 - e) target + e / c. The weight is not smoothed. */
-    int has_ignore_index;        /* not 0: rows whose label is ignore_index weigh 0 and get a zero gradient */
+    int has_ignore_index; /* not 0: rows whose label is ignore_index weigh 0 and get a zero gradient, even of NaN */
     int64_t ignore_index;
     normcore_reduction reduction;
 } normcore_cross_entropy_options;
@@ -322,7 +323,8 @@ NORMCORE_API normcore_status normcore_batch_norm_backward_f64(normcore_context *
 
 /*
  * y = gamma (x - mean) / sqrt(var + eps) + beta, row by row (Ba, Kiros and Hinton, arXiv 1607.06450).
- * x (n, d); gamma, beta (d); y (n, d) OVERWRITTEN, may be x; mean, rstd (n) double OVERWRITTEN, both may be NULL.
+ * x (n, d); gamma, beta (d); y (n, d) OVERWRITTEN, may be x; mean, rstd (n) double OVERWRITTEN, both may be NULL;
+ * d == 0 makes them 0.
  * Where var + eps == 0, rstd is +inf and y NaN.
  */
 NORMCORE_API normcore_status normcore_layer_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
@@ -354,12 +356,12 @@ NORMCORE_API normcore_status normcore_layer_norm_backward_f64(normcore_context *
 /*
  * Philox4x32-10 (Salmon et al., SC'11), keyed by `seed`; the counter is (block, stream). A stream is an array of 32-bit
  * words of which any stretch can be made without what comes before: value `offset + i` depends on nothing else.
- * Float values use one word each, double values and integers two.
+ * Float values use one word each, double values and integers two, the low half first. Word numbers are modulo 2^64.
  */
 
 /*
  * out[i] = low + (high - low) u, u a multiple of 2^-24 (f32) or 2^-53 (f64) in [0, 1). Rounding may give `high`
- * itself.
+ * itself. low <= high; both and their difference are finite in the data's type.
  */
 NORMCORE_API normcore_status normcore_random_uniform_f32(normcore_context *ctx, uint64_t seed, uint64_t stream,
                                                          uint64_t offset, size_t n, double low, double high,
@@ -368,8 +370,9 @@ NORMCORE_API normcore_status normcore_random_uniform_f64(normcore_context *ctx, 
                                                          uint64_t offset, size_t n, double low, double high,
                                                          double *out);
 /*
- * Normal deviates by inversion (Wichura, algorithm AS 241). scale is finite and not negative. |deviate| < 8.3 scale
- * (f64).
+ * mean + scale times normal deviates by inversion (Wichura, algorithm AS 241) of (w + 1/2) 2^-32, w the word (f32), or
+ * of (w + 1/2) 2^-52, w the upper 52 bits of the two words (f64): |deviate| < 6.4 (f32), 8.3 (f64). scale is not
+ * negative, and |mean| + 9 scale finite in the data's type.
  */
 NORMCORE_API normcore_status normcore_random_normal_f32(normcore_context *ctx, uint64_t seed, uint64_t stream,
                                                         uint64_t offset, size_t n, double mean, double scale,
@@ -419,7 +422,7 @@ typedef struct normcore_optimizer_options {
     double decay_rate;     /* rho in [0, 1) */
     double beta1, beta2;   /* in [0, 1) */
     double eps;            /* finite, not negative */
-    double l2;             /* g + l2 p is used for g; finite, not negative */
+    double l2;             /* g + l2 p is used for g, p as before the decay; finite, not negative */
     double weight_decay;   /* decoupled: p -= lr weight_decay p first; finite, not negative */
     double gradient_scale; /* g is multiplied by it before anything else (clipping); finite */
     uint64_t step;         /* t: 1 at the first update */

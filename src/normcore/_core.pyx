@@ -1313,6 +1313,8 @@ def random_uniform(n, *, seed, stream=0, offset=0, low=0.0, high=1.0, dtype="flo
     cdef uint64_t offset_word = _uint64("random_uniform", "offset", offset)
     cdef double least = _finite("random_uniform", "low", low)
     cdef double most = _finite("random_uniform", "high", high)
+    if most < least:
+        raise ValueError(f"random_uniform: high is {high!r}, which is less than low, {low!r}")
     result = _new_vector(t, count, &rows)
     state = _release_gil(count)
     if t == cnp.NPY_FLOAT:
@@ -1989,7 +1991,7 @@ cdef int _create_context() except -1:
     memset(&options, 0, sizeof(options))
     options.struct_size = sizeof(options)
     threads = os.environ.get("NORMCORE_NUM_THREADS")
-    if threads is not None:
+    if threads:  # empty is unset, as for NORMCORE_ISA
         if not (threads.isascii() and threads.isdecimal() and len(threads) < 10
                 and 1 <= int(threads) <= NORMCORE_MAX_THREADS):
             raise ValueError(f"normcore: the environment variable NORMCORE_NUM_THREADS is {threads!r}; it must be an "

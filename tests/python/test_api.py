@@ -760,10 +760,11 @@ def test_number_of_threads() -> None:
 
 
 def test_threads_environment_variable() -> None:
+    code = "import normcore; print(normcore.get_num_threads())"
+    assert output(code, NORMCORE_NUM_THREADS="") == str(len(os.sched_getaffinity(0)))  # empty is unset
     for value in ("1", "7", "1024", "007"):
-        code = "import normcore; print(normcore.get_num_threads())"
         assert output(code, NORMCORE_NUM_THREADS=value) == str(int(value))
-    for bad in ("0", "-1", "two", "", "1.0", "1025", "9" * 30, " 2", "٣"):
+    for bad in ("0", "-1", "two", "1.0", "1025", "9" * 30, " 2", "٣"):
         result = run("import normcore", NORMCORE_NUM_THREADS=bad)
         assert result.returncode == 1
         last = result.stderr.strip().splitlines()[-1]

@@ -64,20 +64,20 @@ def test_softmax_float32_is_within_3_ulp(x: Any) -> None:
 
 
 @given(logits(np.float64))
+@example(10 * np.random.default_rng(0).normal(size=(5, 1031)))
 def test_softmax_float64_is_within_a_few_ulp(x: Any) -> None:
     y, exact = nc.softmax(x), reference.softmax(x)
     normal = exact >= 2.0**-1022
-    # the subtraction of the maximum rounds once: half an ulp of a gap of up to 745 is up to 745 / 2 ulp of the result
-    with np.errstate(over="ignore"):
-        gap = plain(x).max(axis=1, keepdims=True) - plain(x)
-    assert_ulp((ulp_error(y, exact) / (3 + gap))[normal], 1)
+    # exp, the reciprocal and the product; and the sum, in sixteen lanes of double itself
+    assert_ulp(ulp_error(y, exact)[normal], 3 + x.shape[1] / 16)
 
 
 @given(logits())
 def test_softmax_rows_sum_to_one(x: Any) -> None:
     total = nc.softmax(x).astype(np.longdouble).sum(axis=1)
     # each of d probabilities p is off by at most a few u p, and by the least subnormal
-    np.testing.assert_allclose(total.astype(float), 1, rtol=0, atol=4 * float(np.finfo(x.dtype).eps))
+    lanes = x.shape[1] / 32 if x.dtype == np.float64 else 0.0  # half an eps an addition
+    np.testing.assert_allclose(total.astype(float), 1, rtol=0, atol=(4 + lanes) * float(np.finfo(x.dtype).eps))
 
 
 @given(logits(spread=(1.0, 4.0)), st.sampled_from([-4096.0, -1.0, 0.5, 1024.0]))
@@ -108,8 +108,21 @@ def test_log_softmax_is_accurate(x: Any) -> None:
 @given(st.data(), dtypes())
 def test_backward_matches_the_reference(data: st.DataObject, dtype: Any) -> None:
     x = data.draw(logits(dtype, (1.0, 10.0)))
-    dy = data.draw(matrices(dtype, x.shape))
-    eps = float(np.finfo(dtype).eps)
+    check_backward(x, data.draw(matrices(dtype, x.shape)))
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_backward_of_long_rows_of_doubles(seed: int) -> None:
+    """Sixteen double lanes of d / 16 terms: more than two roundings of the sum."""
+    d = np.random.default_rng(seed).normal(size=(5, 1031))
+    check_backward(10 * d, d)
+
+
+def check_backward(x: Any, dy: Any) -> None:
+    dtype = x.dtype
+    # Of the sum in double: d / 16 additions a lane, four folds, one product; each half an eps.
+    roundings = 2.0 if dtype == np.float32 else 2.0 + (x.shape[1] / 16 + 5) / 2
+    eps = roundings / 2 * float(np.finfo(dtype).eps)
     y, z = nc.softmax(x), nc.log_softmax(x)
     size = np.abs(y) * (np.abs(dy) + np.abs(dy * y).sum(axis=1, keepdims=True))
     error = np.abs(nc.softmax_backward(dy, y) - reference.softmax_backward(dy, y))

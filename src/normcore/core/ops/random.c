@@ -2,6 +2,9 @@
 
 enum { WORDS_PER_VALUE = sizeof(real) / 4, WORD_BUFFER = 1024 };
 
+/* Above every normal deviate: the quantile of 2^-53 is -8.2. */
+enum { LARGEST_DEVIATE = 9 };
+
 typedef struct random_args {
     uint64_t seed, stream, offset;
     size_t n;
@@ -38,9 +41,12 @@ static normcore_status random_body(call *c, void *arguments) {
     return NORMCORE_OK;
 }
 
+/* Whether the dtype can hold x; false for NaN. */
+static int fits(double x) { return fabs(x) <= (double)REAL_MAX; }
+
 normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
                                               size_t n, double low, double high, real *out) {
-    if (!normcore_check_at_least(low, -DBL_MAX) || !normcore_check_at_least(high, low)) return NORMCORE_ERROR_VALUE;
+    if (!fits(low) || !fits(high) || !fits(high - low) || !(low <= high)) return NORMCORE_ERROR_VALUE;
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
@@ -50,7 +56,7 @@ normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t se
 
 normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
                                              size_t n, double mean, double scale, real *out) {
-    if (!normcore_check_at_least(mean, -DBL_MAX) || !normcore_check_at_least(scale, 0.0)) return NORMCORE_ERROR_VALUE;
+    if (!(scale >= 0.0) || !fits(mean) || !fits(fabs(mean) + LARGEST_DEVIATE * scale)) return NORMCORE_ERROR_VALUE;
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
