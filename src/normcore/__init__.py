@@ -6,42 +6,52 @@ Functions take and return NumPy arrays of float32 or float64, rows x features. `
 
 from __future__ import annotations
 
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
-from ._config import get_include, get_library_dir, show_config
-from ._core import (
-    CONTRACT,
-    Network,
-    __version__,
-    affine_backward,
-    affine_forward,
-    available_isas,
-    batch_norm_backward,
-    batch_norm_forward,
-    cpu_features,
-    dropout_backward,
-    dropout_forward,
-    get_isa,
-    get_num_threads,
-    layer_norm_backward,
-    layer_norm_forward,
-    log_softmax,
-    log_softmax_backward,
-    optimizer_update,
-    random_integers,
-    random_normal,
-    random_permutation,
-    random_uniform,
-    relu_backward,
-    relu_forward,
-    selftest,
-    set_isa,
-    set_num_threads,
-    softmax,
-    softmax_backward,
-    softmax_cross_entropy,
-    sum_of_squares,
-)
+try:
+    from ._config import get_include, get_library_dir, show_config
+    from ._core import (
+        CONTRACT,
+        Network,
+        __version__,
+        affine_backward,
+        affine_forward,
+        available_isas,
+        batch_norm_backward,
+        batch_norm_forward,
+        cpu_features,
+        dropout_backward,
+        dropout_forward,
+        get_isa,
+        get_num_threads,
+        layer_norm_backward,
+        layer_norm_forward,
+        log_softmax,
+        log_softmax_backward,
+        optimizer_update,
+        random_integers,
+        random_normal,
+        random_permutation,
+        random_uniform,
+        relu_backward,
+        relu_forward,
+        selftest,
+        set_isa,
+        set_num_threads,
+        softmax,
+        softmax_backward,
+        softmax_cross_entropy,
+        sum_of_squares,
+    )
+except ValueError as error:  # an environment variable that makes no sense
+    # A command says so in one line, and this is the first of its code that runs. ("-m" is there while Python looks for
+    # normcore.__main__.)
+    if os.path.basename(sys.argv[0]) in {"normcore", "normcore-config", "-m"}:
+        sys.stderr.write(f"normcore: error: {str(error).removeprefix('normcore: ')}\n")
+        raise SystemExit(2) from None
+    raise
 
 if TYPE_CHECKING:
     from .labels import encode_labels

@@ -10,8 +10,12 @@ import json
 import math
 import os
 import platform
+import re
+import signal
 import sys
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
@@ -35,6 +39,10 @@ class CommandError(Exception):
     """Something the user can put right; printed as one line."""
 
 
+class _Terminated(BaseException):
+    """SIGTERM; past every ``except Exception``, so that files and worker processes are cleared away on the way out."""
+
+
 class _Parser(argparse.ArgumentParser):
     """argparse, with errors of one line instead of a usage text and a line."""
 
@@ -46,16 +54,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     0 for success, 1 where ``info`` finds a failed self-test, 2 for an error (one line on standard error), 130 after
-    Ctrl-C, 141 where the reader of a pipe has gone.
+    Ctrl-C, 141 where the reader of a pipe has gone, 143 after SIGTERM.
     """
+    _prepare_streams()
     try:
-        try:
-            options = _parser().parse_args(argv)
-            code: int = options.command(options)
-        except SystemExit as end:  # --help and --version
-            code = end.code if isinstance(end.code, int) else 0
-        sys.stdout.flush()
-        return code
+        with _termination():
+            try:
+                options = _parser().parse_args(argv)
+                code: int = options.command(options)
+            except SystemExit as end:  # --help and --version
+                code = end.code if isinstance(end.code, int) else 0
+            sys.stdout.flush()
+            return code
+    except _Terminated:
+        _silence_if_broken(sys.stdout)
+        return 143
     except KeyboardInterrupt:
         print("normcore: interrupted", file=sys.stderr)
         return 130
@@ -68,6 +81,36 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"normcore: error: {_one_line(error)}", file=sys.stderr)
         return 2
+
+
+def _prepare_streams() -> None:
+    """Have streams that take every text: a closed one is None, and another's encoding may lack some characters."""
+    # They live as long as the process.
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def _termination() -> Iterator[None]:
+    """End on SIGTERM by an exception; a second one ends at once."""
+    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
+        yield
+        return
+
+    def end(number: int, frame: object) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        raise _Terminated
+
+    signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _one_line(error: Exception) -> str:
@@ -109,6 +152,7 @@ def _parser() -> _Parser:
         description="Multilayer perceptrons with batch and layer normalisation: the same bits on every machine.",
         epilog="normcore COMMAND --help explains a command. Errors are one line and exit code 2; NORMCORE_TRACEBACK=1 "
         "shows where one arose.",
+        allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"normcore {normcore.__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
@@ -129,7 +173,12 @@ def _add(
 ) -> argparse.ArgumentParser:
     epilog = "examples:\n" + "".join(f"  normcore {example}\n" for example in examples)
     parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=text, epilog=epilog, formatter_class=argparse.RawDescriptionHelpFormatter
+        name,
+        help=help,
+        description=text,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.set_defaults(command=command)
     return parser
@@ -160,14 +209,16 @@ def _add_reproduce(commands: Any) -> None:
         metavar="DIR",
         type=Path,
         help="folder of CIFAR-10 in its binary layout (data_batch_*.bin, test_batch.bin; any number of records a file; "
-        "default: the 8x8 digits that scikit-learn carries)",
+        "default: the 8x8 digits that scikit-learn carries). The first 1000 images train and the first 1000 of "
+        "test_batch.bin validate; without that file the 1000 training images that follow do, and of fewer than 2000 "
+        "the second half",
     )
     parser.add_argument(
         "--output", metavar="DIR", type=Path, default=Path("normcore-results"), help="folder to write to (%(default)s)"
     )
     parser.add_argument("--only", metavar="E1,E3", help="run only these experiments")
     parser.add_argument("--jobs", metavar="N", type=_at_least(1), help="worker processes (one for each processor)")
-    parser.add_argument("--seed", metavar="N", type=_at_least(0), default=0, help="seed of all runs (%(default)s)")
+    parser.add_argument("--seed", metavar="N", type=_seed, default=0, help="seed of all runs (%(default)s)")
 
 
 def _add_train(commands: Any) -> None:
@@ -236,7 +287,7 @@ def _add_train(commands: Any) -> None:
     training.add_argument(
         "--seed",
         metavar="N",
-        type=_at_least(0),
+        type=_seed,
         default=0,
         help="of the split, the weights and the batches (%(default)s)",
     )
@@ -251,7 +302,10 @@ def _add_predict(commands: Any) -> None:
         "Predict the class of every row of a CSV or NPZ file and write one line for\n"
         "each, in the same order, as CSV. Columns are found by name if the model and the\n"
         "file have names, in any order, and by position otherwise. If the file holds the\n"
-        "target too, the accuracy is printed as well.",
+        "target too, the accuracy is printed as well. Without names, a file with one\n"
+        "column more than the model has features holds the target, where the training\n"
+        "file had it (the last column if that is unknown). --delimiter and --header are\n"
+        "not kept in the model: repeat here what you told normcore train.",
         [
             "predict iris.safetensors flowers.csv",
             "predict iris.safetensors flowers.csv --proba --output predictions.csv",
@@ -289,7 +343,7 @@ def _add_info(commands: Any) -> None:
 
 def _at_least(least: int) -> Callable[[str], int]:
     def whole_number(text: str) -> int:
-        value = int(text)
+        value = _whole_number(text)
         if value < least:
             raise argparse.ArgumentTypeError(f"{value} is less than {least}")
         return value
@@ -297,8 +351,25 @@ def _at_least(least: int) -> Callable[[str], int]:
     return whole_number
 
 
+def _whole_number(text: str) -> int:
+    # Not more digits than int() reads; no option needs a tenth of them.
+    if not re.fullmatch(r"[+-]?[0-9]{1,200}", text):
+        raise argparse.ArgumentTypeError(f"{text!r} must be a whole number")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    value = _whole_number(text)
+    if not 0 <= value < 1 << 64:
+        raise argparse.ArgumentTypeError(f"{value} is not in [0, 2**64)")
+    return value
+
+
 def _fraction(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number") from None
     if not 0.0 <= value < 1.0:
         raise argparse.ArgumentTypeError(f"{text} is not in [0, 1)")
     return value
@@ -358,7 +429,7 @@ def _train(options: argparse.Namespace) -> int:
     from normcore.schedules import CosineSchedule
     from normcore.trainer import Trainer
 
-    _check_writable(options.output)
+    _check_writable(options.output, options.data)
     table = read_table(options.data, target=options.target, header=options.header, delimiter=options.delimiter)
     assert table.labels is not None  # training tables have labels, or reading them fails
     codes, classes = encode_texts(table.labels)
@@ -410,28 +481,39 @@ def _train(options: argparse.Namespace) -> int:
         seed=options.seed,
     ).fit(x_train, codes[train], validation_data=(x_test, codes[test]) if held_out else None)
 
+    scores = [_score(model, x_train, codes[train])]
+    if held_out:
+        scores.append(_score(model, x_test, codes[test]))
+    unsound = _not_finite(model)
+    losses = [loss for loss in (*history.loss[-1:], *(loss for loss, _ in scores)) if not math.isfinite(loss)]
+    if unsound is not None or losses:
+        reason = f"the loss is {losses[0]}" if unsound is None else f"{unsound} of the model is not finite"
+        raise CommandError(f"training diverged: {reason}; no model is saved; try a lower --learning-rate")
+
     extra = {
         "format": _FORMAT,
         "classes": classes,
         "feature_names": table.names,
+        "header": table.names is not None,
         "target": table.target,
+        "target_position": table.position,
         "mean": mean.tolist(),
         "scale": scale.tolist(),
     }
     save_model(options.output, model, extra)
 
-    named = ", ".join(classes[:8]) + (", ..." if len(classes) > 8 else "")
+    named = _some(classes)
     layers = "-".join(str(size) for size in (columns, *options.hidden, len(classes)))
     norm = "no normalisation" if options.norm == "none" else f"{options.norm} normalisation"
     epochs = len(history.train_accuracy) - 1
     print(f"data      {options.data}: {rows} rows, {columns} features, {len(classes)} classes ({named})")
     print(f"network   {layers}, {norm}, {options.dtype}")
-    print(f"training  {_score(model, x_train, codes[train])}, {len(train)} rows, {_counted(epochs, 'epoch')}")
+    print(f"training  {scores[0][1]}, {len(train)} rows, {_counted(epochs, 'epoch')}")
     if held_out:
         most = int(np.bincount(codes[train]).argmax())
         share = float((codes[test] == most).mean())
         selected = "; early stopping watched these rows" if options.early_stopping else ""
-        print(f"held out  {_score(model, x_test, codes[test])}, {_counted(held_out, 'row')}{selected}")
+        print(f"held out  {scores[1][1]}, {_counted(held_out, 'row')}{selected}")
         print(f"          (always answering {classes[most]!r} scores {100 * share:.1f} %)")
     print(f"model     {options.output}")
     return 0
@@ -469,18 +551,32 @@ def _standardised(
     return result
 
 
-def _score(model: MLP, x: NDArray[Any], codes: NDArray[np.int64]) -> str:
+def _score(model: MLP, x: NDArray[Any], codes: NDArray[np.int64]) -> tuple[float, str]:
+    """The mean loss, and it and the accuracy in words."""
     loss, _, _ = normcore.softmax_cross_entropy(model.forward(x), codes)
-    return f"loss {loss:.4f}, accuracy {100 * model.score(x, codes):.1f} %"
+    return float(loss), f"loss {loss:.4f}, accuracy {100 * model.score(x, codes):.1f} %"
+
+
+def _not_finite(model: MLP) -> str | None:
+    """The name of an array of the model with a value that is NaN or infinite."""
+    arrays = {**model.parameters(), **model.buffers()}
+    return next((name for name, array in arrays.items() if not np.isfinite(array).all()), None)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
 
 
 def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _check_writable(path: Path) -> None:
-    """Find out before the work whether its result can be saved."""
+def _check_writable(path: Path, *inputs: Path) -> None:
+    """Find out before the work whether its result can be saved, and that it would not replace what it is made from."""
     folder = path.parent
+    for source in inputs:
+        if path.exists() and source.exists() and path.samefile(source):
+            raise CommandError(f"{path}: --output is the input {source} itself, which would be lost")
     if path.exists() and not path.is_file():
         # Renaming over a device or a pipe would replace it by a file.
         raise CommandError(f"{path}: exists and is not a regular file")
@@ -493,26 +589,95 @@ def _check_writable(path: Path) -> None:
 # -------------------------------------------------------------------------------------------------------------- predict
 
 
+@dataclass(frozen=True)
+class _Description:
+    """What ``normcore train`` keeps of its data beside the model."""
+
+    classes: list[str]
+    feature_names: list[str] | None
+    target: str | None
+    target_position: int | None
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
+
+
+def _described(path: Path, extra: Mapping[str, Any], features: int, outputs: int) -> _Description:
+    """Check the description in a model file: anyone can write one, and a wrong one would predict nonsense."""
+
+    def entry(key: str, wanted: str, fits: Callable[[Any], bool]) -> Any:
+        if key not in extra:
+            raise DataError(f"{path}: its description has no {key!r}")
+        if not fits(extra[key]):
+            raise DataError(f"{path}: {key!r} in its description must be {wanted}")
+        return extra[key]
+
+    def texts(count: int) -> Callable[[Any], bool]:
+        return lambda value: (
+            isinstance(value, list) and len(value) == len({text for text in value if isinstance(text, str)}) == count
+        )
+
+    def numbers(value: Any) -> bool:
+        return (
+            isinstance(value, list)
+            and len(value) == features
+            and all(
+                type(number) in (int, float) and -sys.float_info.max <= number <= sys.float_info.max for number in value
+            )
+        )
+
+    def position(value: Any) -> bool:
+        return value is None or (type(value) is int and 0 <= value <= features)
+
+    classes = entry("classes", f"{outputs} different texts", texts(outputs))
+    names_fit = texts(features)
+    names = entry("feature_names", f"{features} different texts or null", lambda v: v is None or names_fit(v))
+    # A file without names is read by position, so that the two have to agree.
+    entry("header", "whether there are feature_names", lambda value: value is (names is not None))
+    return _Description(
+        classes,
+        names,
+        entry("target", "a text", lambda value: isinstance(value, str)),
+        entry("target_position", f"a whole number from 0 to {features} or null", position),
+        np.array(entry("mean", f"{features} finite numbers", numbers), dtype=np.float64),
+        np.array(
+            entry("scale", f"{features} finite numbers above 0", lambda v: numbers(v) and min(v) > 0), dtype=np.float64
+        ),
+    )
+
+
 def _predict(options: argparse.Namespace) -> int:
+    if options.output is not None:
+        _check_writable(options.output, options.data, options.model)
     model, extra = load_model(options.model)
+    unsound = _not_finite(model)
+    if unsound is not None:
+        raise DataError(f"{options.model}: {unsound} of the model is not finite; its training diverged")
     features, outputs = model.sizes[0], model.sizes[-1]
-    if extra.get("format") == _FORMAT:
-        classes, names, target = (extra["classes"], extra["feature_names"], extra["target"])
-        mean, scale = np.array(extra["mean"]), np.array(extra["scale"])
+    trained_here = extra.get("format") == _FORMAT
+    if trained_here:
+        known = _described(options.model, extra, features, outputs)
     else:
         # A model saved from Python: it takes the features as they are and knows its classes by number.
-        classes, names, target = [str(i) for i in range(outputs)], None, None
-        mean, scale = np.zeros(features), np.ones(features)
-    if options.output is not None:
-        _check_writable(options.output)
+        numbers = [str(i) for i in range(outputs)]
+        known = _Description(numbers, None, None, None, np.zeros(features), np.ones(features))
+    classes = known.classes
     table = read_table(
         options.data,
-        target=target,
+        target=known.target,
         header=options.header,
         delimiter=options.delimiter,
-        expected_names=names,
+        expected_names=known.feature_names,
         expected_count=features,
+        expected_position=known.target_position,
+        known_labels=set(classes),
     )
+    labels = {label for label in table.labels or () if label}
+    if trained_here and labels and labels.isdisjoint(classes):
+        raise DataError(
+            f"{options.data}: no label in {table.target} is a class of the model ({_some(classes)}); leave the column "
+            "out if it is not the target"
+        )
+    mean, scale = known.mean, known.scale
     x = _standardised(table.features, mean, scale, np.dtype(model.dtype).name, options.data)
     predicted = model.predict(x)
 

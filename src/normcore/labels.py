@@ -34,6 +34,8 @@ def encode_labels(y: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], list[An
         y = y.tolist()
     elif isinstance(y, (str, bytes)):
         raise TypeError(f"encode_labels: y is one {type(y).__name__}; it must be a sequence of labels")
+    elif not isinstance(y, Iterable):
+        raise TypeError(f"encode_labels: y is {y!r}; it must be a sequence of labels")
     first: dict[Hashable, int] = {}
     positions: list[int] = []
     for row, label in enumerate(y):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
-from normcore.random import Generator, check_uint64
+from normcore.random import Generator, check_dtype, check_real, check_uint64
 
 __all__ = ["MLP"]
 
@@ -36,21 +36,34 @@ def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
 
 
 def _check_number(value: float, name: str, low: float, high: float, *, open_high: bool = False) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"MLP: {name} must be a number, not {type(value).__name__}") from None
+    number = check_real(value, "MLP", name)
     if not (low <= number <= high) or not math.isfinite(number) or (open_high and number == high):
         limit = "finite and not negative" if high == math.inf else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
         raise ValueError(f"MLP: {name} is {number!r}; it must be {limit}")
     return number
 
 
-def _check_dtype(dtype: npt.DTypeLike) -> np.dtype[Any]:
-    checked = np.dtype(dtype).newbyteorder("=")
-    if checked not in (np.dtype(np.float32), np.dtype(np.float64)):
-        raise TypeError(f"MLP: dtype is {checked.name}; accepted are float32 and float64")
-    return checked
+def _convert(array: npt.NDArray[Any], dtype: np.dtype[Any], operation: str, name: str) -> FloatArray:
+    """Round `array` to `dtype`; ValueError if a finite value becomes infinite."""
+    if array.dtype == dtype:
+        return array
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        converted = array.astype(dtype)
+    if dtype.itemsize < array.dtype.itemsize:
+        infinite = np.isinf(converted)
+        if infinite.any() and (lost := np.argwhere(infinite & np.isfinite(array))).size:
+            index = tuple(lost[0].tolist())
+            raise ValueError(
+                f"{operation}: {name}[{', '.join(map(str, index))}] is {float(array[index])!r}, which does not fit "
+                f"{dtype.name}, the dtype of the model"
+            )
+    return converted
+
+
+def _renamed(error: TypeError | ValueError, old: str, operation: str) -> Exception:
+    """An error of the core as one of `operation`."""
+    text = str(error)
+    return type(error)(operation + text.removeprefix(old)) if text.startswith(old + ":") else error
 
 
 def check_features(X: npt.ArrayLike, features: int, dtype: np.dtype[Any], operation: str) -> FloatArray:
@@ -64,7 +77,7 @@ def check_features(X: npt.ArrayLike, features: int, dtype: np.dtype[Any], operat
         raise ValueError(f"{operation}: X is {array.shape}; it must be (rows, features) (one row is X[np.newaxis])")
     if array.shape[-1] != features:
         raise ValueError(f"{operation}: X is {array.shape} but the model takes {features} features on its last axis")
-    return array if array.dtype == dtype else array.astype(dtype)
+    return _convert(array, dtype, operation, "X")
 
 
 def check_targets(
@@ -84,7 +97,7 @@ def check_targets(
                 f"{operation}: y is {array.dtype.name} {array.shape}; soft targets must be {(*shape, outputs)}, "
                 f"labels an integer array {shape}"
             )
-        return array.reshape(-1, outputs).astype(dtype, copy=False)
+        return _convert(array, dtype, operation, "y").reshape(-1, outputs)
     raise TypeError(
         f"{operation}: y is {array.dtype.name}; accepted are integers and bool (labels), float32 and float64 (soft "
         "targets); normcore.encode_labels numbers other labels"
@@ -170,28 +183,36 @@ class MLP:
     ) -> None:
         """Check the configuration and make all arrays, zero."""
         self._sizes = _check_sizes(sizes)
-        if norm not in _NORMS:
+        if not (norm is None or isinstance(norm, str)) or norm not in _NORMS:
             raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
         self._norm: Norm = norm
         self._dropout = _check_number(dropout, "dropout", 0.0, 1.0, open_high=True)
         self._weight_scale = (
             None if weight_scale is None else _check_number(weight_scale, "weight_scale", 0.0, math.inf)
         )
-        self._dtype = _check_dtype(dtype)
+        self._dtype = check_dtype(dtype, "MLP")
         self._eps = _check_number(eps, "eps", 0.0, math.inf)
         self._momentum = _check_number(momentum, "momentum", 0.0, 1.0)
         self._unbiased_running_var = bool(unbiased_running_var)
-        self._network = _core.Network(
-            self._sizes,
-            norm=self._norm,
-            keep=1.0 - self._dropout,
-            eps=self._eps,
-            momentum=self._momentum,
-            unbiased_running_var=self._unbiased_running_var,
-            dtype=self._dtype.name,
-        )
-        self._theta: FloatArray = np.zeros(self._network.parameter_count, dtype=self._dtype)
-        self._gradients: FloatArray = np.zeros_like(self._theta)
+        try:
+            self._network = _core.Network(
+                self._sizes,
+                norm=self._norm,
+                keep=1.0 - self._dropout,
+                eps=self._eps,
+                momentum=self._momentum,
+                unbiased_running_var=self._unbiased_running_var,
+                dtype=self._dtype.name,
+            )
+        except ValueError as error:  # all but the product of the sizes has been looked at
+            detail = str(error).removeprefix("Network: ")
+            raise ValueError(f"MLP: sizes is {list(self._sizes)}: {detail}") from None
+        count = self._network.parameter_count
+        try:
+            self._theta: FloatArray = np.zeros(count, dtype=self._dtype)
+            self._gradients: FloatArray = np.zeros_like(self._theta)
+        except (MemoryError, ValueError):  # ValueError: more bytes than can be addressed
+            raise MemoryError(f"MLP: sizes is {list(self._sizes)}: no memory for {count} parameters") from None
         self._buffers: FloatArray = np.zeros(self._network.buffer_count, dtype=self._dtype)
         self._parameter_views: dict[str, FloatArray] = {}
         self._gradient_views: dict[str, FloatArray] = {}
@@ -329,34 +350,37 @@ class MLP:
         -------
         (..., outputs) of the model's dtype. Each row depends on nothing but that row: any split gives the same bits.
         """
-        return self._forward(X, out, "forward")
+        return self._forward(X, out, "MLP.forward")
 
     def _forward(self, X: npt.ArrayLike, out: FloatArray | None, operation: str) -> FloatArray:
         array = check_features(X, self.features, self._dtype, operation)
         if out is None:
             out = np.empty((*array.shape[:-1], self.outputs), dtype=self._dtype)
-        self._network.forward(array, self._theta, self._buffers, out)
+        try:
+            self._network.forward(array, self._theta, self._buffers, out)
+        except (TypeError, ValueError) as error:
+            raise _renamed(error, "Network.forward", operation) from None
         return out
 
     def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.int64]:
         """Class of each row, int64 (...,): the index of the first greatest logit (a NaN counts as greatest)."""
-        classes: npt.NDArray[np.int64] = self._forward(X, None, "predict").argmax(axis=-1)
+        classes: npt.NDArray[np.int64] = self._forward(X, None, "MLP.predict").argmax(axis=-1)
         return classes.astype(np.int64, copy=False)
 
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
         """Class probabilities (..., outputs) of the model's dtype: the softmax of ``forward(X)``."""
-        logits = self._forward(X, None, "predict_proba")
+        logits = self._forward(X, None, "MLP.predict_proba")
         flat = logits.reshape(-1, self.outputs)
         _core.softmax(flat, out=flat)
         return logits
 
     def score(self, X: npt.ArrayLike, y: npt.ArrayLike) -> float:
         """Accuracy: the share of rows whose class is that of `y` (labels, or soft targets, whose greatest counts)."""
-        logits = self._forward(X, None, "score")
-        targets = check_targets(y, logits.shape[:-1], self.outputs, self._dtype, "score")
+        logits = self._forward(X, None, "MLP.score")
+        targets = check_targets(y, logits.shape[:-1], self.outputs, self._dtype, "MLP.score")
         labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
         if not labels.size:
-            raise ValueError("score: X has no rows")
+            raise ValueError("MLP.score: X has no rows")
         predicted = logits.reshape(-1, self.outputs).argmax(axis=1)
         return int(np.count_nonzero(predicted == labels)) / labels.size
 
@@ -397,7 +421,7 @@ class MLP:
             ``gradients()``: views, overwritten by the next call.
         """
         loss, _ = self._training_pass(
-            X, y, class_weight, sample_weight, label_smoothing, ignore_index, seed, stream, "loss_and_grads"
+            X, y, class_weight, sample_weight, label_smoothing, ignore_index, seed, stream, "MLP.loss_and_grads"
         )
         return loss, self.gradients()
 
@@ -419,19 +443,25 @@ class MLP:
         targets = check_targets(y, shape, self.outputs, self._dtype, operation)
         if not targets.shape[0]:
             raise ValueError(f"{operation}: X is {array.shape}; it must have at least one row")
-        return self._network.loss_and_grads(
-            array.reshape(-1, self.features),
-            targets,
-            self._theta,
-            self._buffers,
-            self._gradients,
-            class_weight=check_weights(class_weight, (self.outputs,), operation, "class_weight"),
-            sample_weight=check_weights(sample_weight, shape, operation, "sample_weight"),
-            label_smoothing=label_smoothing,
-            ignore_index=ignore_index,
-            seed=check_uint64(seed, operation, "seed"),
-            stream=check_uint64(stream, operation, "stream"),
-        )
+        class_weight = check_weights(class_weight, (self.outputs,), operation, "class_weight")
+        sample_weight = check_weights(sample_weight, shape, operation, "sample_weight")
+        seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
+        try:
+            return self._network.loss_and_grads(
+                array.reshape(-1, self.features),
+                targets,
+                self._theta,
+                self._buffers,
+                self._gradients,
+                class_weight=class_weight,
+                sample_weight=sample_weight,
+                label_smoothing=label_smoothing,
+                ignore_index=ignore_index,
+                seed=seed,
+                stream=stream,
+            )
+        except (TypeError, ValueError) as error:
+            raise _renamed(error, "Network.loss_and_grads", operation) from None
 
     # ------------------------------------------------------------------ copies and files
 

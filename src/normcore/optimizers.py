@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from normcore import _core
 from normcore.mlp import MLP
+from normcore.random import check_real
 
 __all__ = ["OPTIMIZERS", "Optimizer"]
 
@@ -25,10 +27,7 @@ OPTIMIZERS: dict[str, tuple[str, bool, bool]] = {
 
 
 def _check_range(value: float, name: str, *, below_one: bool) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"Optimizer: {name} must be a number, not {type(value).__name__}") from None
+    number = check_real(value, "Optimizer", name)
     if not (0.0 <= number < (1.0 if below_one else math.inf)):
         limit = "in [0, 1)" if below_one else "finite and not negative"
         raise ValueError(f"Optimizer: {name} is {number!r}; it must be {limit}")
@@ -67,7 +66,7 @@ class Optimizer:
         l2: float = 0.0,
         weight_decay: float | None = None,
     ) -> None:
-        if name not in OPTIMIZERS:
+        if not isinstance(name, str) or name not in OPTIMIZERS:
             raise ValueError(f"Optimizer: {name!r} is no optimizer; known are {', '.join(OPTIMIZERS)}")
         try:
             beta1, beta2 = betas
@@ -88,6 +87,12 @@ class Optimizer:
         self._rule, first, second = OPTIMIZERS[name]
         self.slot1: npt.NDArray[Any] | None = np.zeros_like(model.theta) if first else None
         self.slot2: npt.NDArray[Any] | None = np.zeros_like(model.theta) if second else None
+        self._model = model
+        self._bind()
+
+    def _bind(self) -> None:
+        """Cut the arrays of the model and the slots into views."""
+        model = self._model
         self._groups = [
             (
                 model.theta[part],
@@ -100,6 +105,14 @@ class Optimizer:
             for part, decayed in self._partition(model)
         ]
         self._weights = [model.theta[part] for part in model.weight_slices()]
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A view would be copied as an array of its own, whose updates no model sees.
+        return {name: value for name, value in vars(self).items() if name not in ("_groups", "_weights")}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        vars(self).update(state)
+        self._bind()
 
     def _partition(self, model: MLP) -> list[tuple[slice, bool]]:
         """Cut the flat array into as few pieces as the decay allows: one if there is none."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
 
@@ -29,6 +30,32 @@ def check_uint64(value: SupportsIndex, operation: str, name: str) -> int:
     return number
 
 
+def check_real(value: Any, operation: str, name: str) -> float:
+    """Return `value` as a float, or raise a TypeError which names the argument. Text is no number."""
+    try:
+        if not isinstance(value, (str, bytes, bytearray)):
+            return float(value)
+    except OverflowError:  # an integer beyond all doubles, which no range admits
+        return math.inf if value > 0 else -math.inf
+    except (TypeError, ValueError):
+        pass
+    raise TypeError(f"{operation}: {name} must be a number, not {type(value).__name__}")
+
+
+def check_dtype(dtype: Any, operation: str) -> np.dtype[Any]:
+    """Return float32 or float64 in native byte order; TypeError for all else, None (NumPy's float64) included."""
+    checked: np.dtype[Any] | None = None
+    try:
+        if dtype is not None:
+            checked = np.dtype(dtype).newbyteorder("=")
+    except (TypeError, ValueError, SyntaxError):
+        pass
+    if checked is None or checked not in (np.dtype(np.float32), np.dtype(np.float64)):
+        found = repr(dtype) if checked is None else checked.name
+        raise TypeError(f"{operation}: dtype is {found}; accepted are float32 and float64")
+    return checked
+
+
 def _shape(size: SupportsIndex | Sequence[SupportsIndex], operation: str) -> tuple[int, ...]:
     try:
         entries = tuple(size) if isinstance(size, Sequence) else (size,)
@@ -37,6 +64,8 @@ def _shape(size: SupportsIndex | Sequence[SupportsIndex], operation: str) -> tup
         raise TypeError(f"{operation}: size must be an integer or a tuple of integers, not {size!r}") from None
     if any(entry < 0 for entry in shape):
         raise ValueError(f"{operation}: size is {size!r}; it must not be negative")
+    if math.prod(max(entry, 1) for entry in shape) > sys.maxsize // 8:
+        raise ValueError(f"{operation}: size is {size!r}; no array can be that large")
     return shape
 
 
@@ -79,12 +108,12 @@ class Generator:
     def __repr__(self) -> str:
         return f"Generator(seed={self._seed}, stream={self._stream}, position={self._position})"
 
-    def _reserve(self, count: int, words: int) -> tuple[int, int]:
+    def _reserve(self, count: int, words: int, operation: str) -> tuple[int, int]:
         """Index of the next value, counted in values of `words` words, and the position behind `count` of them."""
         first = -(-self._position // words)
         end = (first + count) * words
         if end > _UINT64_END:
-            raise OverflowError(f"{self!r}: the stream has no {count} values left")
+            raise OverflowError(f"{operation}: the stream of {self!r} has no {count} values left")
         return first, end
 
     def uniform(
@@ -97,7 +126,7 @@ class Generator:
         """Uniform deviates in [low, high), of shape `size`, float32 or float64. Rounding may give `high` itself."""
         shape, name, words = self._floats(size, dtype, "Generator.uniform")
         count = math.prod(shape)
-        offset, end = self._reserve(count, words)
+        offset, end = self._reserve(count, words, "Generator.uniform")
         values = _core.random_uniform(
             count, seed=self._seed, stream=self._stream, offset=offset, low=low, high=high, dtype=name
         )
@@ -114,7 +143,7 @@ class Generator:
         """Normal deviates with the given mean and standard deviation, of shape `size`, float32 or float64."""
         shape, name, words = self._floats(size, dtype, "Generator.normal")
         count = math.prod(shape)
-        offset, end = self._reserve(count, words)
+        offset, end = self._reserve(count, words, "Generator.normal")
         values = _core.random_normal(
             count, seed=self._seed, stream=self._stream, offset=offset, mean=mean, scale=scale, dtype=name
         )
@@ -128,7 +157,7 @@ class Generator:
             raise ValueError(f"Generator.integers: bound is {limit}; it must be in [1, 2**63]")
         shape = _shape(size, "Generator.integers")
         count = math.prod(shape)
-        offset, end = self._reserve(count, 2)
+        offset, end = self._reserve(count, 2, "Generator.integers")
         values: npt.NDArray[np.int64] = _core.random_integers(
             count, limit, seed=self._seed, stream=self._stream, offset=offset
         )
@@ -138,7 +167,7 @@ class Generator:
     def permutation(self, n: SupportsIndex) -> npt.NDArray[np.int64]:
         """Return a random permutation of 0 ... n-1 as int64 (Fisher-Yates; uses n - 1 integers of the stream)."""
         (count,) = _shape((n,), "Generator.permutation")
-        offset, end = self._reserve(max(count - 1, 0), 2)
+        offset, end = self._reserve(max(count - 1, 0), 2, "Generator.permutation")
         values: npt.NDArray[np.int64] = _core.random_permutation(
             count, seed=self._seed, stream=self._stream, offset=offset
         )
@@ -181,7 +210,5 @@ class Generator:
     def _floats(
         size: SupportsIndex | Sequence[SupportsIndex], dtype: npt.DTypeLike, operation: str
     ) -> tuple[tuple[int, ...], str, int]:
-        name = np.dtype(dtype).name
-        if name not in ("float32", "float64"):
-            raise TypeError(f"{operation}: dtype is {name}; accepted are float32 and float64")
+        name = check_dtype(dtype, operation).name
         return _shape(size, operation), name, 1 if name == "float32" else 2

@@ -48,6 +48,16 @@ def _digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
     return digest.hexdigest()
 
 
+def path_name(path: str | bytes | os.PathLike[Any], operation: str) -> str:
+    """Return the name of a file, or raise a TypeError which names the operation."""
+    try:
+        return os.fsdecode(path)
+    except TypeError:
+        raise TypeError(
+            f"{operation}: path is a {type(path).__name__}; it must be a str or an os.PathLike object"
+        ) from None
+
+
 def _dumps(value: Any, name: str, operation: str) -> str:
     # Pure ASCII without control characters: the header then holds no escape that two spellings could stand for.
     try:
@@ -139,6 +149,9 @@ def write_archive(
     written; then an older file of that name is still there.
     """
     operation = f"save_{kind}"
+    name = path_name(path, operation)
+    if extra is not None and not isinstance(extra, Mapping):
+        raise TypeError(f"{operation}: extra is a {type(extra).__name__}; it must be a mapping")
     metadata = {
         "format": _FORMAT.format(kind),
         "format_version": FORMAT_VERSION,
@@ -148,7 +161,7 @@ def write_archive(
     }
     arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
     metadata["sha256"] = _digest(metadata, arrays)
-    write_atomically(path, _serialize(arrays, metadata))
+    write_atomically(name, _serialize(arrays, metadata))
 
 
 # ---------------------------------------------------------------------- reading
@@ -193,7 +206,7 @@ def read_archive(
     Raises OSError if the file cannot be read, and ValueError, naming the file, if it is truncated or damaged in any
     bit of its content, is some other safetensors file, or is of another kind or version.
     """
-    name = os.fspath(path)
+    name = path_name(path, f"load_{kind}")
     expected = _FORMAT.format(kind)
     with _naming(Path(name)), open(name, "rb") as file:
         head, metadata = _read_header(file, name)
@@ -276,10 +289,12 @@ def save_model(path: str | os.PathLike[str], model: MLP, extra: Mapping[str, Any
     Raises
     ------
     TypeError
-        `extra` cannot be written as JSON.
+        `extra` is no mapping or cannot be written as JSON.
     OSError
         The file cannot be written; then no part of it is left, and an older one is untouched.
     """
+    if not isinstance(model, MLP):
+        raise TypeError(f"save_model: model is a {type(model).__name__}; it must be an MLP")
     write_archive(path, _MODEL, model.config(), model_tensors(model), extra)
 
 
@@ -290,4 +305,4 @@ def load_model(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
     in any bit of its content, no normcore model, or of an unknown version. Nothing in a file is ever executed.
     """
     config, tensors, extra, _ = read_archive(path, _MODEL)
-    return model_from_tensors(config, tensors, os.fspath(path)), extra
+    return model_from_tensors(config, tensors, path_name(path, "load_model")), extra

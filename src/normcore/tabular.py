@@ -7,14 +7,15 @@ because a class is a name: ``3``, ``3.0`` and ``"3"`` are the same one.
 from __future__ import annotations
 
 import csv
+import io
 import math
 import re
 import zipfile
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -40,12 +41,14 @@ class Table:
     names : the feature columns' names, or None where the source has none
     labels : one text a row ("" where missing), or None where the source has no label column
     target : what the label column is called in messages
+    position : the label column's number in a CSV file, counted from 0; None where there is none, and for NPZ
     """
 
     features: NDArray[np.float64]
     names: list[str] | None
     labels: list[str] | None
     target: str
+    position: int | None = None
 
 
 def read_table(
@@ -56,35 +59,44 @@ def read_table(
     delimiter: str = ",",
     expected_names: Sequence[str] | None = None,
     expected_count: int | None = None,
+    expected_position: int | None = None,
+    known_labels: Collection[str] | None = None,
 ) -> Table:
     """Read a CSV file, or an NPZ file with arrays ``X`` and ``y``.
 
     Without ``expected_count`` the table is for training: it must have labels, in the column `target` (a name, or a
     number counted from 0, negative from the end; the last column by default), and none may be missing. With
     ``expected_count`` it is for prediction: the feature columns are found by ``expected_names`` if both sides have
-    names and by position otherwise, and the label column may be absent.
+    names and by position otherwise, and the label column may be absent. Without names it is column
+    ``expected_position`` of a file with one column more than features, by default the last.
 
     Parameters
     ----------
     header : True or False to say whether the first line of a CSV file holds names; None to look
     delimiter : the character between the cells of a CSV file
+    known_labels : for prediction, the classes of the model, which tell a line of data from one of names
 
     Raises
     ------
     DataError : for anything in the file that cannot be used, and OSError for a file that cannot be read
     """
     path = Path(path)
+    # Opened once: what was read of a pipe cannot be read again.
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\x03\x04"
-    if is_zip or path.suffix.lower() == ".npz":
-        return _read_npz(path, is_zip, target, expected_count)
-    return _read_csv(path, target, header, delimiter, expected_names, expected_count)
+        stream: IO[bytes] = file if file.seekable() else io.BytesIO(file.read())
+        is_zip = stream.read(4) == b"PK\x03\x04"
+        stream.seek(0)
+        if is_zip or path.suffix.lower() == ".npz":
+            return _read_npz(path, stream, is_zip, target, expected_count)
+        layout = _Layout(target, header, expected_names, expected_count, expected_position, known_labels)
+        with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
+            return _read_csv(path, text, delimiter, layout)
 
 
 def encode_texts(labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
     """The number of each row's class and the classes in order: by value if all of them are numbers, else by text."""
     try:
-        codes, keys = encode_labels([(float(label), label) for label in labels])
+        codes, keys = encode_labels([(_parsed(label), label) for label in labels])
     except ValueError:
         return encode_labels(labels)
     return codes, [label for _, label in keys]
@@ -102,62 +114,94 @@ def _label_text(cell: str) -> str:
 # ----------------------------------------------------------------------------------------------------------------- CSV
 
 
-def _read_csv(
-    path: Path,
-    target: str | None,
-    header: bool | None,
-    delimiter: str,
-    expected_names: Sequence[str] | None,
-    expected_count: int | None,
-) -> Table:
+@dataclass(frozen=True)
+class _Layout:
+    """What `read_table` was told about the columns."""
+
+    target: str | None
+    header: bool | None
+    expected_names: Sequence[str] | None
+    expected_count: int | None
+    expected_position: int | None
+    known_labels: Collection[str] | None
+
+
+def _read_csv(path: Path, file: IO[str], delimiter: str, layout: _Layout) -> Table:
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            records = _records(file, delimiter)
-            first = next(records, None)
-            if first is None:
-                raise DataError(f"{path}: the file is empty")
-            second = next(records, None)
-            has_header = _looks_like_header(path, first[1], second, target) if header is None else header
-            names = _column_names(path, first) if has_header else None
-            width = len(first[1])
-            wanted: list[int]
-            label: int | None
-            if expected_count is None:
-                wanted, label = _training_columns(path, names, width, target)
-            else:
-                wanted, label = _prediction_columns(path, names, width, target, expected_names, expected_count)
-            pending = [record for record in ([] if has_header else [first]) + [second] if record is not None]
-            values, labels = _parse(path, pending, records, names, width, wanted, label, expected_count is None)
+        records = _records(path, file, delimiter)
+        first = next(records, None)
+        if first is None:
+            raise DataError(f"{path}: the file is empty")
+        second = next(records, None)
+        has_header = _looks_like_header(path, first[1], second, layout) if layout.header is None else layout.header
+        names = _column_names(path, first) if has_header else None
+        width = len(first[1])
+        wanted: list[int]
+        label: int | None
+        if layout.expected_count is None:
+            wanted, label = _training_columns(path, names, width, layout.target)
+        else:
+            wanted, label = _prediction_columns(path, names, width, layout, layout.expected_count)
+        pending = [record for record in ([] if has_header else [first]) + [second] if record is not None]
+        values, labels = _parse(path, pending, records, names, width, wanted, label, layout.expected_count is None)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from None
-    except csv.Error as error:
-        raise DataError(f"{path}: not a readable CSV file ({error})") from None
+    if layout.header is None and label is not None and labels is not None and not has_header:
+        _check_first_label(_place(path, first[0], label, None), labels, layout.known_labels)
+    target = layout.target
     if label is not None:
         target = names[label] if names else f"column {label + 1}"
-    return Table(values, [names[i] for i in wanted] if names else None, labels, target or "target")
+    return Table(values, [names[i] for i in wanted] if names else None, labels, target or "target", label)
 
 
-def _records(file: Any, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The non-blank records with the number of the line each begins on."""
-    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
     line = 1
-    for cells in reader:
+    while True:
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise DataError(f"{path}, line {line}: not a readable CSV file ({error})") from None
         if any(cell.strip() for cell in cells):
             yield line, cells
         line = reader.line_num + 1
 
 
+def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:
+    for number, line in enumerate(file, 1):
+        if "\0" in line:
+            raise DataError(f"{path}, line {number}: a NUL character; this is no CSV file in UTF-8")
+        yield line
+
+
+def _parsed(text: str) -> float:
+    """The number that a cell holds; float() alone would take ``1_000`` and digits of other scripts too."""
+    text = text.strip()
+    if "_" in text or not text.isascii():
+        raise ValueError
+    return float(text)
+
+
 def _is_number(cell: str) -> bool:
     try:
-        float(cell)
+        _parsed(cell)
     except ValueError:
         return False
     return True
 
 
-def _looks_like_header(path: Path, first: list[str], second: tuple[int, list[str]] | None, target: str | None) -> bool:
-    """A first line without any number is a header; one that mixes the two is one only if it says so itself."""
+def _looks_like_header(path: Path, first: list[str], second: tuple[int, list[str]] | None, layout: _Layout) -> bool:
+    """A first line without any number, or with all the names that are looked for, is a header.
+
+    Of one that mixes the two it has to be said, unless it holds the target's name.
+    """
+    target = layout.target
     filled = [cell for cell in first if cell.strip()]
+    if layout.expected_names is not None and {cell.strip() for cell in filled}.issuperset(layout.expected_names):
+        return True
     if not any(_is_number(cell) for cell in filled):
         return True
     if target is not None and not _is_number(target) and target in (cell.strip() for cell in first):
@@ -170,6 +214,18 @@ def _looks_like_header(path: Path, first: list[str], second: tuple[int, list[str
                     "the line has numbers too, so it may be names or data: say --header or --no-header"
                 )
     return False
+
+
+def _check_first_label(place: str, labels: list[str], known: Collection[str] | None) -> None:
+    """Refuse a first line of numbers and one text that no other row has as label: ``0,1,label`` may well be names."""
+    text = labels[0]
+    if not text or _is_number(text) or (known is not None and text in known):
+        return
+    if len(labels) > 1 and labels.count(text) == 1:
+        raise DataError(
+            f"{place}: no other row has the label {_shortened(text)}, so the line may be names or data: say --header "
+            "or --no-header"
+        )
 
 
 def _column_names(path: Path, record: tuple[int, list[str]]) -> list[str]:
@@ -201,13 +257,9 @@ def _training_columns(path: Path, names: list[str] | None, width: int, target: s
 
 
 def _prediction_columns(
-    path: Path,
-    names: list[str] | None,
-    width: int,
-    target: str | None,
-    expected_names: Sequence[str] | None,
-    expected_count: int,
+    path: Path, names: list[str] | None, width: int, layout: _Layout, expected_count: int
 ) -> tuple[list[int], int | None]:
+    target, expected_names = layout.target, layout.expected_names
     if names is not None and expected_names is not None:
         missing = [name for name in expected_names if name not in names]
         if missing:
@@ -217,9 +269,11 @@ def _prediction_columns(
     if width == expected_count:
         return list(range(width)), None
     if width == expected_count + 1:
-        # The model was trained on this layout: the position of its target is known, the last column otherwise.
-        match = re.fullmatch(r"column (\d+)", target or "")
-        label = min(int(match.group(1)), width) - 1 if match else width - 1
+        # The layout that the model was trained on, or the usual one.
+        if names is not None and target in names:
+            label = names.index(target)
+        else:
+            label = width - 1 if layout.expected_position is None else min(layout.expected_position, width - 1)
         return [i for i in range(width) if i != label], label
     raise DataError(f"{path}: {width} columns, but the model takes {expected_count} features (and at most a target)")
 
@@ -242,6 +296,9 @@ def _parse(
             raise DataError(f"{path}, line {line}: {len(cells)} cells, but the first line has {width}")
         try:
             row = [float(cells[i]) for i in wanted]
+            # What float() takes and we do not; the cells are looked at one by one below.
+            if "_" in (joined := "".join(cells)) or not joined.isascii():
+                row = [math.nan]
         except ValueError:
             row = [math.nan]
         # A sum is finite only if every term is; one that overflows is told from a bad cell by looking again.
@@ -270,7 +327,7 @@ def _number(path: Path, line: int, column: int, names: list[str] | None, cell: s
     if not text:
         raise DataError(f"{place}: the value is missing")
     try:
-        value = float(text)
+        value = _parsed(text)
     except ValueError:
         raise DataError(f"{place}: {_shortened(text)} is not a number") from None
     if not math.isfinite(value):
@@ -295,18 +352,21 @@ def _listing(names: Sequence[str], limit: int = 8) -> str:
 # ----------------------------------------------------------------------------------------------------------------- NPZ
 
 
-def _read_npz(path: Path, is_zip: bool, target: str | None, expected_count: int | None) -> Table:
+def _read_npz(path: Path, stream: IO[bytes], is_zip: bool, target: str | None, expected_count: int | None) -> Table:
     target = target or "y"
     if not is_zip:
         raise DataError(f"{path}: not an NPZ file; save one with numpy.savez(path, X=..., y=...)")
+    if target == "X":
+        raise DataError(f"{path}: the target cannot be X: that array holds the features")
     try:
-        # The file is opened here, because numpy.load leaves it open where the archive is damaged.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with np.load(stream, allow_pickle=False) as archive:
             held = list(archive.files)
             if "X" not in held:
                 raise DataError(f"{path}: no array 'X'; it holds {_listing(held) or 'nothing'}")
             x = archive["X"]
             y = archive[target] if target in held else None
+    except DataError:
+        raise
     except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
         raise DataError(f"{path}: not a readable NPZ file ({_first_line(error)})") from None
     if y is None and expected_count is None:
@@ -326,7 +386,7 @@ def _read_npz(path: Path, is_zip: bool, target: str | None, expected_count: int 
 
 def _npz_labels(path: Path, target: str, y: NDArray[Any], rows: int) -> list[str]:
     if y.shape not in ((rows,), (rows, 1)):
-        raise DataError(f"{path}: {target} has shape {y.shape}, but X has {rows} rows")
+        raise DataError(f"{path}: {target} has shape {y.shape}, but X has {rows} rows, so it must be ({rows},)")
     if y.dtype.kind not in "biufSU":
         raise DataError(f"{path}: {target} holds {y.dtype}; labels are numbers, booleans or text")
     if y.dtype.kind == "f" and not np.isfinite(y).all():

@@ -22,9 +22,9 @@ import numpy.typing as npt
 from normcore import _core
 from normcore.mlp import MLP, check_features, check_targets, check_weights
 from normcore.optimizers import Optimizer
-from normcore.random import Generator, check_uint64
+from normcore.random import Generator, check_real, check_uint64
 from normcore.schedules import Schedule, schedule_from_dict
-from normcore.serialization import model_from_tensors, model_tensors, read_archive, write_archive
+from normcore.serialization import model_from_tensors, model_tensors, path_name, read_archive, write_archive
 
 __all__ = ["History", "NonFiniteError", "Trainer"]
 
@@ -40,18 +40,21 @@ _DROPOUT_STREAM = 1 << 63
 _EVALUATION_ROWS = 1024  # rows a forward pass: bounds the work memory; the result does not depend on it
 _MONITORS = ("train_loss", "train_accuracy", "val_loss", "val_accuracy")
 _HOOKS = ("on_train_begin", "on_step_end", "on_epoch_end", "on_train_end")
+_REASONS = ("epochs", "early_stopping", "callback", "nonfinite", "interrupted", "error")
 _CHECKPOINT = "checkpoint"
 
 
 class NonFiniteError(FloatingPointError):
-    """The loss or a gradient became NaN or infinite.
+    """A loss, a gradient, a parameter or a running statistic became NaN or infinite.
 
     Attributes
     ----------
     step : int
-        The step, from 0, that was not done: parameters and running statistics are those before it.
+        The step, from 0, that was not done: parameters and running statistics are those before it. If it shows only
+        after the last step of an epoch: that step, which is done.
     name : str
-        Where it shows first: "X", a parameter or, if all those are finite, a gradient such as "w1"; else "loss".
+        Where it shows first: "X", a parameter or, if all those are finite, a gradient such as "w1", or a running
+        statistic; else "loss", "train_loss" or "val_loss".
     """
 
     def __init__(self, message: str, step: int, name: str) -> None:
@@ -94,6 +97,11 @@ class History:
         }
 
 
+def _all_finite(array: FloatArray) -> bool:
+    # The sum needs no temporary; squares of finite float64 may overflow.
+    return not array.size or math.isfinite(_core.sum_of_squares(array)) or bool(np.isfinite(array).all())
+
+
 class _Shield:
     """Holds Ctrl-C back while a step is committed, so that it never leaves half of one.
 
@@ -104,6 +112,9 @@ class _Shield:
         self._depth = 0
         self._pending = False
         self._installed = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), ()  # the handler is this object's, not its copy's
 
     def install(self) -> None:
         if threading.current_thread() is not threading.main_thread():
@@ -220,20 +231,51 @@ def _integer(value: SupportsIndex, minimum: int, name: str) -> int:
     return number
 
 
+def _get(entries: Mapping[str, Any], group: str, name: str) -> Any:
+    if name not in entries:
+        raise ValueError(f"no entry {group}.{name}" if group else f"no entry {name}")
+    return entries[name]
+
+
+def _check_entry(value: Any, name: str, maximum: int) -> int:
+    """Return an integer of a checkpoint; JSON's true is none."""
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise ValueError(f"{name} is {value!r}; it must be an integer in [0, {maximum}]")
+    return value
+
+
+def _entry(state: Mapping[str, Any], name: str, maximum: int) -> int:
+    return _check_entry(_get(state, "state", name), f"state.{name}", maximum)
+
+
 def _choice(value: str, choices: tuple[str, ...], name: str) -> Any:
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Trainer: {name} is {value!r}; accepted are {', '.join(map(repr, choices))}")
     return value
 
 
 def _rate(value: Any, where: str) -> float:
-    try:
-        rate = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"Trainer: learning_rate {where} must be a number, not {type(value).__name__}") from None
+    rate = check_real(value, "Trainer", f"learning_rate{where}")
     if not 0.0 <= rate < math.inf:
-        raise ValueError(f"Trainer: learning_rate {where} is {rate!r}; it must be finite and not negative")
+        raise ValueError(f"Trainer: learning_rate{where} is {rate!r}; it must be finite and not negative")
     return rate
+
+
+def _is_callback(value: Any) -> bool:
+    return callable(value) or any(hasattr(value, hook) for hook in _HOOKS)
+
+
+def _callbacks(value: Any) -> list[Any]:
+    if _is_callback(value):
+        return [value]
+    wanted = f"a callback must be a function or have one of {', '.join(_HOOKS)}"
+    if not isinstance(value, Iterable):
+        raise TypeError(f"Trainer: callbacks is {value!r}; it must be a callback or an iterable of them; {wanted}")
+    callbacks = list(value)
+    for index, callback in enumerate(callbacks):
+        if not _is_callback(callback):
+            raise TypeError(f"Trainer: callbacks[{index}] is {callback!r}; {wanted}")
+    return callbacks
 
 
 class Trainer:
@@ -265,9 +307,12 @@ class Trainer:
     evaluate_training : bool
         Whether the curves of the training data are made: one more forward pass over them each epoch.
     on_nonfinite : "raise", "skip" or "stop"
-        What to do when the loss or a gradient is NaN or infinite: raise `NonFiniteError`; leave the step out; or leave
-        it out and end the training. The model is not changed by such a step.
-    callbacks : iterable
+        What to do when the loss, a gradient or a running statistic is NaN or infinite: raise `NonFiniteError`; leave
+        the step out; or leave it out and end the training. The model is not changed by such a step. An update that
+        makes a parameter so shows at the next step, or at the end of the epoch: then "raise" raises, and "skip" and
+        "stop" end the training, for there is no step left that could be done. So do "raise" and "stop" if the loss
+        measured after an epoch is not finite; "skip" goes on.
+    callbacks : iterable, or one callback
         Objects with any of the methods on_train_begin, on_step_end, on_epoch_end, on_train_end, or functions, which are
         called as on_epoch_end is. All are called with (trainer, logs), logs a dict; a step or epoch hook that returns
         True ends the training.
@@ -307,7 +352,7 @@ class Trainer:
         monitor: Literal["val_loss", "val_accuracy", "train_loss", "train_accuracy"] = "val_loss",
         evaluate_training: bool = True,
         on_nonfinite: Literal["raise", "skip", "stop"] = "raise",
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Any] | Callable[[Trainer, dict[str, Any]], Any] = (),
         progress: bool | None = None,
         seed: SupportsIndex = 0,
     ) -> None:
@@ -330,22 +375,19 @@ class Trainer:
             raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
         self.epochs = _integer(epochs, 0, "epochs")
         self.shuffle: str = _choice(shuffle, ("permutation", "replacement"), "shuffle")
-        if clip_norm is not None and not 0.0 < float(clip_norm) < math.inf:
+        self.clip_norm = None if clip_norm is None else check_real(clip_norm, "Trainer", "clip_norm")
+        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
             raise ValueError(f"Trainer: clip_norm is {clip_norm!r}; it must be positive and finite, or None")
-        self.clip_norm = None if clip_norm is None else float(clip_norm)
         self.class_weight = check_weights(class_weight, (model.outputs,), "Trainer", "class_weight")
-        if not 0.0 <= label_smoothing <= 1.0:
+        self.label_smoothing = check_real(label_smoothing, "Trainer", "label_smoothing")
+        if not 0.0 <= self.label_smoothing <= 1.0:
             raise ValueError(f"Trainer: label_smoothing is {label_smoothing!r}; it must be in [0, 1]")
-        self.label_smoothing = float(label_smoothing)
         self.early_stopping = None if early_stopping is None else _integer(early_stopping, 1, "early_stopping")
         self.restore_best = bool(restore_best)
         self.monitor: str = _choice(monitor, _MONITORS, "monitor")
         self.evaluate_training = bool(evaluate_training)
         self.on_nonfinite: str = _choice(on_nonfinite, ("raise", "skip", "stop"), "on_nonfinite")
-        self.callbacks = list(callbacks)
-        for callback in self.callbacks:
-            if not callable(callback) and not any(hasattr(callback, hook) for hook in _HOOKS):
-                raise TypeError(f"Trainer: a callback must be a function or have one of {', '.join(_HOOKS)}")
+        self.callbacks: list[Any] = _callbacks(callbacks)
         self.progress = progress
         self.seed = check_uint64(seed, "Trainer", "seed")
 
@@ -383,7 +425,7 @@ class Trainer:
         model, optimizer = self.model, self.optimizer
         step = self.step_count
         schedule = self.learning_rate
-        rate = _rate(schedule(step), f"of step {step}") if callable(schedule) else schedule
+        rate = _rate(schedule(step), f" of step {step}") if callable(schedule) else schedule
         np.copyto(self._buffers_before, model.buffers_flat)
         with self._shield:
             try:
@@ -396,12 +438,14 @@ class Trainer:
                     None,
                     self.seed,
                     _DROPOUT_STREAM + step * model.layers,
-                    "step",
+                    "Trainer.step",
                 )
                 loss += optimizer.penalty()
                 norm_squared = _core.sum_of_squares(model.gradients_flat)
-                finite = math.isfinite(loss) and (
-                    math.isfinite(norm_squared) or bool(np.isfinite(model.gradients_flat).all())
+                finite = (
+                    math.isfinite(loss)
+                    and (math.isfinite(norm_squared) or bool(np.isfinite(model.gradients_flat).all()))
+                    and _all_finite(model.buffers_flat)
                 )
                 if not finite and self.on_nonfinite == "raise":
                     raise self._nonfinite(X, loss)
@@ -439,14 +483,47 @@ class Trainer:
             row = int(np.flatnonzero(~np.isfinite(features).all(axis=-1))[0])
             name, what = "X", f"the features of row {row} of the batch are not finite"
         else:
-            name, what = "loss", "all parameters and gradients are finite"
-            for kind, views in (("parameter", model.parameters()), ("gradient", model.gradients())):
-                bad = next((key for key, view in views.items() if not np.isfinite(view).all()), None)
-                if bad is not None:
-                    layer = bad.lstrip(string.ascii_lowercase)
-                    name, what = bad, f"the first {kind} that is not finite is {bad} (layer {layer})"
-                    break
+            parameters = ("parameter", model.parameters())
+            gradients = ("gradient", model.gradients())
+            statistics = ("running statistic", model.buffers())
+            name, what = self._culprit(parameters, gradients, statistics) or (
+                "loss",
+                "all parameters and gradients are finite",
+            )
         return NonFiniteError(f"Trainer: step {step} (epoch {self.epoch}): the loss is {loss}; {what}", step, name)
+
+    @staticmethod
+    def _culprit(*kinds: tuple[str, Mapping[str, FloatArray]]) -> tuple[str, str] | None:
+        """Name and description of the first array that is not finite."""
+        for kind, views in kinds:
+            for name, view in views.items():
+                if not np.isfinite(view).all():
+                    layer = name.lstrip(string.ascii_lowercase + "_")
+                    return name, f"the first {kind} that is not finite is {name} (layer {layer})"
+        return None
+
+    def _diverged(self) -> bool:
+        """Whether the last update left something that is not finite, if the policy is not to raise then."""
+        model = self.model
+        if _all_finite(model.theta) and _all_finite(model.buffers_flat):
+            return False
+        if self.on_nonfinite == "raise":
+            found = self._culprit(("parameter", model.parameters()), ("running statistic", model.buffers()))
+            name, what = found or ("theta", "the parameters are not finite")
+            step = self.step_count - 1
+            raise NonFiniteError(f"Trainer: after step {step} (epoch {self.epoch}): {what}", step, name)
+        return True
+
+    def _unmeasurable(self, values: Mapping[str, float]) -> bool:
+        """Whether the training must end because a measured loss is not finite, if the policy is not to raise then."""
+        bad = next((name for name in ("train_loss", "val_loss") if not math.isfinite(values.get(name, 0.0))), None)
+        if bad is None or self.on_nonfinite == "skip":
+            return False
+        if self.on_nonfinite == "raise":
+            step = self.step_count - 1
+            what = f"{bad} is {values[bad]}; all parameters are finite"
+            raise NonFiniteError(f"Trainer: after step {step} (end of epoch {self.epoch - 1}): {what}", step, bad)
+        return True
 
     # ------------------------------------------------------------------ evaluation
 
@@ -530,20 +607,20 @@ class Trainer:
         On KeyboardInterrupt or any other exception the model is as after the last finished step, or, with
         `restore_best`, as after the best epoch; calling ``fit`` again goes on from there.
         """
-        data = _DataSet(self.model, X, y, sample_weight, "fit")
+        data = _DataSet(self.model, X, y, sample_weight, "Trainer.fit")
         validation = None
         if validation_data is not None:
             try:
                 validation_X, validation_y = validation_data
             except (TypeError, ValueError):
-                raise TypeError("fit: validation_data must be a pair (X, y)") from None
-            validation = _DataSet(self.model, validation_X, validation_y, None, "fit: validation_data")
+                raise TypeError("Trainer.fit: validation_data must be a pair (X, y)") from None
+            validation = _DataSet(self.model, validation_X, validation_y, None, "Trainer.fit: validation_data")
         if self.model.norm == "batch" and data.rows == 1:
-            raise ValueError("fit: X has one row; batch norm needs at least two to train")
+            raise ValueError("Trainer.fit: X has one row; batch norm needs at least two to train")
         self._check_monitor(validation)
         if self._batch and self._rows != data.rows:
             raise ValueError(
-                f"fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
+                f"Trainer.fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
             )
         self._rows = data.rows
 
@@ -575,9 +652,13 @@ class Trainer:
         if self.early_stopping is None and not self.restore_best:
             return
         if self.monitor.startswith("val") and validation is None:
-            raise ValueError(f"fit: early_stopping and restore_best watch {self.monitor!r}: give validation_data")
+            raise ValueError(
+                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: give validation_data"
+            )
         if self.monitor.startswith("train") and not self.evaluate_training:
-            raise ValueError(f"fit: early_stopping and restore_best watch {self.monitor!r}: set evaluate_training")
+            raise ValueError(
+                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: set evaluate_training"
+            )
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
         """Where each batch of an epoch begins and ends in the epoch's index array."""
@@ -616,12 +697,16 @@ class Trainer:
                 if self._halted:
                     return "nonfinite"
                 if stopped:
-                    return "callback"
+                    return "nonfinite" if self._diverged() else "callback"
+            if self._diverged():
+                return "nonfinite"
             values = self._measure(data, validation)
             with self._shield:
                 self.epoch += 1
                 self._batch = 0
                 self._record(values, self.epoch)
+            if self._unmeasurable(values):
+                return "nonfinite"
             total = 0.0
             for loss in self.history.loss[-len(bounds) :]:  # sum() rounds differently from Python 3.12 on
                 total += loss
@@ -714,7 +799,7 @@ class Trainer:
         path: str | os.PathLike[str],
         *,
         learning_rate: LearningRate | None = None,
-        callbacks: Iterable[Any] = (),
+        callbacks: Iterable[Any] | Callable[[Trainer, dict[str, Any]], Any] = (),
         progress: bool | None = None,
     ) -> Trainer:
         """Return the trainer in a file of `save_checkpoint`, with a model of its own.
@@ -734,17 +819,24 @@ class Trainer:
         OSError, ValueError
             As `load_model`; ValueError also if the learning rate is needed and not given.
         """
-        name = os.fspath(path)
-        config, tensors, _, contract = read_archive(path, _CHECKPOINT)
+        name = path_name(path, "Trainer.resume")
+        # Checked here, for below whatever is wrong is the file's fault.
+        callbacks = _callbacks(callbacks)
+        if learning_rate is not None and not callable(learning_rate):
+            learning_rate = _rate(learning_rate, "")
+        config, tensors, _, contract = read_archive(name, _CHECKPOINT)
         parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
         for key, array in tensors.items():
             group, _, entry = key.partition(".")
             parts.setdefault(group, {})[entry] = array
         try:
+            for key in ("model", "trainer", "state"):
+                if not isinstance(_get(config, "", key), Mapping):
+                    raise ValueError(f"{key} is {config[key]!r}; it must be an object")
             settings, state = dict(config["trainer"]), config["state"]
-            model = model_from_tensors(config["model"], parts["model"], name)
-            rate = settings.pop("learning_rate") if learning_rate is None else learning_rate
-            settings.pop("learning_rate", None)
+            model = model_from_tensors(config["model"], _get(parts, "", "model"), name)
+            stored = settings.pop("learning_rate", None)
+            rate = stored if learning_rate is None else learning_rate
             if rate is None:
                 raise ValueError("its learning rate was a plain function: give learning_rate")
             if isinstance(rate, Mapping):
@@ -752,8 +844,8 @@ class Trainer:
             settings["class_weight"] = parts.get("class_weight", {}).get("")
             trainer = cls(model, learning_rate=rate, callbacks=callbacks, progress=progress, **settings)
             trainer._set_state(state, parts)
-        except (KeyError, TypeError, ValueError) as error:
-            detail = f"no {error}" if isinstance(error, KeyError) else str(error)
+        except (TypeError, ValueError, OverflowError) as error:
+            detail = str(error)
             raise ValueError(detail if detail.startswith(name) else f"{name}: no sound checkpoint: {detail}") from None
         if contract != _core.CONTRACT:
             warnings.warn(
@@ -767,7 +859,7 @@ class Trainer:
         model, optimizer, history = self.model, self.optimizer, self.history
 
         def like(group: str, entry: str, pattern: FloatArray) -> FloatArray:
-            array = parts[group][entry]
+            array: FloatArray = _get(_get(parts, "", group), group, entry)
             if array.shape != pattern.shape or array.dtype != pattern.dtype:
                 raise ValueError(f"{group}.{entry} is {array.dtype.name} {array.shape}, which does not fit the model")
             return array
@@ -780,14 +872,36 @@ class Trainer:
                 like("best", "parameters", model.theta).copy(),
                 like("best", "buffers", model.buffers_flat).copy(),
             )
+        # The streams of the seed end somewhere: see _SHUFFLE_STREAM and _DROPOUT_STREAM.
+        self.epoch = _entry(state, "epoch", _SHUFFLE_STREAM - 1)
+        self.step_count = _entry(state, "step", _DROPOUT_STREAM // model.layers - 1)
+        self._rows = _entry(state, "rows", sys.maxsize)
+        self._batch = _entry(state, "batch", self._rows)
+        optimizer.updates = _entry(state, "updates", self.step_count)
         for name in ("loss", *_MONITORS):
-            getattr(history, name).extend(parts["history"][name].tolist())
-        history.skipped_steps.extend(state["skipped_steps"])
-        history.best_epoch = state["best_epoch"]
-        history.best_value = state["best_value"]
-        history.stopped_reason = state["stopped_reason"]
-        optimizer.updates = _integer(state["updates"], 0, "updates")
-        self.epoch = _integer(state["epoch"], 0, "epoch")
-        self.step_count = _integer(state["step"], 0, "step")
-        self._batch = _integer(state["batch"], 0, "batch")
-        self._rows = _integer(state["rows"], 0, "rows")
+            array = _get(_get(parts, "", "history"), "history", name)
+            limit = self.step_count if name == "loss" else self.epoch + 1
+            if array.ndim != 1 or array.dtype != np.float64 or array.size > limit:
+                raise ValueError(
+                    f"history.{name} is {array.dtype.name} {array.shape}; it must be float64 and have one axis of at "
+                    f"most {limit}"
+                )
+            getattr(history, name).extend(array.tolist())
+        skipped = _get(state, "state", "skipped_steps")
+        if not isinstance(skipped, list):
+            raise ValueError(f"state.skipped_steps is {skipped!r}; it must be a list")
+        for index, step in enumerate(skipped):
+            _check_entry(step, f"state.skipped_steps[{index}]", self.step_count - 1)
+        history.skipped_steps.extend(skipped)
+        best_epoch, best_value, reason = (
+            _get(state, "state", name) for name in ("best_epoch", "best_value", "stopped_reason")
+        )
+        if best_epoch is not None:
+            _check_entry(best_epoch, "state.best_epoch", self.epoch)
+        if (best_epoch is None) != (best_value is None):
+            raise ValueError(f"state.best_epoch is {best_epoch} but state.best_value is {best_value!r}")
+        if best_value is not None and (not isinstance(best_value, float) or math.isnan(best_value)):
+            raise ValueError(f"state.best_value is {best_value!r}; it must be a number")
+        if reason is not None and reason not in _REASONS:
+            raise ValueError(f"state.stopped_reason is {reason!r}; it must be one of {', '.join(_REASONS)}")
+        history.best_epoch, history.best_value, history.stopped_reason = best_epoch, best_value, reason

@@ -6,8 +6,11 @@ import csv
 import io
 import json
 import os
+import shlex
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,7 @@ import pytest
 import normcore
 from normcore import MLP
 from normcore.cli import main
-from normcore.serialization import load_model
+from normcore.serialization import load_model, save_model
 from normcore.tabular import encode_texts, read_table
 
 CLASSES = ("north", "east", "south")
@@ -180,7 +183,7 @@ def test_header_is_found_out_or_said(tmp_path: Path) -> None:
     assert read_table(plain).features.shape == (6, 3)
     named = write_csv(tmp_path / "named.csv", flower_rows(6), ["a", "b", "c", "d"])
     assert read_table(named).names == ["a", "b", "c"]
-    # Names that are numbers have to be said to be names.
+    # Names that are numbers have to be said to be names, where no model knows them.
     numbered = write_csv(tmp_path / "numbered.csv", flower_rows(6), ["0", "1", "2", "3"])
     assert read_table(numbered, header=True).names == ["0", "1", "2"]
     assert read_table(numbered, header=True).features.shape == (6, 3)
@@ -337,6 +340,104 @@ def test_training_that_diverges_is_one_line(tmp_path: Path, flowers: Path, capsy
     assert not (tmp_path / "m.safetensors").exists()
 
 
+@pytest.mark.parametrize("kind", ["csv", "npz"])
+def test_data_through_a_pipe(tmp_path: Path, kind: str) -> None:
+    rows = flower_rows(600)
+    plain = write_csv(tmp_path / "long.csv", rows) if kind == "csv" else good_npz(tmp_path / "long.npz")
+    assert len(plain.read_bytes()) > 4096
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=lambda: pipe.write_bytes(plain.read_bytes()), daemon=True)
+    writer.start()
+    table = read_table(pipe)
+    writer.join()
+    np.testing.assert_array_equal(table.features, read_table(plain).features)
+    assert table.labels == read_table(plain).labels
+
+
+def test_a_header_of_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = write_csv(tmp_path / "n.csv", flower_rows(), ["0", "1", "2", "label"])
+    model = tmp_path / "m.safetensors"
+    message = refusal(capsys, "train", path, "-o", model, *QUICK)
+    assert "line 1, column 4" in message
+    assert "'label'" in message
+    assert "--header or --no-header" in message
+    assert run(capsys, "train", path, "-o", model, "--header", *QUICK)[0] == 0
+    assert load_model(model)[1]["feature_names"] == ["0", "1", "2"]
+    code, out, err = run(capsys, "predict", model, path)
+    assert (code, err) == (0, "accuracy 100.0 % (90 of 90 rows)\n")
+    assert len(predictions(out)) == 90
+    assert run(capsys, "train", path, "-o", model, "--no-header", "--held-out", "0", *QUICK)[0] == 0
+    assert "label" in load_model(model)[1]["classes"]
+    # A model without names meets a file with such names.
+    bare = write_csv(tmp_path / "bare.csv", flower_rows())
+    assert run(capsys, "train", bare, "-o", model, *QUICK)[0] == 0
+    assert "--header or --no-header" in refusal(capsys, "predict", model, path)
+
+
+@pytest.mark.parametrize("cell", ["1_000", "\u0661\u0662", "\uff13"])
+def test_numbers_that_only_python_reads(tmp_path: Path, cell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = flower_rows()
+    rows[4][1] = cell
+    path = write_csv(tmp_path / "t.csv", rows, ["a", "b", "c", "d"])
+    assert "line 6, column 2 ('b')" in refusal(capsys, "train", path, "-o", tmp_path / "m")
+    rows[4][1] = "0\xa0"  # a blank of another kind is still a blank
+    rows[5][3] = "\xe9t\xe9_1"
+    assert read_table(write_csv(path, rows)).features[4, 1] == 0.0
+
+
+def test_bad_csv_names_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "t.csv"
+    path.write_text('a,b,c\n1,2,x\n1,"2"3,x\n')
+    assert "t.csv, line 3: not a readable CSV file" in refusal(capsys, "train", path, "-o", tmp_path / "m")
+    path.write_text("a,b,c\n1,2,x\n1,2,y\0\n")
+    assert "t.csv, line 3: a NUL character" in refusal(capsys, "train", path, "-o", tmp_path / "m")
+
+
+def test_archive_messages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = good_npz(tmp_path / "d.npz")
+    assert "the target cannot be X" in refusal(capsys, "train", path, "-o", tmp_path / "m", "--target", "X")
+    path = good_npz(tmp_path / "d.npz", z=np.ones((90, 3)))
+    message = refusal(capsys, "train", path, "-o", tmp_path / "m", "--target", "z")
+    assert message.endswith("z has shape (90, 3), but X has 90 rows, so it must be (90,)")
+    path = good_npz(tmp_path / "d.npz", X=None)
+    assert refusal(capsys, "train", path, "-o", tmp_path / "m") == f"{path}: no array 'X'; it holds 'y'"
+
+
+def test_output_that_is_an_input(
+    tmp_path: Path, trained: Path, flowers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    contents = trained.read_bytes(), flowers.read_bytes()
+    link = tmp_path / "link"
+    link.symlink_to(flowers)
+    for output in (flowers, link):
+        assert "is the input" in refusal(capsys, "train", flowers, "-o", output)
+        assert "is the input" in refusal(capsys, "predict", trained, flowers, "-o", output)
+    assert "is the input" in refusal(capsys, "predict", trained, flowers, "-o", trained)
+    assert contents == (trained.read_bytes(), flowers.read_bytes())
+
+
+@pytest.mark.parametrize("what", ["parameters", "loss"])
+def test_a_diverged_model_is_not_saved(
+    tmp_path: Path, flowers: Path, what: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    fit = normcore.Trainer.fit
+
+    def diverge(self: normcore.Trainer, *arguments: Any, **options: Any) -> normcore.History:
+        history = fit(self, *arguments, **options)
+        if what == "parameters":
+            self.model.parameters()["b1"][0] = np.inf
+        else:
+            history.loss[-1] = np.nan
+        return history
+
+    monkeypatch.setattr(normcore.Trainer, "fit", diverge)
+    model = tmp_path / "m.safetensors"
+    message = refusal(capsys, "train", flowers, "-o", model, *QUICK)
+    assert ("b1 of the model" if what == "parameters" else "the loss is nan") in message
+    assert not model.exists()
+
+
 # ------------------------------------------------------------ predict
 
 
@@ -432,6 +533,83 @@ def test_predict_refusals(tmp_path: Path, trained: Path, flowers: Path, capsys: 
     assert "no such folder" in refusal(capsys, "predict", trained, flowers, "-o", tmp_path / "absent" / "p.csv")
     far = write_csv(tmp_path / "far.csv", [["1e300", "0", "0"]], ["width", "height", "unit"])
     assert "too far from the training rows" in refusal(capsys, "predict", trained, far)
+
+
+def test_the_target_stays_where_it_was(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A model trained with names and its target in front predicts for a file without names."""
+    rows = [[row[3], *row[:3]] for row in flower_rows()]
+    named = write_csv(tmp_path / "named.csv", rows, ["species", "width", "height", "unit"])
+    bare = write_csv(tmp_path / "bare.csv", rows)
+    model = tmp_path / "m.safetensors"
+    assert run(capsys, "train", named, "-o", model, "--target", "species", *QUICK)[0] == 0
+    assert load_model(model)[1]["target_position"] == 0
+    expected = run(capsys, "predict", model, named)
+    assert expected[2] == "accuracy 100.0 % (90 of 90 rows)\n"
+    assert run(capsys, "predict", model, bare) == expected
+    # The same with labels that are numbers, where the wrong column would be read without complaint.
+    for row in rows:
+        row[0] = str(CLASSES.index(row[0]))
+    named = write_csv(tmp_path / "named.csv", rows, ["species", "width", "height", "unit"])
+    bare = write_csv(tmp_path / "bare.csv", rows)
+    assert run(capsys, "train", named, "-o", model, "--target", "species", *QUICK)[0] == 0
+    assert run(capsys, "predict", model, bare)[2] == "accuracy 100.0 % (90 of 90 rows)\n"
+
+
+def test_labels_of_another_problem(tmp_path: Path, trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [[*row[:3], "7"] for row in flower_rows()]
+    message = refusal(capsys, "predict", trained, write_csv(tmp_path / "other.csv", rows))
+    assert "other.csv: no label in column 4 is a class of the model (east, north, south)" in message
+
+
+def test_predict_refuses_a_model_that_is_not_finite(
+    tmp_path: Path, trained: Path, flowers: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("w2", "running_mean1"):
+        model, extra = load_model(trained)
+        {**model.parameters(), **model.buffers()}[name][0] = np.nan
+        path = tmp_path / "broken.safetensors"
+        # Whichever refuses it, the writer, the reader or the command: no prediction comes of it.
+        try:
+            save_model(path, model, extra)
+        except ValueError:
+            continue
+        assert "broken.safetensors" in refusal(capsys, "predict", path, flowers)
+
+
+BAD_EXTRAS: dict[str, tuple[str, Any]] = {
+    "no classes": ("classes", None),
+    "too few classes": ("classes", ["a", "b"]),
+    "a class twice": ("classes", ["a", "b", "b"]),
+    "classes of numbers": ("classes", [1, 2, 3]),
+    "names": ("feature_names", ["a"]),
+    "header": ("header", False),
+    "target": ("target", 3),
+    "position": ("target_position", 4),
+    "position of truth": ("target_position", True),
+    "short mean": ("mean", [0.0, 0.0]),
+    "mean of text": ("mean", ["a", "b", "c"]),
+    "mean": ("mean", [0.0, float("inf"), 0.0]),
+    "huge mean": ("mean", [0, 10**400, 0]),
+    "nested scale": ("scale", [[1.0], [1.0], [1.0]]),
+    "zero scale": ("scale", [1.0, 0.0, 1.0]),
+    "nan scale": ("scale", [1.0, float("nan"), 1.0]),
+}
+
+
+@pytest.mark.parametrize(("key", "value"), BAD_EXTRAS.values(), ids=BAD_EXTRAS.keys())
+def test_bad_descriptions(
+    tmp_path: Path, trained: Path, flowers: Path, key: str, value: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model, extra = load_model(trained)
+    if value is None:
+        del extra[key]
+    else:
+        extra[key] = value
+    path = tmp_path / "described.safetensors"
+    save_model(path, model, extra)
+    message = refusal(capsys, "predict", path, flowers)
+    assert "described.safetensors" in message
+    assert repr(key) in message
 
 
 # ------------------------------------------------------------ info
@@ -572,3 +750,64 @@ def test_missing_extra(absent: str, tmp_path: Path) -> None:
     assert done.returncode == 2
     assert done.stderr == f"normcore: error: {absent} is not installed; pip install 'normcore[experiments]'\n"
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("redirection", [">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams(redirection: str) -> None:
+    command = f"{shlex.quote(sys.executable)} -m normcore info {redirection}"
+    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_text_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "t.csv", [[*row[:3], row[3] + "\xe9"] for row in flower_rows()])
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    model = str(tmp_path / "m.safetensors")
+    done = module("train", str(path), "-o", model, *QUICK, stdout=subprocess.PIPE, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "north\\xe9" in done.stdout
+    done = module("predict", str(tmp_path / "\xe9.safetensors"), "x", stdout=subprocess.PIPE, env=environment)
+    assert done.returncode == 2
+    assert "\\xe9.safetensors" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "part"),
+    [
+        (["train", "t.csv", "-o", "m", "--epochs", "x"], "'x' must be a whole number"),
+        (["train", "t.csv", "-o", "m", "--epochs", "1_0"], "'1_0' must be a whole number"),
+        (["train", "t.csv", "-o", "m", "--held-out", "x"], "'x' must be a number"),
+        (["train", "t.csv", "-o", "m", "--ep", "3"], "--ep"),
+        (["train", "t.csv", "--out", "m"], "--output"),
+        (["reproduce", "--seed", str(1 << 64)], "[0, 2**64)"),
+        (["reproduce", "--seed", "-1"], "[0, 2**64)"),
+        (["--vers"], "normcore --help"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_option_messages(arguments: list[str], part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert part in refusal(capsys, *arguments)
+
+
+def test_help_tells_what_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None:
+    text = " ".join(run(capsys, "predict", "--help")[1].split())
+    assert "--delimiter and --header are not kept in the model: repeat here" in text
+    assert "the last column if that is unknown" in text
+    assert "without that file" in " ".join(run(capsys, "reproduce", "--help")[1].split())
+
+
+def test_termination_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(normcore, "selftest", lambda: signal.raise_signal(signal.SIGTERM))
+    assert run(capsys, "info") == (143, "", "")
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("command", ["info", "--help"])
+def test_a_bad_environment_is_one_line(command: str) -> None:
+    environment = {**os.environ, "NORMCORE_NUM_THREADS": "abc"}
+    done = subprocess.run(
+        [sys.executable, "-m", "normcore", command], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("normcore: error: the environment variable NORMCORE_NUM_THREADS is 'abc'")
+    assert done.stderr.count("\n") == 1

@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import signal
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -589,3 +593,41 @@ def test_reproduce_output_that_is_a_file(cifar: Path, tmp_path: Path, capsys: py
     assert err.startswith("normcore: error: ")
     assert "file" in err
     assert err.count("\n") == 1
+
+
+def children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    return state not in "ZX"
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGKILL, -signal.SIGKILL)])
+def test_reproduce_leaves_no_worker_behind(number: int, code: int, tmp_path: Path) -> None:
+    folder = write(tmp_path / "c", data_batch_1=records(1000), test_batch=records(20))
+    arguments = ["reproduce", "--data", str(folder), "--only", "E2", "--jobs", "2", "--output", str(tmp_path / "out")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "normcore", *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as main_process:
+        started: list[int] = []
+        # The resource tracker of multiprocessing and two workers, which take on the first runs.
+        while len(started) < 3 and main_process.poll() is None:
+            started = children(main_process.pid)
+            time.sleep(0.01)
+        time.sleep(1.0)
+        main_process.send_signal(number)
+        _, err = main_process.communicate()
+    assert main_process.returncode == code
+    assert "Traceback" not in err
+    for _ in range(3000):
+        if not any(map(is_running, started)):
+            break
+        time.sleep(0.01)
+    assert len(started) == 3
+    assert not any(map(is_running, started))

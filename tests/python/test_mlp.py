@@ -125,6 +125,13 @@ def test_properties_and_repr() -> None:
         ({"dropout": "half"}, TypeError, "dropout must be a number, not str"),
         ({"weight_scale": -1.0}, ValueError, "weight_scale is -1.0; it must be finite and not negative"),
         ({"weight_scale": math.inf}, ValueError, "weight_scale is inf"),
+        ({"norm": np.array([1, 2])}, ValueError, r"norm is array\(\[1, 2\]\); accepted are None, 'batch'"),
+        ({"dropout": "0.5"}, TypeError, "dropout must be a number, not str"),
+        ({"weight_scale": 10**400}, ValueError, "weight_scale is inf"),
+        ({"sizes": [2**40, 2**40]}, ValueError, r"sizes is \[1099511627776, 1099511627776\]: .*overflows"),
+        ({"sizes": [2**26, 2**26]}, MemoryError, r"sizes is \[67108864, 67108864\]: no memory for 45035.* parameters"),
+        ({"dtype": None}, TypeError, "dtype is None; accepted are float32 and float64"),
+        ({"dtype": "foo"}, TypeError, "dtype is 'foo'; accepted are float32 and float64"),
         ({"dtype": "float16"}, TypeError, "dtype is float16; accepted are float32 and float64"),
         ({"dtype": int}, TypeError, "dtype is int64; accepted are float32 and float64"),
         ({"rng": -1}, ValueError, "MLP: rng is -1"),
@@ -275,6 +282,35 @@ def test_wrong_features(name: str, X: Any, error: type[Exception], message: str)
     arguments = (X, np.zeros(3, int)) if name in ("score", "loss_and_grads") else (X,)
     with pytest.raises(error, match=f"{name}: .*{message}"):
         getattr(model, name)(*arguments)
+
+
+@pytest.mark.parametrize("name", ["forward", "predict", "predict_proba", "score", "loss_and_grads"])
+@pytest.mark.filterwarnings("error")
+def test_values_beyond_the_dtype_of_the_model(name: str) -> None:
+    model = random_model([3, 2])
+    X = np.array([[0.0, np.inf, 0.0], [np.nan, 0.0, -1e300], [1e300, 0.0, 0.0]])
+    y = np.zeros(3, int)
+    arguments = (y,) if name in ("score", "loss_and_grads") else ()
+    with pytest.raises(ValueError, match=rf"^MLP\.{name}: X\[1, 2\] is -1e\+300, which does not fit float32"):
+        getattr(model, name)(X, *arguments)
+    with pytest.raises(ValueError, match=rf"^MLP\.{name}: X\[0, 2, 0\] is 1e\+300"):
+        getattr(model, name)(X[np.newaxis] * [1.0, 1.0, 0.0], *(label[np.newaxis] for label in arguments))
+    # What is infinite, NaN or small before is so after, and float64 models take it all.
+    model.forward(np.array([[np.inf, np.nan, 1e-300]]))
+    MLP([3, 2], dtype="float64").forward(np.array([[1e300, 0.0, 0.0]]))
+    with pytest.raises(ValueError, match=r"^MLP.loss_and_grads: y\[1, 0\] is 1e\+39, which does not fit float32"):
+        model.loss_and_grads(np.zeros((2, 3)), np.array([[1.0, 0.0], [1e39, 0.0]]))
+
+
+def test_errors_of_the_core_name_the_method() -> None:
+    model = random_model([3, 2])
+    X = np.zeros((2, 3), np.float32)
+    with pytest.raises(TypeError, match=r"^MLP\.forward: out is"):
+        model.forward(X, out=3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"^MLP\.loss_and_grads: .*5 in row 1"):
+        model.loss_and_grads(X, [0, 5])
+    with pytest.raises(TypeError, match=r"^MLP\.loss_and_grads: label_smoothing"):
+        model.loss_and_grads(X, [0, 1], label_smoothing="a")  # type: ignore[arg-type]
 
 
 def test_predictions() -> None:

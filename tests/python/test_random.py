@@ -146,6 +146,20 @@ def test_seed_out_of_range(seed: int) -> None:
         (lambda rng: rng.uniform((2, -3)), ValueError, "must not be negative"),
         (lambda rng: rng.normal(2.0), TypeError, "normal: size must be an integer or a tuple"),
         (lambda rng: rng.normal(2, dtype="float16"), TypeError, "dtype is float16; accepted are float32 and float64"),
+        (lambda rng: rng.uniform(2, dtype=None), TypeError, r"Generator.uniform: dtype is None; accepted are float32"),
+        (
+            lambda rng: rng.uniform(2, dtype="foo"),
+            TypeError,
+            r"uniform: dtype is 'foo'; accepted are float32",
+        ),
+        (
+            lambda rng: rng.uniform(2**62),
+            ValueError,
+            r"uniform: size is 4611686018427387904; no array",
+        ),
+        (lambda rng: rng.normal((2**80, 0)), ValueError, r"Generator.normal: size is \(.*, 0\); no array can be"),
+        (lambda rng: rng.integers(2, 2**62), ValueError, r"Generator.integers: size is 4611686018427387904; no array"),
+        (lambda rng: rng.permutation(2**62), ValueError, r"Generator.permutation: size is .*; no array can be"),
         (lambda rng: rng.normal(2, scale=-1.0), ValueError, "scale"),
         (lambda rng: rng.integers(0, 2), ValueError, r"bound is 0; it must be in \[1, 2\*\*63\]"),
         (lambda rng: rng.integers(2**63 + 1, 2), ValueError, "bound is"),
@@ -165,5 +179,5 @@ def test_wrong_arguments(call: Any, error: type[Exception], message: str) -> Non
 def test_the_end_of_a_stream() -> None:
     rng = Generator.from_state({**Generator(1).state(), "position": 2**64 - 4})
     assert rng.integers(10, 2).shape == (2,)
-    with pytest.raises(OverflowError, match="has no 1 values left"):
+    with pytest.raises(OverflowError, match=r"Generator\.integers: the stream of .* has no 1 values left"):
         rng.integers(10, 1)

@@ -342,6 +342,24 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
         save_model(tmp_path / "file" / "model", make_model())
 
 
+def test_arguments_of_a_wrong_type(tmp_path: Path) -> None:
+    model: Any = make_model()
+    wrong: Any
+    for wrong in (3, None, 1.5):
+        kind = type(wrong).__name__
+        with pytest.raises(TypeError, match=f"load_model: path is a {kind}; it must be a str or an os.PathLike"):
+            load_model(wrong)
+        with pytest.raises(TypeError, match=f"save_model: path is a {kind}; it must be a str or an os.PathLike"):
+            save_model(wrong, model)
+    for wrong in ([1], 3, "text"):
+        with pytest.raises(TypeError, match=f"save_model: extra is a {type(wrong).__name__}; it must be a mapping"):
+            save_model(tmp_path / "m", model, wrong)
+    wrong = {}
+    with pytest.raises(TypeError, match="save_model: model is a dict; it must be an MLP"):
+        save_model(tmp_path / "m", wrong)
+    assert only(tmp_path)
+
+
 def test_extra_that_is_no_json(tmp_path: Path) -> None:
     for extra in ({"x": np.zeros(2)}, {"x": {1, 2}}, {("a", 1): 2}):
         with pytest.raises(TypeError, match="save_model: extra cannot be written as JSON"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import math
 import os
@@ -545,6 +546,16 @@ def test_wrong_weights_and_pairs() -> None:
         ({"class_weight": [1.0, 2.0]}, ValueError, r"class_weight is \(2,\); it must be \(3,\)"),
         ({"class_weight": [1.0, -2.0, 1.0]}, ValueError, r"class_weight\[1\] is -2.0"),
         ({"label_smoothing": 1.5}, ValueError, "label_smoothing is 1.5"),
+        ({"label_smoothing": "a"}, TypeError, "Trainer: label_smoothing must be a number, not str"),
+        ({"label_smoothing": None}, TypeError, "Trainer: label_smoothing must be a number, not NoneType"),
+        ({"clip_norm": "a"}, TypeError, "Trainer: clip_norm must be a number, not str"),
+        ({"clip_norm": "1.0"}, TypeError, "Trainer: clip_norm must be a number, not str"),
+        ({"learning_rate": "a"}, TypeError, "Trainer: learning_rate must be a number, not str"),
+        ({"learning_rate": 10**400}, ValueError, "Trainer: learning_rate is inf; it must be finite"),
+        ({"optimizer": ["adam"]}, ValueError, r"Optimizer: \['adam'\] is no optimizer; known are sgd"),
+        ({"shuffle": np.zeros(2)}, ValueError, r"Trainer: shuffle is array\(.*; accepted are 'permutation'"),
+        ({"callbacks": None}, TypeError, "Trainer: callbacks is None; it must be a callback or an iterable of them"),
+        ({"callbacks": [print, 3]}, TypeError, r"Trainer: callbacks\[1\] is 3; a callback must be a function"),
         ({"early_stopping": 0}, ValueError, "early_stopping is 0"),
         ({"monitor": "loss"}, ValueError, "monitor is 'loss'; accepted are 'train_loss'"),
         ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite is 'ignore'"),
@@ -557,6 +568,12 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], message:
         Trainer(make_model(), **options)
     with pytest.raises(TypeError, match="model must be an MLP, not dict"):
         Trainer({})  # type: ignore[arg-type]
+
+
+def test_labels_that_are_no_sequence() -> None:
+    for wrong in (5, None):
+        with pytest.raises(TypeError, match=f"encode_labels: y is {wrong}; it must be a sequence of labels"):
+            normcore.encode_labels(wrong)  # type: ignore[arg-type]
 
 
 # ---------------------------------------------------------------------- stopping and restoring
@@ -601,7 +618,13 @@ def test_early_stopping_and_the_best_model(
     spy = Overwrite(losses, monkeypatch)
     X, y = make_data()
     trainer = Trainer(
-        make_model(), epochs=6, batch_size=20, early_stopping=patience, restore_best=True, monitor=monitor
+        make_model(),
+        epochs=6,
+        batch_size=20,
+        early_stopping=patience,
+        restore_best=True,
+        monitor=monitor,
+        on_nonfinite="skip",  # goes on after a loss that is NaN
     )
     history = trainer.fit(X, y, validation_data=(X, y))
     assert trainer.epoch == epochs
@@ -727,6 +750,87 @@ def test_stop_ends_the_training() -> None:
     assert np.isfinite(trainer.model.buffers_flat).all()
 
 
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("policy", ["raise", "skip", "stop"])
+def test_a_last_update_that_overflows(norm: Any, policy: Any) -> None:
+    X, y = make_data()
+    X *= 100  # the gradients times the rate are beyond float32, too
+    model = make_model(norm)
+    trainer = Trainer(model, optimizer="sgd", learning_rate=3e38, l2=50.0, epochs=2, batch_size=60, on_nonfinite=policy)
+    if policy == "raise":
+        message = r"^Trainer: after step 0 \(epoch 0\): the first parameter that is not finite is w1 \(layer 1\)$"
+        with pytest.raises(NonFiniteError, match=message) as caught:
+            trainer.fit(X, y)
+        assert (caught.value.step, caught.value.name) == (0, "w1")
+    else:
+        trainer.fit(X, y)
+    history = trainer.history
+    assert not np.isfinite(model.theta).all()
+    assert history.stopped_reason == "nonfinite"
+    assert (trainer.step_count, trainer.epoch, len(history.loss), len(history.train_loss)) == (1, 0, 1, 1)
+    assert history.skipped_steps == []
+
+
+def test_a_callback_does_not_hide_an_update_that_overflows() -> None:
+    X, y = make_data()
+    trainer = Trainer(
+        make_model(),
+        optimizer="sgd",
+        learning_rate=3e38,
+        l2=50.0,
+        batch_size=20,
+        on_nonfinite="stop",
+        callbacks=Spy(stop_step=1),
+    )
+    assert trainer.fit(X, y).stopped_reason == "nonfinite"
+    assert trainer.step_count == 1
+
+
+@pytest.mark.parametrize(("policy", "reason"), [("raise", "nonfinite"), ("skip", "epochs"), ("stop", "nonfinite")])
+def test_a_measured_loss_that_is_not_finite(policy: Any, reason: str) -> None:
+    X, y = make_data()
+    # Finite parameters, whose logits overflow.
+    trainer = Trainer(make_model(), optimizer="sgd", learning_rate=3e38, epochs=1, batch_size=60, on_nonfinite=policy)
+    if policy == "raise":
+        message = r"after step 0 \(end of epoch 0\): train_loss is nan; all parameters are finite"
+        with pytest.raises(NonFiniteError, match=message) as caught:
+            trainer.fit(X, y)
+        assert (caught.value.step, caught.value.name) == (0, "train_loss")
+    else:
+        trainer.fit(X, y)
+    assert np.isfinite(trainer.model.theta).all()
+    assert trainer.history.stopped_reason == reason
+    assert [math.isnan(loss) for loss in trainer.history.train_loss] == [False, True]
+    # And so for the validation data, here because of a NaN among them.
+    bad_X, bad_y = poisoned()
+    trainer = Trainer(make_model(), epochs=2, on_nonfinite=policy)
+    if policy == "raise":
+        with pytest.raises(NonFiniteError, match="val_loss is nan") as caught:
+            trainer.fit(X, y, validation_data=(bad_X, bad_y))
+        assert caught.value.name == "val_loss"
+    else:
+        trainer.fit(X, y, validation_data=(bad_X, bad_y))
+    assert trainer.history.stopped_reason == reason
+    assert trainer.epoch == (2 if policy == "skip" else 1)
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "stop"])
+def test_running_statistics_that_overflow(policy: Any) -> None:
+    # The variance of the activations is beyond float32; what is normalised with it, the loss and the gradients are not.
+    X, y = make_data()
+    model = make_model("batch")
+    model.parameters()["w1"][...] *= np.float32(1e20)
+    before = (model.theta.tobytes(), model.buffers_flat.tobytes())
+    trainer = Trainer(model, on_nonfinite=policy)
+    if policy == "raise":
+        with pytest.raises(NonFiniteError, match=r"running statistic that is not finite is running_var1 \(layer 1\)"):
+            trainer.step(X, y)
+    else:
+        trainer.step(X, y)
+        assert trainer.history.skipped_steps == [0]
+    assert (model.theta.tobytes(), model.buffers_flat.tobytes()) == before
+
+
 # ---------------------------------------------------------------------- callbacks and interrupts
 
 
@@ -760,6 +864,16 @@ def test_functions_are_called_each_epoch_and_may_stop() -> None:
     trainer = Trainer(make_model(), epochs=9, callbacks=[watch, lambda trainer, logs: None])
     assert trainer.fit(X, y).stopped_reason == "callback"
     assert seen == [1, 2, 3]
+
+
+def test_one_callback_needs_no_list() -> None:
+    X, y = make_data()
+    epochs: list[int] = []
+    Trainer(make_model(), epochs=3, callbacks=lambda trainer, logs: epochs.append(logs["epoch"])).fit(X, y)
+    assert epochs == [1, 2, 3]
+    spy = Spy()
+    Trainer(make_model(), epochs=1, callbacks=spy).fit(X, y)  # type: ignore[arg-type]
+    assert [event for event, _ in spy.events] == ["train_begin", "step_end", "epoch_end", "train_end"]
 
 
 def test_a_step_hook_may_stop() -> None:
@@ -1011,6 +1125,68 @@ def test_resume_keeps_callbacks_and_progress_of_the_caller(tmp_path: Path) -> No
     assert trainer.progress is False
 
 
+def by_pickle(trainer: Trainer) -> Trainer:
+    return pickle.loads(pickle.dumps(trainer))
+
+
+@pytest.mark.parametrize("duplicate", [by_pickle, copy.deepcopy])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_copies_of_a_trainer_train(duplicate: Callable[[Trainer], Trainer], name: str) -> None:
+    X, y = make_data()
+    model = make_model(dropout=0.25)
+    trainer = Trainer(
+        model, optimizer=name, epochs=2, batch_size=20, l2=0.01, restore_best=True, monitor="train_loss", seed=3
+    )
+    untrained = duplicate(trainer)
+    trainer.fit(X, y)
+    assert untrained.step_count == 0
+    untrained.fit(X, y)
+    assert state_of(untrained) == state_of(trainer)
+    assert trainer.model.theta.tobytes() != make_model(dropout=0.25).theta.tobytes()
+    trained = duplicate(trainer)
+    assert trained.model is not model
+    before = state_of(trainer)
+    trained.epochs = trainer.epochs = 4
+    trained.fit(X, y)
+    assert state_of(trainer) == before
+    trainer.fit(X, y)
+    assert state_of(trained) == state_of(trainer)
+    assert trained.optimizer.penalty() == trainer.optimizer.penalty() > 0.0
+
+
+class Duplicate:
+    """Copies the trainer after some step, without itself."""
+
+    def __init__(self, duplicate: Callable[[Trainer], Trainer], step: int) -> None:
+        self.duplicate = duplicate
+        self.step = step
+        self.copy: Trainer | None = None
+
+    def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        if logs["step"] == self.step:
+            trainer.callbacks.remove(self)
+            self.copy = self.duplicate(trainer)
+
+
+@pytest.mark.usefixtures("default_sigint")
+@pytest.mark.parametrize("duplicate", [by_pickle, copy.deepcopy])
+@pytest.mark.parametrize("step", [2, 3])
+def test_a_copy_made_in_the_middle_of_a_run_goes_on(duplicate: Callable[[Trainer], Trainer], step: int) -> None:
+    X, y = make_data()
+    callback = Duplicate(duplicate, step)
+    trainer = Trainer(make_model(dropout=0.25), epochs=3, batch_size=20, clip_norm=0.5, callbacks=[callback])
+    trainer.fit(X, y)
+    other = callback.copy
+    assert other is not None
+    assert other.step_count == step
+    # The handler of the run that was copied is not the copy's to remove.
+    other._shield.remove()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert not other._shield._installed
+    other.fit(X, y)
+    assert state_of(other) == state_of(trainer)
+
+
 @pytest.fixture
 def checkpoint(tmp_path: Path) -> Path:
     X, y = make_data()
@@ -1050,6 +1226,7 @@ def test_models_are_no_checkpoints(checkpoint: Path) -> None:
         lambda config, tensors: config["state"].pop("epoch"),
         lambda config, tensors: config["state"].update(epoch=-1),
         lambda config, tensors: config["state"].update(step="x"),
+        lambda config, tensors: config.update(state=[]),
         lambda config, tensors: config["trainer"].update(optimizer="lion"),
         lambda config, tensors: config["trainer"].update(surprise=1),
         lambda config, tensors: config["trainer"].update(learning_rate={"schedule": "Odd"}),
@@ -1070,6 +1247,63 @@ def test_inconsistent_checkpoints_are_refused(checkpoint: Path, change: Callable
     write_archive(checkpoint, "checkpoint", config, tensors)
     with pytest.raises(ValueError, match=r"run: no sound (checkpoint|model): ."):
         Trainer.resume(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("entry", "value", "message"),
+    [
+        ("best_epoch", "x", r"state.best_epoch is 'x'; it must be an integer in \[0, 1\]"),
+        ("best_epoch", 2, "state.best_epoch is 2"),
+        ("best_epoch", 0.5, "state.best_epoch is 0.5"),
+        ("best_epoch", True, "state.best_epoch is True"),
+        ("best_epoch", None, "state.best_epoch is None but state.best_value is"),
+        ("best_value", "x", "state.best_value is 'x'; it must be a number"),
+        ("best_value", math.nan, "state.best_value is nan; it must be a number"),
+        ("step", 2**63, r"state.step is 9223372036854775808; it must be an integer in \[0, "),
+        ("step", 0, r"state.updates is 1; it must be an integer in \[0, 0\]"),
+        ("epoch", 2**62, "state.epoch is 4611686018427387904"),
+        ("epoch", None, "state.epoch is None"),
+        ("batch", 61, r"state.batch is 61; it must be an integer in \[0, 60\]"),
+        ("rows", -1, "state.rows is -1"),
+        ("skipped_steps", 3, "state.skipped_steps is 3; it must be a list"),
+        ("skipped_steps", [0, 1], r"state.skipped_steps\[1\] is 1; it must be an integer in \[0, 0\]"),
+        ("stopped_reason", "tired", "state.stopped_reason is 'tired'; it must be one of epochs, "),
+        ("history.loss", np.zeros((1, 1)), r"history.loss is float64 \(1, 1\); it must be float64 and have one axis"),
+        ("history.loss", np.zeros(2), r"history.loss is float64 \(2,\); .* at most 1"),
+        ("history.val_loss", np.zeros(3), r"history.val_loss is float64 \(3,\); .* at most 2"),
+        ("history.train_loss", np.zeros(2, np.int64), r"history.train_loss is int64 \(2,\); it must be float64"),
+    ],
+)
+def test_resume_names_the_entry_that_is_wrong(checkpoint: Path, entry: str, value: Any, message: str) -> None:
+    config, tensors, _, _ = read_archive(checkpoint, "checkpoint")
+    if entry.startswith("history"):
+        tensors[entry] = value
+    else:
+        config["state"][entry] = value
+    write_archive(checkpoint, "checkpoint", config, tensors)
+    with pytest.raises(ValueError, match=rf"run: no sound checkpoint: {message}"):
+        Trainer.resume(checkpoint)
+
+
+@pytest.mark.parametrize(
+    "entry", ["state.epoch", "state.best_value", "history.loss", "optimizer.slot1", "best.buffers"]
+)
+def test_resume_names_the_entry_that_is_missing(checkpoint: Path, entry: str) -> None:
+    config, tensors, _, _ = read_archive(checkpoint, "checkpoint")
+    group, _, name = entry.partition(".")
+    del (config["state"] if group == "state" else tensors)[name if group == "state" else entry]
+    write_archive(checkpoint, "checkpoint", config, tensors)
+    with pytest.raises(ValueError, match=f"run: no sound checkpoint: no entry {entry}"):
+        Trainer.resume(checkpoint)
+    with pytest.raises(TypeError, match=r"Trainer\.resume: path is a int"):
+        Trainer.resume(3)  # type: ignore[arg-type]
+
+
+def test_wrong_arguments_of_resume_are_not_laid_to_the_file(checkpoint: Path) -> None:
+    with pytest.raises(TypeError, match=r"^Trainer: callbacks is None"):
+        Trainer.resume(checkpoint, callbacks=None)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"^Trainer: learning_rate must be a number, not str"):
+        Trainer.resume(checkpoint, learning_rate="a")  # type: ignore[arg-type]
 
 
 def test_a_full_disk_leaves_the_old_checkpoint(checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import multiprocessing
+import multiprocessing.connection
 import os
 import signal
 import sys
@@ -183,7 +184,16 @@ def _interrupts_ignored() -> Iterator[None]:
 
 def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_the_parent, name="normcore-parent", daemon=True).start()
     normcore.set_num_threads(1)
+
+
+def _end_with_the_parent() -> None:
+    """Wait for the parent's death, of which a worker of a pool hears nothing, and end."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        multiprocessing.connection.wait([parent.sentinel])
+        os._exit(1)
 
 
 @contextlib.contextmanager

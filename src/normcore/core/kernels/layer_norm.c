@@ -94,19 +94,11 @@ NORMCORE_INLINE void layer_norm_dx(const int plain, size_t d, const real *dy, co
     });
 }
 
-static void layer_norm_backward_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                                   const real *gamma, const double *mean, const double *rstd, real *dx, size_t dxs) {
-    for (size_t i = 0; i < n; i++, dy += dys, x += xs, dx += dxs) {
-        const norm_block b = row_constants(mean[i], rstd[i]);
-        if (norm_is_plain(rstd[i]))
-            layer_norm_dx(1, d, dy, x, &b, rstd[i], gamma, dx);
-        else
-            layer_norm_dx(0, d, dy, x, &b, rstd[i], gamma, dx);
-    }
-}
-
-/* Rows in blocks, so that the sums of a column are loaded and stored once a block. */
-enum { GRADIENT_ROWS = 8 };
+/*
+ * Rows in blocks, so that the sums of a column are loaded and stored once a block, and dx finds the rows in the cache.
+ * Four rows of dy and x are as many streams as the prefetcher follows.
+ */
+enum { GRADIENT_ROWS = 4 };
 
 NORMCORE_INLINE void layer_norm_gradients(const int plain, size_t rows, size_t d, const real *dy, size_t dys,
                                           const real *x, size_t xs, const norm_constants *constants, double *dgamma,
@@ -125,21 +117,32 @@ NORMCORE_INLINE void layer_norm_gradients(const int plain, size_t rows, size_t d
     });
 }
 
-static void layer_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                                       const double *mean, const double *rstd, double *dgamma, double *dbeta) {
-    for (size_t j = 0; j < d; j++) dgamma[j] = dbeta[j] = 0.0;
+static void layer_norm_chunk_backward(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
+                                      const real *gamma, const double *mean, const double *rstd, real *dx, size_t dxs,
+                                      double *dgamma, double *dbeta) {
+    for (size_t j = 0; dgamma && j < d; j++) dgamma[j] = dbeta[j] = 0.0;
     for (size_t i0 = 0; i0 < n; i0 += GRADIENT_ROWS) {
         const size_t rows = n - i0 < GRADIENT_ROWS ? n - i0 : GRADIENT_ROWS;
+        const real *const dy0 = dy + i0 * dys, *const x0 = x + i0 * xs;
         norm_constants constants[GRADIENT_ROWS];
         int plain = 1;
         for (size_t i = 0; i < rows; i++) {
             constants[i] = norm_constants_of(mean[i0 + i], rstd[i0 + i]);
             plain &= norm_is_plain(rstd[i0 + i]);
         }
-        const real *const dy0 = dy + i0 * dys, *const x0 = x + i0 * xs;
-        if (plain)
+        if (dgamma && plain)
             layer_norm_gradients(1, rows, d, dy0, dys, x0, xs, constants, dgamma, dbeta);
-        else
+        else if (dgamma)
             layer_norm_gradients(0, rows, d, dy0, dys, x0, xs, constants, dgamma, dbeta);
+        for (size_t i = 0; dx && i < rows; i++) { /* last: dx may be dy */
+            const norm_block b = row_block(&constants[i]);
+            const real *const dy_row = dy0 + i * dys, *const x_row = x0 + i * xs;
+            real *const dx_row = dx + (i0 + i) * dxs;
+            const double r = rstd[i0 + i];
+            if (norm_is_plain(r))
+                layer_norm_dx(1, d, dy_row, x_row, &b, r, gamma, dx_row);
+            else
+                layer_norm_dx(0, d, dy_row, x_row, &b, r, gamma, dx_row);
+        }
     }
 }

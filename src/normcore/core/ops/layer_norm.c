@@ -66,20 +66,13 @@ normcore_status NAME(normcore_layer_norm_forward)(normcore_context *ctx, size_t 
     return normcore_call_run(ctx, layer_norm_forward_body, &args);
 }
 
-static void layer_norm_gradients_task(void *arg, size_t chunk) {
+static void layer_norm_backward_task(void *arg, size_t chunk) {
     const layer_norm_args *p = arg;
     const size_t row = chunk * CONTRACT_CHUNK;
-    p->kernels->layer_norm_chunk_gradients(chunk_rows(p->n, chunk), p->d, p->dy + row * p->dy_stride, p->dy_stride,
-                                           p->x + row * p->x_stride, p->x_stride, p->mean + row, p->rstd + row,
-                                           p->first + chunk * p->d, p->second + chunk * p->d);
-}
-
-static void layer_norm_dx_task(void *arg, size_t index) {
-    const layer_norm_args *p = arg;
-    const row_range r = row_range_of(p->n, p->tasks, index);
-    p->kernels->layer_norm_backward_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride,
-                                       p->x + r.start * p->x_stride, p->x_stride, p->gamma, p->mean + r.start,
-                                       p->rstd + r.start, p->out + r.start * p->out_stride, p->out_stride);
+    p->kernels->layer_norm_chunk_backward(
+        chunk_rows(p->n, chunk), p->d, p->dy + row * p->dy_stride, p->dy_stride, p->x + row * p->x_stride, p->x_stride,
+        p->gamma, p->mean + row, p->rstd + row, p->out ? p->out + row * p->out_stride : NULL, p->out_stride,
+        p->first ? p->first + chunk * p->d : NULL, p->second ? p->second + chunk * p->d : NULL);
 }
 
 static normcore_status layer_norm_backward_body(call *c, void *arguments) {
@@ -95,17 +88,13 @@ static normcore_status layer_norm_backward_body(call *c, void *arguments) {
             memset(p->first, 0, p->d * sizeof *p->first);
             memset(p->second, 0, p->d * sizeof *p->second);
         }
-        const size_t threads = normcore_call_threads(c, pass_ns(p->n, p->d, 3.0));
-        normcore_call_parallel(c, threads, layer_norm_gradients_task, p, chunks);
+    }
+    normcore_call_parallel(c, normcore_call_threads(c, pass_ns(p->n, p->d, 6.0)), layer_norm_backward_task, p, chunks);
+    if (p->first) {
         tree_sum(p->first, chunks, p->d);
         tree_sum(p->second, chunks, p->d);
         store_sums(p->d, p->first, p->dgamma);
         store_sums(p->d, p->second, p->dbeta);
-    }
-    if (p->out && p->n) { /* last: dx may be dy */
-        p->tasks = normcore_call_threads(c, pass_ns(p->n, p->d, 4.0));
-        if (p->tasks > p->n) p->tasks = p->n;
-        normcore_call_parallel(c, p->tasks, layer_norm_dx_task, p, p->tasks);
     }
     normcore_call_release(c, mark);
     return NORMCORE_OK;
