@@ -45,11 +45,11 @@ try:
         softmax_cross_entropy,
         sum_of_squares,
     )
-except ValueError as error:  # an environment variable that makes no sense
+except ValueError as _error:  # an environment variable that makes no sense
     # A command says so in one line, and this is the first of its code that runs. ("-m" is there while Python looks for
     # normcore.__main__.)
     if os.path.basename(sys.argv[0]) in {"normcore", "normcore-config", "-m"}:
-        sys.stderr.write(f"normcore: error: {str(error).removeprefix('normcore: ')}\n")
+        sys.stderr.write(f"normcore: error: {str(_error).removeprefix('normcore: ')}\n")
         raise SystemExit(2) from None
     raise
 
