@@ -51,9 +51,8 @@ extern "C" {
 /* The numeric contract of this version. Results change bits only together with this name. */
 #define NORMCORE_CONTRACT "NC1"
 
-#if defined(NORMCORE_BUILD_SHARED) && defined(__GNUC__)
-#define NORMCORE_API __attribute__((visibility("default")))
-#else
+/* The library is static. Who links it into a shared one may define this to mark what that one exports. */
+#ifndef NORMCORE_API
 #define NORMCORE_API
 #endif
 

@@ -1,6 +1,6 @@
 /*
  * The scalar row: one lane. It is the reference for the bits of every other row and runs on any machine.
- * simd/README in CONTRIBUTING.md ("new instruction set") lists what such a header provides.
+ * What stands here is what every such header provides.
  */
 #include "../exact_fma.h"
 
