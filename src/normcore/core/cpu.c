@@ -35,6 +35,8 @@ unsigned normcore_cpu_detect(void) {
     if (b & 1u << 31) found |= CPU_AVX512VL;
     return found;
 }
+#elif defined(__aarch64__)
+unsigned normcore_cpu_detect(void) { return CPU_NEON; } /* part of the architecture */
 #else
 unsigned normcore_cpu_detect(void) { return 0; }
 #endif
@@ -43,9 +45,9 @@ const char *normcore_cpu_features(void) {
     static const struct {
         unsigned bit;
         const char *name;
-    } names[] = {{CPU_POPCNT, "popcnt"},    {CPU_AVX2, "avx2"},         {CPU_FMA, "fma"},
-                 {CPU_AVX512F, "avx512f"},  {CPU_AVX512DQ, "avx512dq"}, {CPU_AVX512BW, "avx512bw"},
-                 {CPU_AVX512VL, "avx512vl"}};
+    } names[] = {{CPU_POPCNT, "popcnt"},     {CPU_AVX2, "avx2"},         {CPU_FMA, "fma"},
+                 {CPU_AVX512F, "avx512f"},   {CPU_AVX512DQ, "avx512dq"}, {CPU_AVX512BW, "avx512bw"},
+                 {CPU_AVX512VL, "avx512vl"}, {CPU_NEON, "neon"}};
     /* Written with the same bytes by every thread that gets here first. */
     static char text[96];
     const unsigned found = normcore_cpu_detect();

@@ -9,10 +9,11 @@ enum {
     CPU_AVX512F = 1 << 3,
     CPU_AVX512DQ = 1 << 4,
     CPU_AVX512BW = 1 << 5,
-    CPU_AVX512VL = 1 << 6
+    CPU_AVX512VL = 1 << 6,
+    CPU_NEON = 1 << 7
 };
 
-/* Bits of the enumeration above; 0 on other architectures. */
+/* Bits of the enumeration above; 0 on architectures it has nothing for. */
 unsigned normcore_cpu_detect(void);
 
 #endif

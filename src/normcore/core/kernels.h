@@ -18,6 +18,8 @@
 enum { CONTRACT_BLOCK = 256, CONTRACT_CHUNK = 256 };
 /* Reductions along a row use this many double lanes. */
 enum { CONTRACT_LANES = 16 };
+/* The training backward pass of a norm over fewer elements than this is in double. */
+enum { CONTRACT_SHORT = 16 };
 
 #endif
 

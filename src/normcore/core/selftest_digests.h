@@ -9,7 +9,7 @@
     0x8edeb30bb0e2787du, /* log_softmax */
     0x6056abc0dfcbad85u, /* cross_entropy */
     0x4bd37e6e7198da05u, /* batch_norm_forward */
-    0xa74d982d3866bb10u, /* batch_norm_backward_fused */
+    0x0f7bbb0f9e2a5941u, /* batch_norm_backward_fused */
     0x0dd16fc08929ce01u, /* batch_norm_backward_graph */
     0xc09a5b637c839929u, /* layer_norm_forward */
     0xf496cf1a8fb291e3u, /* layer_norm_backward */
@@ -26,7 +26,7 @@
     0xe27a56d4448131eeu, /* log_softmax */
     0x0b6568d1d80995e9u, /* cross_entropy */
     0xb423bd85356182a3u, /* batch_norm_forward */
-    0x64ef17cc5cb5ebfau, /* batch_norm_backward_fused */
+    0x23e70cb80adfe0dfu, /* batch_norm_backward_fused */
     0x3d2505c61dbd0ef3u, /* batch_norm_backward_graph */
     0xed942d73c7edca3cu, /* layer_norm_forward */
     0x0b6744a7b3abab33u, /* layer_norm_backward */

@@ -36,6 +36,7 @@ __all__ = [
 
 CHUNK = 256
 LANES = 16
+SHORT = 16  # a norm's backward pass over fewer elements is in double
 
 
 # ---------------------------------------------------------------- arithmetic
@@ -239,10 +240,8 @@ def _xhat(x: Array, mean: Array, rstd: Array) -> tuple[Array, Array]:
     return fma(t, r, fma(t, r_lo, c)), pre * post
 
 
-def _dx(g: Array, xhat: Array, scale: Array, q: Array, p: Array, power: Array, over: int) -> Array:
-    """Dx = g s + (g s_lo + (xhat q + p)), and 0 (NaN where x or dy is not finite) for means over one element."""
-    if over == 1:
-        return fma(xhat, np.zeros_like(xhat), g - g)
+def _dx(g: Array, xhat: Array, scale: Array, q: Array, p: Array, power: Array) -> Array:
+    """Dx = g s + (g s_lo + (xhat q + p))."""
     s = scale.astype(g.dtype)
     rest = fma(xhat, q, p)
     if g.dtype == np.float32:
@@ -284,12 +283,18 @@ def batch_norm_backward(dy: Array, x: Array, gamma: Array, mean: Array, rstd: Ar
     """The fused algorithm: dx, dgamma, dbeta."""
     real = x.dtype
     with np.errstate(all="ignore"):
+        n = float(len(x))
+        if n < SHORT:
+            xhat = (x.astype(np.float64) - mean) * rstd
+            dgamma, dbeta = _parameter_gradients(dy, xhat)
+            g, scale = dy.astype(np.float64), gamma.astype(np.float64) * rstd
+            dx = (((g - dbeta / n) - xhat * (dgamma / n)) * scale).astype(real)
+            return _stored(dx), _stored(dgamma, real), _stored(dbeta, real)
         xhat, power = _xhat(x, mean, rstd)
         dgamma, dbeta = _parameter_gradients(dy, xhat)
-        n = float(len(x))
         scale = gamma.astype(np.float64) * (rstd / power)
         q, p = (-(dgamma / n) * scale).astype(real), (-(dbeta / n) * scale).astype(real)
-        dx = _dx(dy, xhat, scale, q, p, power, len(x))
+        dx = _dx(dy, xhat, scale, q, p, power)
     return _stored(dx), _stored(dgamma, real), _stored(dbeta, real)
 
 
@@ -306,14 +311,22 @@ def layer_norm_backward(dy: Array, x: Array, gamma: Array, mean: Array, rstd: Ar
     """dx, dgamma, dbeta; rows have at least one element."""
     real, d = x.dtype, float(x.shape[1])
     with np.errstate(all="ignore"):
-        xhat, power = _xhat(x, mean[:, None], rstd[:, None])
-        scale = rstd[:, None] / power
-        g = dy * gamma
+        short = d < SHORT
+        if short:
+            xhat = (x.astype(np.float64) - mean[:, None]) * rstd[:, None]
+            g = dy.astype(np.float64) * gamma.astype(np.float64)
+        else:
+            xhat, power = _xhat(x, mean[:, None], rstd[:, None])
+            g = dy * gamma
         wide, hat = g.astype(np.float64), xhat.astype(np.float64)
         m1 = (_lane_sums(x, lambda lane, j: lane + wide[:, j]) / d)[:, None]
         m2 = (_lane_sums(x, lambda lane, j: fma(wide[:, j], hat[:, j], lane)) / d)[:, None]
-        q, p = (-m2 * scale).astype(real), (-m1 * scale).astype(real)
-        dx = _dx(g, xhat, scale, q, p, power, x.shape[1])
+        if short:
+            dx = (((g - m1) - xhat * m2) * rstd[:, None]).astype(real)
+        else:
+            scale = rstd[:, None] / power
+            q, p = (-m2 * scale).astype(real), (-m1 * scale).astype(real)
+            dx = _dx(g, xhat, scale, q, p, power)
         dgamma, dbeta = _parameter_gradients(dy, xhat)
     return _stored(dx), _stored(dgamma, real), _stored(dbeta, real)
 

@@ -171,7 +171,7 @@ static void batch_norm_dx_constants(size_t d, double count, const real *gamma, c
 /* dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) */
 NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
                               const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
-                              const real *p, int single, real *dx, size_t dxs) {
+                              const real *p, real *dx, size_t dxs) {
     for (size_t i0 = 0; i0 < n; i0 += APPLY_ROWS) {
         const size_t i1 = i0 + APPLY_ROWS < n ? i0 + APPLY_ROWS : n;
         FOR_VECTORS(j, count, d, {
@@ -181,19 +181,44 @@ NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *d
             for (size_t i = i0; i < i1; i++) {
                 const vreal xhat = v_xhat(v_get(x + i * xs + j, count), &b, plain);
                 const vreal g = v_get(dy + i * dys + j, count);
-                v_put_n(dx + i * dxs + j, v_norm_dx(g, xhat, sj, sj_lo, qj, pj, &b, plain, single), count);
+                v_put_n(dx + i * dxs + j, v_norm_dx(g, xhat, sj, sj_lo, qj, pj, &b, plain), count);
             }
         });
     }
 }
 static void batch_norm_fused_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
                                 const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
-                                const real *p, int single, real *dx, size_t dxs) {
-#define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, s, s_lo, q, p, single, dx, dxs)
+                                const real *p, real *dx, size_t dxs) {
+#define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, s, s_lo, q, p, dx, dxs)
     PLAIN_OR_NOT(columns->plain, CALL);
 #undef CALL
 }
 #undef PLAIN_OR_NOT
+
+/* The same for fewer than CONTRACT_SHORT rows, with the sums dgamma and dbeta; dx may be NULL, or dy. */
+static void batch_norm_short_backward(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
+                                      const real *gamma, const double *mean, const double *rstd, real *dx, size_t dxs,
+                                      double *dgamma, double *dbeta) {
+    const vwide rows = w_set1((double)n);
+    FOR_VECTORS(j, count, d, {
+        const vwide m = w_get(mean + j, count), r = w_get(rstd + j, count);
+        vwide sum_xhat = w_set1(0.0), sum = w_set1(0.0);
+        for (size_t i = 0; i < n; i++) {
+            const vwide g = w_widen(v_get(dy + i * dys + j, count));
+            sum_xhat = w_fma(g, w_xhat(v_get(x + i * xs + j, count), m, r), sum_xhat);
+            sum = w_add(sum, g);
+        }
+        w_put_n(dgamma + j, sum_xhat, count);
+        w_put_n(dbeta + j, sum, count);
+        const vwide scale = w_mul(w_widen(v_get(gamma + j, count)), r);
+        const vwide mean_g = w_div(sum, rows), mean_g_xhat = w_div(sum_xhat, rows);
+        for (size_t i = 0; dx && i < n; i++) {
+            const vwide g = w_widen(v_get(dy + i * dys + j, count));
+            const vwide xhat = w_xhat(v_get(x + i * xs + j, count), m, r);
+            v_put_n(dx + i * dxs + j, w_norm_dx(g, xhat, mean_g, mean_g_xhat, scale), count);
+        }
+    });
+}
 
 /* Evaluation: the statistics are constants, dx = dy gamma rstd. */
 static void batch_norm_evaluation_dx(size_t n, size_t d, const real *dy, size_t dys, const real *scale,

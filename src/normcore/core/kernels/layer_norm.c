@@ -90,7 +90,30 @@ NORMCORE_INLINE void layer_norm_dx(const int plain, size_t d, const real *dy, co
     FOR_VECTORS(j, count, d, {
         const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));
         const vreal xhat = v_xhat(v_get(x + j, count), b, plain);
-        v_put_n(dx + j, v_norm_dx(g, xhat, b->r, b->r_lo, q, p, b, plain, d == 1), count);
+        v_put_n(dx + j, v_norm_dx(g, xhat, b->r, b->r_lo, q, p, b, plain), count);
+    });
+}
+
+/* All of a row of fewer than CONTRACT_SHORT elements; see w_norm_dx. dgamma and dbeta, or dx, may be NULL. */
+static void layer_norm_short_row(size_t d, const real *dy, const real *x, double mean, double rstd, const real *gamma,
+                                 real *dx, double *dgamma, double *dbeta) {
+    const vwide m = w_set1(mean), r = w_set1(rstd);
+    lanes s1 = lanes_zero(), s2 = lanes_zero();
+    FOR_LANES(j, v, count, d, {
+        const vwide wide = w_widen(v_get(dy + j, count)), xhat = w_xhat(v_get(x + j, count), m, r);
+        const vwide g = w_mul(wide, w_widen(v_get(gamma + j, count)));
+        s1.v[v] = w_keep_tail(count, w_add(s1.v[v], g), s1.v[v]);
+        s2.v[v] = w_keep_tail(count, w_fma(g, xhat, s2.v[v]), s2.v[v]);
+        if (dgamma) {
+            w_put_n(dgamma + j, w_fma(wide, xhat, w_get(dgamma + j, count)), count);
+            w_put_n(dbeta + j, w_add(w_get(dbeta + j, count), wide), count);
+        }
+    });
+    const vwide mean_g = w_set1(lanes_fold(&s1) / (double)d), mean_g_xhat = w_set1(lanes_fold(&s2) / (double)d);
+    if (!dx) return;
+    FOR_VECTORS(j, count, d, {
+        const vwide g = w_mul(w_widen(v_get(dy + j, count)), w_widen(v_get(gamma + j, count)));
+        v_put_n(dx + j, w_norm_dx(g, w_xhat(v_get(x + j, count), m, r), mean_g, mean_g_xhat, r), count);
     });
 }
 
@@ -121,6 +144,12 @@ static void layer_norm_chunk_backward(size_t n, size_t d, const real *dy, size_t
                                       const real *gamma, const double *mean, const double *rstd, real *dx, size_t dxs,
                                       double *dgamma, double *dbeta) {
     for (size_t j = 0; dgamma && j < d; j++) dgamma[j] = dbeta[j] = 0.0;
+    if (d < CONTRACT_SHORT) {
+        for (size_t i = 0; i < n; i++)
+            layer_norm_short_row(d, dy + i * dys, x + i * xs, mean[i], rstd[i], gamma, dx ? dx + i * dxs : NULL, dgamma,
+                                 dbeta);
+        return;
+    }
     for (size_t i0 = 0; i0 < n; i0 += GRADIENT_ROWS) {
         const size_t rows = n - i0 < GRADIENT_ROWS ? n - i0 : GRADIENT_ROWS;
         const real *const dy0 = dy + i0 * dys, *const x0 = x + i0 * xs;

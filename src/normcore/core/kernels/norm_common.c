@@ -83,12 +83,10 @@ NORMCORE_INLINE vreal v_xhat(vreal x, const norm_block *b, int plain) {
 
 /*
  * dx = g s + (g s_lo + (xhat q + p)), with s + s_lo = rstd, p = -rstd mean(g) and q = -rstd mean(g xhat), all divided
- * by the power of two that follows at the end. Where the mean is over one element dx is 0, which this form would miss
- * by a rounding; it is written as one that is 0 but for NaN and infinities. In double s_lo is 0 and left out.
+ * by the power of two that follows at the end. In double s_lo is 0 and left out.
  */
 NORMCORE_INLINE vreal v_norm_dx(vreal g, vreal xhat, vreal s, vreal s_lo, vreal q, vreal p, const norm_block *b,
-                                int plain, int single) {
-    if (single) return v_fma(xhat, v_zero(), v_sub(g, g));
+                                int plain) {
     vreal rest = v_fma(xhat, q, p);
 #if NORMCORE_DTYPE == 32
     rest = v_fma(g, s_lo, rest);
@@ -97,6 +95,16 @@ NORMCORE_INLINE vreal v_norm_dx(vreal g, vreal xhat, vreal s, vreal s_lo, vreal 
 #endif
     const vreal dx = v_fma(g, s, rest);
     return plain ? dx : v_mul(v_mul(dx, b->pre), b->post);
+}
+
+/*
+ * Means over fewer than CONTRACT_SHORT elements: xhat and the result may be several times the greatest |dy| rstd, so
+ * that roundings to float which are harmless in longer means cost up to 4.2 ulp of it. Everything is in double there and
+ * rounded once, and a mean over one element gives exactly 0.
+ */
+NORMCORE_INLINE vwide w_xhat(vreal x, vwide mean, vwide rstd) { return w_mul(w_sub(w_widen(x), mean), rstd); }
+NORMCORE_INLINE vreal w_norm_dx(vwide g, vwide xhat, vwide mean_g, vwide mean_g_xhat, vwide scale) {
+    return w_narrow(w_mul(w_sub(w_sub(g, mean_g), w_mul(xhat, mean_g_xhat)), scale));
 }
 
 /* Sum of squares about the mean from sums about a shift: floored at 0, NaN kept. */

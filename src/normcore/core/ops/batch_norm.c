@@ -215,7 +215,15 @@ static void fused_dx_task(void *arg, size_t index) {
     const row_range r = row_range_of(p->n, p->row_tasks, index);
     p->kernels->batch_norm_fused_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride,
                                     p->x + r.start * p->x_stride, p->x_stride, &p->columns, p->s, p->s_lo, p->q, p->p,
-                                    p->n == 1, p->out + r.start * p->out_stride, p->out_stride);
+                                    p->out + r.start * p->out_stride, p->out_stride);
+}
+
+static void short_backward_task(void *arg, size_t index) {
+    const batch_norm_args *p = arg;
+    const size_t j = chunk_tile_of(p, index).cols.start;
+    p->kernels->batch_norm_short_backward(p->n, chunk_tile_of(p, index).cols.count, p->dy + j, p->dy_stride, p->x + j,
+                                          p->x_stride, p->gamma + j, p->mean + j, p->rstd + j,
+                                          p->out ? p->out + j : NULL, p->out_stride, p->first + j, p->second + j);
 }
 
 static void evaluation_dx_task(void *arg, size_t index) {
@@ -279,9 +287,12 @@ static normcore_status batch_norm_backward_body(call *c, void *arguments) {
     p->kernels = kernels_of(c);
     cut_work(c, p, 6.0);
     if (!allocate_columns(c, p) || !allocate_partials(c, p)) return NORMCORE_ERROR_MEMORY;
+    const int is_short = p->n < CONTRACT_SHORT && p->options.training && p->algorithm == NORMCORE_BATCH_NORM_FUSED;
     if (!p->n) {
         memset(p->first, 0, p->d * sizeof *p->first);
         memset(p->second, 0, p->d * sizeof *p->second);
+    } else if (is_short) {
+        normcore_call_parallel(c, p->threads, short_backward_task, p, p->col_tasks);
     } else {
         p->kernels->batch_norm_prepare(p->d, p->mean, p->rstd, &p->columns);
         normcore_call_parallel(c, p->threads, gradients_task, p, p->chunks * p->col_tasks);
@@ -290,12 +301,13 @@ static normcore_status batch_norm_backward_body(call *c, void *arguments) {
     }
     normcore_status status = NORMCORE_OK;
     const double *const dgamma = p->first, *const dbeta = p->second;
-    if (p->n && p->out)
+    const int has_dx_left = p->n && p->out && !is_short;
+    if (has_dx_left)
         p->kernels->batch_norm_dx_constants(p->d, (double)p->n, p->gamma, p->rstd, dgamma, dbeta, &p->columns, p->s,
                                             p->s_lo, p->q, p->p);
     store_sums(p->d, dgamma, p->dgamma);
     store_sums(p->d, dbeta, p->dbeta);
-    if (p->n && p->out) {
+    if (has_dx_left) {
         if (!p->options.training)
             normcore_call_parallel(c, p->threads, evaluation_dx_task, p, p->row_tasks);
         else if (p->algorithm == NORMCORE_BATCH_NORM_FUSED)

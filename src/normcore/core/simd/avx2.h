@@ -99,6 +99,7 @@ NORMCORE_INLINE void w_store_tail(double *p, vwide a, size_t n) {
 NORMCORE_INLINE vwide w_add(vwide a, vwide b) { WIDE(_mm256_add_pd(a.lo, b.lo), _mm256_add_pd(a.hi, b.hi)); }
 NORMCORE_INLINE vwide w_sub(vwide a, vwide b) { WIDE(_mm256_sub_pd(a.lo, b.lo), _mm256_sub_pd(a.hi, b.hi)); }
 NORMCORE_INLINE vwide w_mul(vwide a, vwide b) { WIDE(_mm256_mul_pd(a.lo, b.lo), _mm256_mul_pd(a.hi, b.hi)); }
+NORMCORE_INLINE vwide w_div(vwide a, vwide b) { WIDE(_mm256_div_pd(a.lo, b.lo), _mm256_div_pd(a.hi, b.hi)); }
 NORMCORE_INLINE vwide w_fma(vwide a, vwide b, vwide c) {
     WIDE(_mm256_fmadd_pd(a.lo, b.lo, c.lo), _mm256_fmadd_pd(a.hi, b.hi, c.hi));
 }
@@ -170,6 +171,7 @@ NORMCORE_INLINE vreal w_narrow(vwide a) { return a; }
 #define w_add         v_add
 #define w_sub         v_sub
 #define w_mul         v_mul
+#define w_div         v_div
 #define w_fma         v_fma
 #define w_select_tail v_select_tail
 

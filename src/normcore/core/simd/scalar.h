@@ -91,5 +91,6 @@ NORMCORE_INLINE void w_store_tail(double *p, vwide a, size_t n) {
 NORMCORE_INLINE vwide w_add(vwide a, vwide b) { return a + b; }
 NORMCORE_INLINE vwide w_sub(vwide a, vwide b) { return a - b; }
 NORMCORE_INLINE vwide w_mul(vwide a, vwide b) { return a * b; }
+NORMCORE_INLINE vwide w_div(vwide a, vwide b) { return a / b; }
 NORMCORE_INLINE vwide w_fma(vwide a, vwide b, vwide c) { return exact_fma_f64(a, b, c); }
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) { return n ? a : b; }
