@@ -1,25 +1,32 @@
 /*
  * Batch normalisation: columns are vectors, rows are walked in blocks across all columns, so that a column's constants and
  * accumulators are loaded once a block. (Strips of columns over all rows instead: 1.4 times slower at 256 x 1024, cache
- * conflicts between rows.) Every row of every array is a stream for the prefetcher: passes that also write are fastest
- * with blocks of two rows (at 256 x 1024 51 us, 57 with one, 81 with four, 117 with eight), passes with double
- * accumulators with four.
+ * conflicts between rows.)
  */
 
-enum { APPLY_ROWS = 2, SUM_ROWS = 4 };
+enum { BLOCK_ROWS = 4 };
+
+/*
+ * Rows of a block in passes that also write. Rows a multiple of a page apart share their cache sets: four of each array
+ * and the constants evict each other there (dx at 256 x 1024: 98 us with four, 80 with two, 106 with one; at 64 x 512
+ * 6.1, 6.2, 9.2).
+ */
+NORMCORE_INLINE size_t written_rows(size_t stride) {
+    return stride * sizeof(real) % 4096 ? BLOCK_ROWS : BLOCK_ROWS / 2;
+}
 
 #if NORMCORE_DTYPE == 32
 /* One pass: sums of t = x - x0 and t^2 in double, x0 the column's first element in the chunk; see m2_from_sums. */
 static void batch_norm_chunk_statistics(size_t n, size_t d, const real *x, size_t xs, double *mean, double *m2) {
     for (size_t j = 0; j < d; j++) mean[j] = m2[j] = 0.0;
-    for (size_t i0 = 0; i0 < n; i0 += SUM_ROWS) {
-        const size_t i1 = i0 + SUM_ROWS < n ? i0 + SUM_ROWS : n;
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK_ROWS) {
+        const size_t i1 = i0 + BLOCK_ROWS < n ? i0 + BLOCK_ROWS : n;
         FOR_VECTORS(j, count, d, {
             const vwide x0 = w_widen(v_get(x + j, count));
             vwide s1 = w_get(mean + j, count), s2 = w_get(m2 + j, count);
             for (size_t i = i0; i < i1; i++) {
-                const vwide t = w_sub(w_widen(v_get(x + i * xs + j, count)), x0);
-                s1 = w_add(s1, t);
+                const vwide t = w_sub(w_get_widened(x + i * xs + j, count), x0);
+                s1 = w_accumulate(s1, t);
                 s2 = w_fma(t, t, s2);
             }
             w_put_n(mean + j, s1, count);
@@ -67,24 +74,21 @@ static void batch_norm_prepare(size_t d, const double *mean, const double *rstd,
     int plain = 1;
     for (size_t j = 0; j < d; j++) plain &= norm_is_plain(rstd[j]);
     columns->plain = plain;
-    if (plain) {
-        for (size_t j = 0; j < d; j++) {
-            const real hi = (real)mean[j], r = (real)rstd[j];
-            columns->hi[j] = hi;
-            columns->c[j] = (real)(((double)hi - mean[j]) * rstd[j]);
-            columns->r[j] = r;
-            columns->r_lo[j] = (real)(rstd[j] - (double)r);
-        }
-    } else {
-        for (size_t j = 0; j < d; j++) {
-            const norm_constants c = norm_constants_of(mean[j], rstd[j]);
-            columns->hi[j] = c.hi;
-            columns->c[j] = c.c;
-            columns->r[j] = c.r;
-            columns->r_lo[j] = c.r_lo;
-            columns->pre[j] = c.pre;
-            columns->post[j] = c.post;
-        }
+    for (size_t j = 0; plain && j < d; j++) {
+        const norm_constants c = plain_constants_of(mean[j], rstd[j]);
+        columns->hi[j] = c.hi;
+        columns->c[j] = c.c;
+        columns->r[j] = c.r;
+        columns->r_lo[j] = c.r_lo;
+    }
+    for (size_t j = 0; !plain && j < d; j++) {
+        const norm_constants c = norm_constants_of(mean[j], rstd[j]);
+        columns->hi[j] = c.hi;
+        columns->c[j] = c.c;
+        columns->r[j] = c.r;
+        columns->r_lo[j] = c.r_lo;
+        columns->pre[j] = c.pre;
+        columns->post[j] = c.post;
     }
 }
 
@@ -111,9 +115,10 @@ NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) * columns, size
 NORMCORE_INLINE void apply_rows(const int plain, size_t n, size_t d, const real *x, size_t xs,
                                 const NAME(norm_columns) * columns, const real *gamma, const real *beta, real *y,
                                 size_t ys) {
-    for (size_t i0 = 0; i0 < n; i0 += APPLY_ROWS) {
-        const size_t i1 = i0 + APPLY_ROWS < n ? i0 + APPLY_ROWS : n;
-        FOR_VECTORS(j, count, d, {
+    const size_t block = written_rows(ys);
+    for (size_t i0 = 0; i0 < n; i0 += block) {
+        const size_t i1 = i0 + block < n ? i0 + block : n;
+        FOR_STORED_VECTORS(j, count, d, y + i0 * ys, {
             const norm_block b = load_columns(columns, j, count, plain);
             const vreal g = v_get(gamma + j, count), shift = v_get(beta + j, count);
             for (size_t i = i0; i < i1; i++)
@@ -131,16 +136,16 @@ static void batch_norm_apply(size_t n, size_t d, const real *x, size_t xs, const
 NORMCORE_INLINE void chunk_gradients(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x,
                                      size_t xs, const NAME(norm_columns) * columns, double *dgamma, double *dbeta) {
     for (size_t j = 0; j < d; j++) dgamma[j] = dbeta[j] = 0.0;
-    for (size_t i0 = 0; i0 < n; i0 += SUM_ROWS) {
-        const size_t i1 = i0 + SUM_ROWS < n ? i0 + SUM_ROWS : n;
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK_ROWS) {
+        const size_t i1 = i0 + BLOCK_ROWS < n ? i0 + BLOCK_ROWS : n;
         FOR_VECTORS(j, count, d, {
             const norm_block b = load_columns(columns, j, count, plain);
             vwide sum_xhat = w_get(dgamma + j, count), sum = w_get(dbeta + j, count);
             for (size_t i = i0; i < i1; i++) {
-                const vwide g = w_widen(v_get(dy + i * dys + j, count));
+                const vwide g = w_get_widened(dy + i * dys + j, count);
                 const vwide xhat = w_widen(v_xhat(v_get(x + i * xs + j, count), &b, plain));
                 sum_xhat = w_fma(g, xhat, sum_xhat);
-                sum = w_add(sum, g);
+                sum = w_accumulate(sum, g);
             }
             w_put_n(dgamma + j, sum_xhat, count);
             w_put_n(dbeta + j, sum, count);
@@ -172,9 +177,10 @@ static void batch_norm_dx_constants(size_t d, double count, const real *gamma, c
 NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
                               const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
                               const real *p, real *dx, size_t dxs) {
-    for (size_t i0 = 0; i0 < n; i0 += APPLY_ROWS) {
-        const size_t i1 = i0 + APPLY_ROWS < n ? i0 + APPLY_ROWS : n;
-        FOR_VECTORS(j, count, d, {
+    const size_t block = written_rows(dxs);
+    for (size_t i0 = 0; i0 < n; i0 += block) {
+        const size_t i1 = i0 + block < n ? i0 + block : n;
+        FOR_STORED_VECTORS(j, count, d, dx + i0 * dxs, {
             const norm_block b = load_columns(columns, j, count, plain);
             const vreal sj = v_get(s + j, count), sj_lo = v_get(s_lo + j, count), qj = v_get(q + j, count),
                         pj = v_get(p + j, count);
@@ -224,7 +230,7 @@ static void batch_norm_short_backward(size_t n, size_t d, const real *dy, size_t
 static void batch_norm_evaluation_dx(size_t n, size_t d, const real *dy, size_t dys, const real *scale,
                                      const NAME(norm_columns) * columns, real *dx, size_t dxs) {
     for (size_t i = 0; i < n; i++, dy += dys, dx += dxs)
-        FOR_VECTORS(j, count, d, {
+        FOR_STORED_VECTORS(j, count, d, dx, {
             vreal g = v_mul(v_get(dy + j, count), v_get(scale + j, count));
             if (!columns->plain) g = v_mul(v_mul(g, v_get(columns->pre + j, count)), v_get(columns->post + j, count));
             v_put_n(dx + j, g, count);

@@ -2,7 +2,7 @@
 
 static void relu_forward(size_t n, size_t d, const real *x, size_t xs, real *y, size_t ys) {
     for (size_t i = 0; i < n; i++, x += xs, y += ys)
-        FOR_VECTORS(j, count, d, {
+        FOR_STORED_VECTORS(j, count, d, y, {
             const vreal r = v_relu(v_get(x + j, count));
             if (count == (size_t)VL)
                 v_store(y + j, r);
@@ -14,7 +14,7 @@ static void relu_forward(size_t n, size_t d, const real *x, size_t xs, real *y, 
 static void relu_backward(size_t n, size_t d, const real *dy, size_t dys, const real *y, size_t ys, real *dx,
                           size_t dxs) {
     for (size_t i = 0; i < n; i++, dy += dys, y += ys, dx += dxs)
-        FOR_VECTORS(j, count, d, {
+        FOR_STORED_VECTORS(j, count, d, dx, {
             const vmask off = v_le(v_get(y + j, count), v_zero());
             v_put_n(dx + j, v_select(off, v_zero(), v_get(dy + j, count)), count);
         });
@@ -43,7 +43,7 @@ static void column_sums(size_t n, size_t d, const real *x, size_t xs, double *su
         const size_t rows = n - i0 < ROWS ? n - i0 : ROWS;
         FOR_VECTORS(j, count, d, {
             vwide s = w_get(sums + j, count);
-            for (size_t i = i0; i < i0 + rows; i++) s = w_add(s, w_widen(v_get(x + i * xs + j, count)));
+            for (size_t i = i0; i < i0 + rows; i++) s = w_accumulate(s, w_get_widened(x + i * xs + j, count));
             w_put_n(sums + j, s, count);
         });
     }

@@ -34,6 +34,16 @@ NORMCORE_INLINE int norm_exponent(double rstd) {
 /* pre times post. */
 NORMCORE_INLINE double norm_power(double rstd) { return power_of_two(norm_exponent(rstd)); }
 
+NORMCORE_INLINE norm_constants plain_constants_of(double mean, double rstd) {
+    norm_constants c;
+    c.hi = (real)mean;
+    c.c = (real)(((double)c.hi - mean) * rstd);
+    c.r = (real)rstd;
+    c.r_lo = (real)(rstd - (double)c.r);
+    c.pre = c.post = (real)1;
+    return c;
+}
+
 static norm_constants norm_constants_of(double mean, double rstd) {
     const int k = norm_exponent(rstd);
     const double pre = k < 0 ? power_of_two(k) : 1.0, scaled_mean = mean * pre;
@@ -58,10 +68,11 @@ NORMCORE_INLINE double norm_power(double rstd) {
     (void)rstd;
     return 1.0;
 }
-static norm_constants norm_constants_of(double mean, double rstd) {
+NORMCORE_INLINE norm_constants plain_constants_of(double mean, double rstd) {
     const norm_constants c = {mean, 0.0, rstd, 0.0, 1.0, 1.0};
     return c;
 }
+static norm_constants norm_constants_of(double mean, double rstd) { return plain_constants_of(mean, rstd); }
 
 #endif
 

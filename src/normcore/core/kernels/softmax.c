@@ -6,24 +6,28 @@
  * it.
  */
 
-/* Greatest element; 0 where softmax is undefined: NaN or +inf in the row, nothing but -inf in it, or no element. */
-static int row_max(size_t d, const real *x, real *max) {
-    vreal greatest = v_set1(-REAL_INFINITY);
-    vmask nan = v_isnan(v_zero());
+/* Greatest element that is not NaN; -inf if there is none. */
+NORMCORE_INLINE real row_max(size_t d, const real *x) {
+    /* Four chains, for what one maximum takes to be there for the next. */
+    vreal greatest = v_set1(-REAL_INFINITY), second = greatest, third = greatest, fourth = greatest;
+    for (; d >= 4 * VL; d -= 4 * VL, x += 4 * VL) {
+        greatest = v_max(v_load(x), greatest);
+        second = v_max(v_load(x + VL), second);
+        third = v_max(v_load(x + 2 * VL), third);
+        fourth = v_max(v_load(x + 3 * VL), fourth);
+    }
+    greatest = v_max(v_max(greatest, second), v_max(third, fourth));
     FOR_VECTORS(j, count, d, {
         vreal v = v_get(x + j, count);
         if (count < (size_t)VL) v = v_select_tail(count, v, v_set1(-REAL_INFINITY));
-        nan = v_or(nan, v_isnan(v));
         greatest = v_max(v, greatest);
     });
-    real lane[VL];
-    v_store(lane, greatest);
-    for (int half = VL / 2; half; half /= 2)
-        for (int v = 0; v < half; v++) lane[v] = lane[v] > lane[v + half] ? lane[v] : lane[v + half];
-    const real m = lane[0];
-    *max = m;
-    return !v_count(nan) && m > -REAL_INFINITY && m < REAL_INFINITY;
+    return v_greatest(greatest);
 }
+
+/* Softmax of a row is undefined, NaN, where no greatest element or an infinite one was found; a NaN shows in the sum. */
+NORMCORE_INLINE int is_finite_max(real max) { return max > -REAL_INFINITY && max < REAL_INFINITY; }
+NORMCORE_INLINE int is_sum(double sum) { return sum == sum; }
 
 static void row_fill(size_t d, real *y, real value) {
     for (size_t j = 0; j < d; j++) y[j] = value;
@@ -59,9 +63,9 @@ NORMCORE_INLINE double row_exp(const int without_max, size_t d, const real *x, r
         if (without_max) {
             const vmask is_max = v_eq(z, m);
             at_max += v_count(is_max);
-            s.v[v] = w_add(s.v[v], w_widen(v_select(is_max, v_zero(), e)));
+            s.v[v] = w_accumulate(s.v[v], w_widen(v_select(is_max, v_zero(), e)));
         } else {
-            s.v[v] = w_add(s.v[v], w_widen(e));
+            s.v[v] = w_accumulate(s.v[v], w_widen(e));
         }
     });
     const double sum = lanes_fold(&s);
@@ -73,35 +77,35 @@ static void row_scale(size_t d, real *y, double f) {
     const vreal hi = v_set1((real)f);
 #if NORMCORE_DTYPE == 32
     const vreal lo = v_set1((real)(f - (double)(real)f));
-    FOR_VECTORS(j, count, d, {
+    FOR_STORED_VECTORS(j, count, d, y, {
         const vreal e = v_get(y + j, count);
         v_put_n(y + j, v_fma(e, hi, v_mul(e, lo)), count);
     });
 #else
-    FOR_VECTORS(j, count, d, { v_put_n(y + j, v_mul(v_get(y + j, count), hi), count); });
+    FOR_STORED_VECTORS(j, count, d, y, { v_put_n(y + j, v_mul(v_get(y + j, count), hi), count); });
 #endif
 }
 
 static void softmax(size_t n, size_t d, const real *x, size_t xs, real *y, size_t ys) {
     for (size_t i = 0; i < n; i++, x += xs, y += ys) {
-        real max;
-        if (!row_max(d, x, &max)) {
-            row_fill(d, y, REAL_NAN);
-            continue;
-        }
+        const real max = row_max(d, x);
         const double sum = row_exp(0, d, x, max, y);
-        row_scale(d, y, 1.0 / sum);
+        if (is_finite_max(max) && is_sum(sum))
+            row_scale(d, y, 1.0 / sum);
+        else
+            row_fill(d, y, REAL_NAN);
     }
 }
 
 static void log_softmax(size_t n, size_t d, const real *x, size_t xs, real *y, size_t ys) {
     for (size_t i = 0; i < n; i++, x += xs, y += ys) {
-        real max;
-        if (!row_max(d, x, &max)) {
+        const real max = row_max(d, x);
+        const double rest = row_exp(1, d, x, max, NULL);
+        if (!is_finite_max(max) || !is_sum(rest)) {
             row_fill(d, y, REAL_NAN);
             continue;
         }
-        const vwide m = w_set1((double)max), log_sum = w_set1(s_log1p(row_exp(1, d, x, max, NULL)));
+        const vwide m = w_set1((double)max), log_sum = w_set1(s_log1p(rest));
         FOR_VECTORS(j, count, d,
                     { v_put_n(y + j, w_narrow(w_sub(w_sub(w_widen(v_get(x + j, count)), m), log_sum)), count); });
     }
@@ -170,18 +174,19 @@ static double row_target_sums(const NAME(cross_entropy_row_problem) * p, real ma
 
 static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double *loss) {
     const size_t c = p->c;
-    real max;
-    if (!row_max(c, p->z, &max)) {
-        *loss = (double)NAN;
-        row_fill(c, p->dz, REAL_NAN);
-        return;
-    }
+    const real max = row_max(c, p->z);
     const double base = p->smoothing / (double)c; /* e / c */
     double total = 1.0, target_loss = 0.0;
     if (p->target || p->smoothing > 0.0) target_loss = row_target_sums(p, max, base, &total);
 
     const real z_label = p->target ? (real)0 : p->z[p->label]; /* dz may overwrite z */
-    const double rest = row_exp(1, c, p->z, max, p->dz), sum = 1.0 + rest, log_sum = s_log1p(rest);
+    const double rest = row_exp(1, c, p->z, max, p->dz);
+    if (!is_finite_max(max) || !is_sum(rest)) {
+        *loss = (double)NAN;
+        row_fill(c, p->dz, REAL_NAN);
+        return;
+    }
+    const double sum = 1.0 + rest, log_sum = s_log1p(rest);
 
     if (p->target) {
         *loss = canonical(log_sum * total + target_loss);

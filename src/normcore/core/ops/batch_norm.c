@@ -63,9 +63,11 @@ static int allocate_columns(call *c, batch_norm_args *p) {
         &p->columns.hi, &p->columns.c, &p->columns.r, &p->columns.r_lo, &p->columns.pre, &p->columns.post, &p->s,
         &p->s_lo,       &p->q,         &p->p};
     const size_t count = sizeof vectors / sizeof vectors[0];
-    real *memory = normcore_call_scratch(c, p->d, count * sizeof(real));
+    /* Some cache lines apart, lest widths of a power of two put all of a column's constants into one cache set. */
+    const size_t apart = 320 / sizeof(real);
+    real *memory = normcore_call_scratch(c, p->d + apart, count * sizeof(real));
     if (!memory) return 0;
-    for (size_t i = 0; i < count; i++) *vectors[i] = memory + i * p->d;
+    for (size_t i = 0; i < count; i++) *vectors[i] = memory + i * (p->d + apart);
     return 1;
 }
 

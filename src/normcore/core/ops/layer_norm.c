@@ -69,10 +69,10 @@ normcore_status NAME(normcore_layer_norm_forward)(normcore_context *ctx, size_t 
 static void layer_norm_backward_task(void *arg, size_t chunk) {
     const layer_norm_args *p = arg;
     const size_t row = chunk * CONTRACT_CHUNK;
-    p->kernels->layer_norm_chunk_backward(
-        chunk_rows(p->n, chunk), p->d, p->dy + row * p->dy_stride, p->dy_stride, p->x + row * p->x_stride, p->x_stride,
-        p->gamma, p->mean + row, p->rstd + row, p->out ? p->out + row * p->out_stride : NULL, p->out_stride,
-        p->first ? p->first + chunk * p->d : NULL, p->second ? p->second + chunk * p->d : NULL);
+    p->kernels->layer_norm_chunk_backward(chunk_rows(p->n, chunk), p->d, p->dy + row * p->dy_stride, p->dy_stride,
+                                          p->x + row * p->x_stride, p->x_stride, p->gamma, p->mean + row, p->rstd + row,
+                                          p->out ? p->out + row * p->out_stride : NULL, p->out_stride,
+                                          p->first + chunk * p->d, p->second + chunk * p->d);
 }
 
 static normcore_status layer_norm_backward_body(call *c, void *arguments) {
@@ -80,22 +80,18 @@ static normcore_status layer_norm_backward_body(call *c, void *arguments) {
     if (!p->d) return NORMCORE_OK;
     const size_t mark = normcore_call_mark(c), chunks = chunk_count(p->n);
     p->kernels = kernels_of(c);
-    if (p->dgamma || p->dbeta) {
-        p->first = normcore_call_scratch(c, chunks ? chunks : 1, p->d * sizeof *p->first);
-        p->second = normcore_call_scratch(c, chunks ? chunks : 1, p->d * sizeof *p->second);
-        if (!p->first || !p->second) return NORMCORE_ERROR_MEMORY;
-        if (!chunks) {
-            memset(p->first, 0, p->d * sizeof *p->first);
-            memset(p->second, 0, p->d * sizeof *p->second);
-        }
+    p->first = normcore_call_scratch(c, chunks ? chunks : 1, p->d * sizeof *p->first);
+    p->second = normcore_call_scratch(c, chunks ? chunks : 1, p->d * sizeof *p->second);
+    if (!p->first || !p->second) return NORMCORE_ERROR_MEMORY;
+    if (!chunks) {
+        memset(p->first, 0, p->d * sizeof *p->first);
+        memset(p->second, 0, p->d * sizeof *p->second);
     }
     normcore_call_parallel(c, normcore_call_threads(c, pass_ns(p->n, p->d, 6.0)), layer_norm_backward_task, p, chunks);
-    if (p->first) {
-        tree_sum(p->first, chunks, p->d);
-        tree_sum(p->second, chunks, p->d);
-        store_sums(p->d, p->first, p->dgamma);
-        store_sums(p->d, p->second, p->dbeta);
-    }
+    tree_sum(p->first, chunks, p->d);
+    tree_sum(p->second, chunks, p->d);
+    store_sums(p->d, p->first, p->dgamma);
+    store_sums(p->d, p->second, p->dbeta);
     normcore_call_release(c, mark);
     return NORMCORE_OK;
 }

@@ -11,6 +11,11 @@ static const int64_t first_lanes_64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};
 NORMCORE_INLINE __m256i first_32(size_t n) { return _mm256_loadu_si256((const __m256i *)(first_lanes_32 + 8 - n)); }
 NORMCORE_INLINE __m256i first_64(size_t n) { return _mm256_loadu_si256((const __m256i *)(first_lanes_64 + 4 - n)); }
 
+NORMCORE_INLINE double fold_pd(__m256d a) {
+    const __m128d b = _mm_add_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(b, _mm_unpackhi_pd(b, b)));
+}
+
 #if NORMCORE_DTYPE == 32
 
 enum { VL = 8 };
@@ -32,6 +37,11 @@ NORMCORE_INLINE vreal v_sqrt(vreal a) { return _mm256_sqrt_ps(a); }
 NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return _mm256_fmadd_ps(a, b, c); }
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return _mm256_fnmadd_ps(a, b, c); }
 NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return _mm256_max_ps(a, b); }
+NORMCORE_INLINE real v_greatest(vreal a) {
+    const __m128 b = _mm_max_ps(_mm256_castps256_ps128(a), _mm256_extractf128_ps(a, 1));
+    const __m128 c = _mm_max_ps(b, _mm_movehl_ps(b, b));
+    return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_GT_OQ); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
@@ -44,7 +54,11 @@ NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) {
 }
 NORMCORE_INLINE vreal v_round(vreal a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) {
-    const __m256i whole = _mm256_cvtps_epi32(n), half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);
+    const __m256i whole = _mm256_cvtps_epi32(n);
+    const __m256 size = _mm256_andnot_ps(_mm256_set1_ps(-0.0f), n);
+    if (!_mm256_movemask_ps(_mm256_cmp_ps(size, _mm256_set1_ps(126.0f), _CMP_NLT_UQ))) /* a near 1: results normal */
+        return _mm256_castsi256_ps(_mm256_add_epi32(_mm256_castps_si256(a), _mm256_slli_epi32(whole, 23)));
+    const __m256i half = _mm256_srai_epi32(whole, 1), bias = _mm256_set1_epi32(127);
     const __m256i first = _mm256_slli_epi32(_mm256_add_epi32(half, bias), 23);
     const __m256i second = _mm256_slli_epi32(_mm256_add_epi32(_mm256_sub_epi32(whole, half), bias), 23);
     return _mm256_mul_ps(_mm256_mul_ps(a, _mm256_castsi256_ps(first)), _mm256_castsi256_ps(second));
@@ -82,6 +96,9 @@ NORMCORE_INLINE size_t w_count_hi(size_t n) { return n < 4 ? 0 : n - 4; }
 NORMCORE_INLINE vwide w_widen(vreal a) {
     WIDE(_mm256_cvtps_pd(_mm256_castps256_ps128(a)), _mm256_cvtps_pd(_mm256_extractf128_ps(a, 1)));
 }
+NORMCORE_INLINE vwide w_load_widened(const real *p) {
+    WIDE(_mm256_cvtps_pd(_mm_loadu_ps(p)), _mm256_cvtps_pd(_mm_loadu_ps(p + 4)));
+}
 NORMCORE_INLINE vreal w_narrow(vwide a) { return _mm256_set_m128(_mm256_cvtpd_ps(a.hi), _mm256_cvtpd_ps(a.lo)); }
 NORMCORE_INLINE vwide w_set1(double a) { WIDE(_mm256_set1_pd(a), _mm256_set1_pd(a)); }
 NORMCORE_INLINE vwide w_load(const double *p) { WIDE(_mm256_loadu_pd(p), _mm256_loadu_pd(p + 4)); }
@@ -106,6 +123,9 @@ NORMCORE_INLINE vwide w_fma(vwide a, vwide b, vwide c) {
 NORMCORE_INLINE __m256d w_blend(size_t n, __m256d a, __m256d b) {
     return _mm256_blendv_pd(b, a, _mm256_castsi256_pd(first_64(n)));
 }
+/* As an fma with 1; see avx512.h. */
+NORMCORE_INLINE vwide w_accumulate(vwide sum, vwide a) { return w_fma(a, w_set1(1.0), sum); }
+NORMCORE_INLINE double w_fold(vwide a) { return fold_pd(_mm256_add_pd(a.lo, a.hi)); }
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) {
     WIDE(w_blend(w_count_lo(n), a.lo, b.lo), w_blend(w_count_hi(n), a.hi, b.hi));
 }
@@ -132,6 +152,10 @@ NORMCORE_INLINE vreal v_sqrt(vreal a) { return _mm256_sqrt_pd(a); }
 NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return _mm256_fmadd_pd(a, b, c); }
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return _mm256_fnmadd_pd(a, b, c); }
 NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return _mm256_max_pd(a, b); }
+NORMCORE_INLINE real v_greatest(vreal a) {
+    const __m128d b = _mm_max_pd(_mm256_castpd256_pd128(a), _mm256_extractf128_pd(a, 1));
+    return _mm_cvtsd_f64(_mm_max_sd(b, _mm_unpackhi_pd(b, b)));
+}
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_GT_OQ); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
@@ -163,16 +187,19 @@ NORMCORE_INLINE void v_transpose(vreal r[VL]) {
 typedef vreal vwide;
 NORMCORE_INLINE vwide w_widen(vreal a) { return a; }
 NORMCORE_INLINE vreal w_narrow(vwide a) { return a; }
-#define w_set1        v_set1
-#define w_load        v_load
-#define w_store       v_store
-#define w_load_tail   v_load_tail
-#define w_store_tail  v_store_tail
-#define w_add         v_add
-#define w_sub         v_sub
-#define w_mul         v_mul
-#define w_div         v_div
-#define w_fma         v_fma
-#define w_select_tail v_select_tail
+NORMCORE_INLINE double w_fold(vwide a) { return fold_pd(a); }
+NORMCORE_INLINE vwide w_accumulate(vwide sum, vwide a) { return v_fma(a, v_set1(1.0), sum); }
+#define w_load_widened v_load
+#define w_set1         v_set1
+#define w_load         v_load
+#define w_store        v_store
+#define w_load_tail    v_load_tail
+#define w_store_tail   v_store_tail
+#define w_add          v_add
+#define w_sub          v_sub
+#define w_mul          v_mul
+#define w_div          v_div
+#define w_fma          v_fma
+#define w_select_tail  v_select_tail
 
 #endif

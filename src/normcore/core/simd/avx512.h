@@ -1,6 +1,12 @@
 /* AVX-512 F, BW, DQ, VL: 16 floats or 8 doubles. */
 #include <immintrin.h>
 
+NORMCORE_INLINE double fold_pd(__m512d a) {
+    const __m256d b = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
+    const __m128d c = _mm_add_pd(_mm256_castpd256_pd128(b), _mm256_extractf128_pd(b, 1));
+    return _mm_cvtsd_f64(_mm_add_sd(c, _mm_unpackhi_pd(c, c)));
+}
+
 #if NORMCORE_DTYPE == 32
 
 enum { VL = 16 };
@@ -23,6 +29,7 @@ NORMCORE_INLINE vreal v_sqrt(vreal a) { return _mm512_sqrt_ps(a); }
 NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return _mm512_fmadd_ps(a, b, c); }
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return _mm512_fnmadd_ps(a, b, c); }
 NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return _mm512_max_ps(a, b); }
+NORMCORE_INLINE real v_greatest(vreal a) { return _mm512_reduce_max_ps(a); }
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_GT_OQ); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
@@ -75,6 +82,9 @@ NORMCORE_INLINE __mmask8 w_first_hi(size_t n) { return (__mmask8)(v_first(n) >> 
 NORMCORE_INLINE vwide w_widen(vreal a) {
     WIDE(_mm512_cvtps_pd(_mm512_castps512_ps256(a)), _mm512_cvtps_pd(_mm512_extractf32x8_ps(a, 1)));
 }
+NORMCORE_INLINE vwide w_load_widened(const real *p) {
+    WIDE(_mm512_cvtps_pd(_mm256_loadu_ps(p)), _mm512_cvtps_pd(_mm256_loadu_ps(p + 8)));
+}
 NORMCORE_INLINE vreal w_narrow(vwide a) {
     return _mm512_insertf32x8(_mm512_zextps256_ps512(_mm512_cvtpd_ps(a.lo)), _mm512_cvtpd_ps(a.hi), 1);
 }
@@ -98,6 +108,12 @@ NORMCORE_INLINE vwide w_div(vwide a, vwide b) { WIDE(_mm512_div_pd(a.lo, b.lo), 
 NORMCORE_INLINE vwide w_fma(vwide a, vwide b, vwide c) {
     WIDE(_mm512_fmadd_pd(a.lo, b.lo, c.lo), _mm512_fmadd_pd(a.hi, b.hi, c.hi));
 }
+/*
+ * As an fma with 1, which has the same bits: AMD's adders, which also convert, are not its multipliers, and loops of
+ * conversions, subtractions and sums wait for them alone.
+ */
+NORMCORE_INLINE vwide w_accumulate(vwide sum, vwide a) { return w_fma(a, w_set1(1.0), sum); }
+NORMCORE_INLINE double w_fold(vwide a) { return fold_pd(_mm512_add_pd(a.lo, a.hi)); }
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) {
     WIDE(_mm512_mask_blend_pd(w_first_lo(n), b.lo, a.lo), _mm512_mask_blend_pd(w_first_hi(n), b.hi, a.hi));
 }
@@ -125,6 +141,7 @@ NORMCORE_INLINE vreal v_sqrt(vreal a) { return _mm512_sqrt_pd(a); }
 NORMCORE_INLINE vreal v_fma(vreal a, vreal b, vreal c) { return _mm512_fmadd_pd(a, b, c); }
 NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return _mm512_fnmadd_pd(a, b, c); }
 NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return _mm512_max_pd(a, b); }
+NORMCORE_INLINE real v_greatest(vreal a) { return _mm512_reduce_max_pd(a); }
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_GT_OQ); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
@@ -162,16 +179,19 @@ NORMCORE_INLINE void v_transpose(vreal r[VL]) {
 typedef vreal vwide;
 NORMCORE_INLINE vwide w_widen(vreal a) { return a; }
 NORMCORE_INLINE vreal w_narrow(vwide a) { return a; }
-#define w_set1        v_set1
-#define w_load        v_load
-#define w_store       v_store
-#define w_load_tail   v_load_tail
-#define w_store_tail  v_store_tail
-#define w_add         v_add
-#define w_sub         v_sub
-#define w_mul         v_mul
-#define w_div         v_div
-#define w_fma         v_fma
-#define w_select_tail v_select_tail
+NORMCORE_INLINE double w_fold(vwide a) { return fold_pd(a); }
+NORMCORE_INLINE vwide w_accumulate(vwide sum, vwide a) { return v_fma(a, v_set1(1.0), sum); }
+#define w_load_widened v_load
+#define w_set1         v_set1
+#define w_load         v_load
+#define w_store        v_store
+#define w_load_tail    v_load_tail
+#define w_store_tail   v_store_tail
+#define w_add          v_add
+#define w_sub          v_sub
+#define w_mul          v_mul
+#define w_div          v_div
+#define w_fma          v_fma
+#define w_select_tail  v_select_tail
 
 #endif

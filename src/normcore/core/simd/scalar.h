@@ -34,6 +34,8 @@ NORMCORE_INLINE vreal v_fnma(vreal a, vreal b, vreal c) { return v_fma(-a, b, c)
 
 /* The greater; either zero of two, either argument if one is NaN. */
 NORMCORE_INLINE vreal v_max(vreal a, vreal b) { return a > b ? a : b; }
+/* The greatest lane, for lanes without NaN. */
+NORMCORE_INLINE real v_greatest(vreal a) { return a; }
 
 NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return a > b; }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return a <= b; }
@@ -80,6 +82,7 @@ NORMCORE_INLINE void v_transpose(vreal r[VL]) { (void)r; }
 /* Wide: the same lanes in double. */
 typedef double vwide;
 NORMCORE_INLINE vwide w_widen(vreal a) { return (double)a; }
+NORMCORE_INLINE vwide w_load_widened(const real *p) { return (double)*p; }
 NORMCORE_INLINE vreal w_narrow(vwide a) { return (real)a; }
 NORMCORE_INLINE vwide w_set1(double a) { return a; }
 NORMCORE_INLINE vwide w_load(const double *p) { return *p; }
@@ -89,8 +92,12 @@ NORMCORE_INLINE void w_store_tail(double *p, vwide a, size_t n) {
     if (n) *p = a;
 }
 NORMCORE_INLINE vwide w_add(vwide a, vwide b) { return a + b; }
+/* sum + a, in the unit that the other sums of a loop leave free. */
+NORMCORE_INLINE vwide w_accumulate(vwide sum, vwide a) { return sum + a; }
 NORMCORE_INLINE vwide w_sub(vwide a, vwide b) { return a - b; }
 NORMCORE_INLINE vwide w_mul(vwide a, vwide b) { return a * b; }
 NORMCORE_INLINE vwide w_div(vwide a, vwide b) { return a / b; }
 NORMCORE_INLINE vwide w_fma(vwide a, vwide b, vwide c) { return exact_fma_f64(a, b, c); }
+/* Sum of the lanes: the upper half is added to the lower until one is left. */
+NORMCORE_INLINE double w_fold(vwide a) { return a; }
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) { return n ? a : b; }

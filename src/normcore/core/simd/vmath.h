@@ -28,7 +28,7 @@ static const real exp_q[] = {0x1.0000000000000p-1,  0x1.5555555555557p-3,  0x1.5
 
 /*
  * exp(hi + lo) for hi <= EXP_MAX and |lo| at most half an ulp of hi: lo is added after the reduction, where it still
- * counts. 0 below EXP_MIN, whatever lo is. Not for NaN in hi.
+ * counts. 0 below EXP_MIN, whatever lo is; NaN for NaN in hi.
  */
 NORMCORE_INLINE vreal v_exp_sum(vreal hi, vreal lo) {
     const vreal n = v_round(v_mul(hi, v_set1(EXP_LOG2E))); /* of any size below EXP_MIN, where nothing of it is used */
@@ -39,7 +39,7 @@ NORMCORE_INLINE vreal v_exp_sum(vreal hi, vreal lo) {
     NORMCORE_UNROLL
     for (int i = degree - 1; i >= 0; i--) q = v_fma(q, r, v_set1(exp_q[i]));
     const vreal e = v_add(v_fma(v_mul(r, r), q, r), v_set1((real)1));
-    return v_select(v_gt(hi, v_set1(EXP_MIN)), v_scale(e, n), v_zero());
+    return v_select(v_le(hi, v_set1(EXP_MIN)), v_zero(), v_scale(e, n));
 }
 
 /* exp(x) for any x. */
