@@ -41,25 +41,45 @@ static void batch_norm_chunk_statistics(size_t n, size_t d, const real *x, size_
     }
 }
 #else
-/* Two passes: the mean about x0, then sums of d = x - mean and d^2, the first a correction for the mean's rounding. */
-static void batch_norm_chunk_statistics(size_t n, size_t d, const real *x, size_t xs, double *mean, double *m2) {
+/*
+ * Two passes: the mean about x0, then sums of t = x - mean and t^2, the first a correction for the mean's rounding. In
+ * strips of columns that the second pass finds in the cache: STRIP columns of a chunk are 256 KiB.
+ */
+enum { STRIP = 128 };
+
+static void batch_norm_strip_statistics(size_t n, size_t d, const real *x, size_t xs, double *mean, double *m2) {
     const double rows = (double)n;
-    FOR_VECTORS(j, count, d, {
-        const vwide x0 = v_get(x + j, count);
-        vwide s = w_set1(0.0);
-        for (size_t i = 0; i < n; i++) s = w_add(s, w_sub(v_get(x + i * xs + j, count), x0));
-        const vwide m = w_add(x0, v_div(s, w_set1(rows)));
-        vwide s1 = w_set1(0.0), s2 = w_set1(0.0);
-        for (size_t i = 0; i < n; i++) {
-            const vwide t = w_sub(v_get(x + i * xs + j, count), m);
-            s1 = w_add(s1, t);
-            s2 = w_fma(t, t, s2);
-        }
-        w_put_n(mean + j, m, count);
-        w_put_n(m2 + j, w_sub(s2, v_div(w_mul(s1, s1), w_set1(rows))), count);
-    });
-    for (size_t j = 0; j < d; j++)
-        if (m2[j] < 0.0) m2[j] = 0.0;
+    double correction[STRIP];
+    for (size_t j = 0; j < d; j++) mean[j] = m2[j] = correction[j] = 0.0;
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK_ROWS) {
+        const size_t i1 = i0 + BLOCK_ROWS < n ? i0 + BLOCK_ROWS : n;
+        FOR_VECTORS(j, count, d, {
+            const vwide x0 = v_get(x + j, count);
+            vwide s = w_get(mean + j, count);
+            for (size_t i = i0; i < i1; i++) s = w_accumulate(s, w_sub(v_get(x + i * xs + j, count), x0));
+            w_put_n(mean + j, s, count);
+        });
+    }
+    for (size_t j = 0; j < d; j++) mean[j] = x[j] + mean[j] / rows;
+    for (size_t i0 = 0; i0 < n; i0 += BLOCK_ROWS) {
+        const size_t i1 = i0 + BLOCK_ROWS < n ? i0 + BLOCK_ROWS : n;
+        FOR_VECTORS(j, count, d, {
+            const vwide m = w_get(mean + j, count);
+            vwide s1 = w_get(correction + j, count), s2 = w_get(m2 + j, count);
+            for (size_t i = i0; i < i1; i++) {
+                const vwide t = w_sub(v_get(x + i * xs + j, count), m);
+                s1 = w_accumulate(s1, t);
+                s2 = w_fma(t, t, s2);
+            }
+            w_put_n(correction + j, s1, count);
+            w_put_n(m2 + j, s2, count);
+        });
+    }
+    for (size_t j = 0; j < d; j++) m2[j] = m2_from_sums(correction[j], m2[j], rows);
+}
+static void batch_norm_chunk_statistics(size_t n, size_t d, const real *x, size_t xs, double *mean, double *m2) {
+    for (size_t j = 0; j < d; j += STRIP)
+        batch_norm_strip_statistics(n, d - j < STRIP ? d - j : STRIP, x + j, xs, mean + j, m2 + j);
 }
 #endif
 

@@ -43,6 +43,14 @@ NORMCORE_INLINE vreal v_round(vreal a) {
 }
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) { return _mm512_scalef_ps(a, n); }
 
+/* The lower half of a vector: as many of its fmas start in a cycle as of whole ones, or twice as many. */
+#define HAS_HALF
+typedef __m256 vhalf;
+NORMCORE_INLINE vhalf h_load(const real *p) { return _mm256_loadu_ps(p); }
+NORMCORE_INLINE vhalf h_set1(real a) { return _mm256_set1_ps(a); }
+NORMCORE_INLINE vhalf h_fma(vhalf a, vhalf b, vhalf c) { return _mm256_fmadd_ps(a, b, c); }
+NORMCORE_INLINE vreal v_of_half(vhalf a) { return _mm512_zextps256_ps512(a); }
+
 /* Row i becomes lane i: pairs of 32, then 64, then 128 bits change places. */
 NORMCORE_INLINE void v_transpose(vreal r[VL]) {
     __m512 t[16];
@@ -154,6 +162,13 @@ NORMCORE_INLINE vreal v_round(vreal a) {
     return _mm512_roundscale_pd(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
 }
 NORMCORE_INLINE vreal v_scale(vreal a, vreal n) { return _mm512_scalef_pd(a, n); }
+
+#define HAS_HALF
+typedef __m256d vhalf;
+NORMCORE_INLINE vhalf h_load(const real *p) { return _mm256_loadu_pd(p); }
+NORMCORE_INLINE vhalf h_set1(real a) { return _mm256_set1_pd(a); }
+NORMCORE_INLINE vhalf h_fma(vhalf a, vhalf b, vhalf c) { return _mm256_fmadd_pd(a, b, c); }
+NORMCORE_INLINE vreal v_of_half(vhalf a) { return _mm512_zextpd256_pd512(a); }
 
 NORMCORE_INLINE void v_transpose(vreal r[VL]) {
     __m512d t[8];

@@ -9,6 +9,18 @@
 /* A block of CONTRACT_LANES columns is BLOCK_V vectors. */
 enum { BLOCK_V = CONTRACT_LANES / VL };
 
+/* Vectors of half the length, for what is left at the end; where a row has none, whole ones. */
+#ifdef HAS_HALF
+enum { VL_HALF = VL / 2 };
+#else
+enum { VL_HALF = VL };
+typedef vreal vhalf;
+NORMCORE_INLINE vhalf h_load(const real *p) { return v_load(p); }
+NORMCORE_INLINE vhalf h_set1(real a) { return v_set1(a); }
+NORMCORE_INLINE vhalf h_fma(vhalf a, vhalf b, vhalf c) { return v_fma(a, b, c); }
+NORMCORE_INLINE vreal v_of_half(vhalf a) { return a; }
+#endif
+
 /* How many of the n columns from column j on lie in the vector that starts there. */
 NORMCORE_INLINE size_t lanes_at(size_t j, size_t n) { return j >= n ? 0 : n - j < (size_t)VL ? n - j : (size_t)VL; }
 
