@@ -199,7 +199,10 @@ NORMCORE_API normcore_status normcore_softmax_f32(normcore_context *ctx, size_t 
 NORMCORE_API normcore_status normcore_softmax_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
                                                   size_t x_stride, double *y, size_t y_stride);
 
-/* Logarithm of softmax, computed as (x - max) - log(sum(exp(x - max))). Arguments and special rows as in softmax. */
+/*
+ * Logarithm of softmax, computed as (x - max) - log1p(sum of exp(x - max) less a greatest term). Arguments and
+ * special rows as in softmax.
+ */
 NORMCORE_API normcore_status normcore_log_softmax_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
                                                       size_t x_stride, float *y, size_t y_stride);
 NORMCORE_API normcore_status normcore_log_softmax_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
@@ -390,9 +393,10 @@ NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx, 
                                                          uint64_t offset, size_t n, int64_t *out);
 
 /*
- * Inverted dropout: y[i][j] = x[i][j] / keep where word number offset + i d + j of the stream is below floor(keep
- * 2^32), +0 elsewhere. keep in (0, 1]. The mask is not stored: the backward call is the same function on dy, with the
- * same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x. keep == 1 copies.
+ * Inverted dropout: y[i][j] = x[i][j] times 1 / keep, rounded to the dtype, where word number offset + i d + j of the
+ * stream is below floor(keep 2^32), +0 elsewhere. keep in (0, 1]. The mask is not stored: the backward call is the
+ * same function on dy, with the same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x. keep == 1
+ * copies.
  */
 NORMCORE_API normcore_status normcore_dropout_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
                                                   size_t x_stride, double keep, uint64_t seed, uint64_t stream,

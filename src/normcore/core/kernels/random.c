@@ -10,8 +10,9 @@ static void philox_blocks(uint64_t seed, uint64_t stream, uint64_t block, uint32
     uint32_t c0[PHILOX_LANES], c1[PHILOX_LANES], c2[PHILOX_LANES], c3[PHILOX_LANES];
     uint32_t k0 = (uint32_t)seed, k1 = (uint32_t)(seed >> 32);
     for (int i = 0; i < PHILOX_LANES; i++) {
-        c0[i] = (uint32_t)(block + (uint64_t)i);
-        c1[i] = (uint32_t)((block + (uint64_t)i) >> 32);
+        const uint64_t number = (block + (uint64_t)i) & (UINT64_MAX >> 2); /* words are numbered modulo 2^64 */
+        c0[i] = (uint32_t)number;
+        c1[i] = (uint32_t)(number >> 32);
         c2[i] = (uint32_t)stream;
         c3[i] = (uint32_t)(stream >> 32);
     }
