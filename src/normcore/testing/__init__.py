@@ -1,6 +1,6 @@
 """Property-based testing of numerical code against a reference.
 
-`reference` is a naive NumPy version of every operation of normcore, `contract` a slow one of most that gives its bits.
+`reference` is a naive NumPy version of every operation of normcore, `contract` a slow one that gives its bits.
 `ulp` measures distances in units in the last place and compares bits, `gradients` checks gradients by finite
 differences, `use_isa` and `use_num_threads` change the environment of a block. These need NumPy alone.
 

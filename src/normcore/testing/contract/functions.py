@@ -1,0 +1,100 @@
+"""Section 3 of NC1: exp in the data's precision, log and log1p in float64."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import Array, double, fma, stored
+
+_h = float.fromhex
+
+# EXP_MIN, EXP_MAX, LOG2E, LN2_HI, LN2_LO and the coefficients of Q, lowest first
+_EXP: dict[Any, tuple[float, float, float, float, float, tuple[float, ...]]] = {
+    np.float32: (
+        -104.0,
+        89.0,
+        _h("0x1.715476p+0"),
+        _h("0x1.62e4p-1"),
+        _h("0x1.7f7d1cp-20"),
+        tuple(map(_h, ("0x1.fffffcp-2", "0x1.555492p-3", "0x1.5558f2p-5", "0x1.1239e2p-7", "0x1.6a2434p-10"))),
+    ),
+    np.float64: (
+        -745.2,
+        710.0,
+        _h("0x1.71547652b82fep+0"),
+        _h("0x1.62e42fefa2p-1"),
+        _h("0x1.9ef35793c7673p-41"),
+        (
+            _h("0x1.0000000000000p-1"),
+            _h("0x1.5555555555557p-3"),
+            _h("0x1.5555555555556p-5"),
+            _h("0x1.11111111100dcp-7"),
+            _h("0x1.6c16c16c162d4p-10"),
+            _h("0x1.a01a01abe7fe1p-13"),
+            _h("0x1.a01a01a6d889cp-16"),
+            _h("0x1.71de0231960ebp-19"),
+            _h("0x1.27e4db646b17ep-22"),
+            _h("0x1.af4de97ca4194p-26"),
+            _h("0x1.1f730349868cep-29"),
+        ),
+    ),
+}
+
+
+def exp_sum(hi: Array, lo: Any) -> Array:
+    """exp(hi + lo) for hi of at most EXP_MAX, lo what a rounding to hi left out; 0 from EXP_MIN down."""
+    real = hi.dtype.type
+    least, _, log2e, ln2_hi, ln2_lo, coefficients = _EXP[real]
+    inside = hi > real(least)
+    hi, lo = np.where(inside, hi, real(0)), np.where(inside, lo, real(0))
+    n = np.rint(hi * real(log2e))
+    r = fma(-n, real(ln2_lo), fma(-n, real(ln2_hi), hi)) + lo
+    q = np.full_like(r, coefficients[-1])
+    for coefficient in coefficients[-2::-1]:
+        q = fma(q, r, real(coefficient))
+    e = fma(r * r, q, r) + real(1)
+    # e 2**n rounded once: the first of the two products is exact
+    half = np.floor(n / real(2)).astype(int)
+    scaled = e * np.ldexp(real(1), half) * np.ldexp(real(1), n.astype(int) - half)
+    return np.asarray(np.where(inside, scaled, real(0)))
+
+
+@np.errstate(all="ignore")
+def exp(x: Array) -> Array:
+    """exp in the precision of x."""
+    real = x.dtype.type
+    greatest = real(_EXP[real][1])
+    above = x > greatest
+    e = exp_sum(np.where(above, greatest, x), real(0))
+    return stored(np.where(np.isnan(x), real(np.nan), np.where(above, real(np.inf), e)))
+
+
+@np.errstate(all="ignore")
+def log(x: Any) -> Array:
+    """Natural logarithm of positive normal float64 numbers."""
+    offset = np.uint64(0x3FE6A09E00000000)
+    t = np.atleast_1d(double(x)).view(np.uint64) + (np.uint64(0x3FF0000000000000) - offset)
+    k = (t >> np.uint64(52)).astype(np.float64) - 1023.0
+    m = ((t & np.uint64(0xFFFFFFFFFFFFF)) + offset).view(np.float64)
+    f = m - 1.0
+    h = 0.5 * f * f
+    s = f / (2.0 + f)
+    z = s * s
+    w = z * z
+    even = w * (_h("0x1.999999997fa04p-2") + w * (_h("0x1.c71c51d8e78afp-3") + w * _h("0x1.39a09d078c69fp-3")))
+    tail = _h("0x1.2492494229359p-2") + w * (_h("0x1.7466496cb03dep-3") + w * _h("0x1.2f112df3e5244p-3"))
+    odd = z * (_h("0x1.5555555555593p-1") + w * tail)
+    y = s * (h + (even + odd)) + k * _h("0x1.a39ef35793c76p-33") - h + f + k * _h("0x1.62e42fee00000p-1")
+    return np.asarray(y).reshape(np.shape(x))
+
+
+@np.errstate(all="ignore")
+def log1p(x: Any) -> Array:
+    """log(1 + x) of float64 numbers x >= 0, +inf or NaN."""
+    x = double(x)
+    u = 1.0 + x
+    itself = (u == 1.0) | ~(x < np.inf)
+    u = np.where(itself, 1.0, u)
+    return np.asarray(np.where(itself, x, log(u) + (x - (u - 1.0)) / u))
