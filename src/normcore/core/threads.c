@@ -21,7 +21,8 @@ struct thread_pool {
     long process;   /* in which they run */
     /* The current job; all under the mutex but `next`. */
     unsigned long generation;
-    size_t running; /* workers that have not finished the current job */
+    int open;      /* a worker that wakes up may still join the job */
+    size_t active; /* workers that have joined it and not finished */
     int stop;
     void (*body)(void *, size_t);
     void *arg;
@@ -68,7 +69,8 @@ int normcore_threads_create(thread_pool *pool, size_t count) {
     pool->started = 0;
     pool->process = 0;
     pool->generation = 0;
-    pool->running = 0;
+    pool->open = 0;
+    pool->active = 0;
     pool->stop = 0;
     return init_synchronisation(pool);
 }
@@ -87,16 +89,17 @@ static void *worker(void *argument) {
     (void)fp_environment_enter(); /* inherited from whoever started the pool */
     pthread_mutex_lock(&pool->mutex);
     for (;;) {
-        while (pool->generation == seen && !pool->stop) pthread_cond_wait(&pool->work, &pool->mutex);
+        while (!(pool->open && pool->generation != seen) && !pool->stop) pthread_cond_wait(&pool->work, &pool->mutex);
         if (pool->stop) break;
         seen = pool->generation;
+        pool->active++;
         void (*const body)(void *, size_t) = pool->body;
         void *const arg = pool->arg;
         const size_t count = pool->count;
         pthread_mutex_unlock(&pool->mutex);
         take_indices(pool, body, arg, count);
         pthread_mutex_lock(&pool->mutex);
-        if (--pool->running == 0) pthread_cond_signal(&pool->done);
+        if (--pool->active == 0) pthread_cond_signal(&pool->done);
     }
     pthread_mutex_unlock(&pool->mutex);
     return NULL;
@@ -120,11 +123,12 @@ void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void 
         /* A forked child: the threads stayed in the parent, and one of them may have held the mutex. */
         pool->started = 0;
         pool->generation = 0;
+        pool->open = 0;
+        pool->active = 0;
         if (!init_synchronisation(pool)) pool->wanted = 0;
     }
     if (!pool->started && pool->wanted) {
         pool->process = process;
-        pool->generation = 0;
         start_workers(pool);
     }
     if (!pool->started) {
@@ -136,13 +140,15 @@ void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void 
     pool->arg = arg;
     pool->count = count;
     pool->next = 0;
-    pool->running = pool->started;
+    pool->open = 1;
     pool->generation++;
     pthread_cond_broadcast(&pool->work);
     pthread_mutex_unlock(&pool->mutex);
     take_indices(pool, body, arg, count);
+    /* Nothing is left to take: a worker that the system has not let run yet is not waited for. */
     pthread_mutex_lock(&pool->mutex);
-    while (pool->running) pthread_cond_wait(&pool->done, &pool->mutex);
+    pool->open = 0;
+    while (pool->active) pthread_cond_wait(&pool->done, &pool->mutex);
     pthread_mutex_unlock(&pool->mutex);
 }
 
