@@ -35,6 +35,16 @@ cdef extern from "Python.h":
     void PyEval_RestoreThread(PyThreadState *state) noexcept nogil
 
 
+cdef extern from *:
+    """
+    /* What threadpoolctl tells this extension by from others of its name. */
+    #if defined(__GNUC__)
+    __attribute__((visibility("default")))
+    #endif
+    extern const int normcore_python_extension;
+    const int normcore_python_extension = 1;
+    """
+
 cdef object FLOAT32 = np.dtype(np.float32)
 cdef object FLOAT64 = np.dtype(np.float64)
 cdef object INT64 = np.dtype(np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import importlib
 import inspect
 import os
 import pickle
@@ -19,6 +20,7 @@ import pytest
 
 import normcore as nc
 from normcore import _config
+from normcore.testing import use_num_threads
 
 SIGNATURES = {
     "affine_forward": "(x, w, b=None, *, relu=False, out=None)",
@@ -757,6 +759,17 @@ def test_number_of_threads() -> None:
         assert nc.get_num_threads() == int(output("import normcore; print(normcore.get_num_threads())"))
     finally:
         nc.set_num_threads(before)
+
+
+def test_threadpoolctl_controls_the_threads() -> None:
+    threadpoolctl = importlib.import_module("threadpoolctl")
+    importlib.import_module("normcore.threadpool")
+    with use_num_threads(3):
+        (entry,) = threadpoolctl.ThreadpoolController().select(user_api="normcore").info()
+        assert (entry["num_threads"], entry["version"]) == (3, nc.__version__)
+        with threadpoolctl.threadpool_limits(1, user_api="normcore"):
+            assert nc.get_num_threads() == 1
+        assert nc.get_num_threads() == 3
 
 
 def test_threads_environment_variable() -> None:
