@@ -106,9 +106,9 @@ NORMCORE_INLINE uint64_t fma_split(double a, int64_t *exponent) {
 
 /*
  * Emulation for double in integers: the exact product and addend, aligned in 128 bits, added, rounded to nearest even
- * once.
+ * once. Never inlined: it is long, and kernels have hundreds of fmas (gcc took minutes over them for 32-bit ARM).
  */
-static inline double emulated_fma_f64(double a, double b, double c) {
+NORMCORE_NOINLINE double emulated_fma_f64(double a, double b, double c) {
     const double infinity = (double)INFINITY;
     if (!(fabs(a) < infinity) || !(fabs(b) < infinity) || a == 0.0 || b == 0.0)
         return a * b + c; /* exact, or special */
@@ -176,13 +176,22 @@ static inline double emulated_fma_f64(double a, double b, double c) {
     return result;
 }
 
+/* The builtin is the instruction even at -O0, where fma is a call of the C library. */
+#if defined(__GNUC__)
+#define NORMCORE_FMAF __builtin_fmaf
+#define NORMCORE_FMA  __builtin_fma
+#else
+#define NORMCORE_FMAF fmaf
+#define NORMCORE_FMA  fma
+#endif
+
 #if defined(FP_FAST_FMAF) || defined(__FP_FAST_FMAF)
-NORMCORE_INLINE float exact_fma_f32(float a, float b, float c) { return fmaf(a, b, c); }
+NORMCORE_INLINE float exact_fma_f32(float a, float b, float c) { return NORMCORE_FMAF(a, b, c); }
 #else
 NORMCORE_INLINE float exact_fma_f32(float a, float b, float c) { return emulated_fma_f32(a, b, c); }
 #endif
 #if defined(FP_FAST_FMA) || defined(__FP_FAST_FMA)
-NORMCORE_INLINE double exact_fma_f64(double a, double b, double c) { return fma(a, b, c); }
+NORMCORE_INLINE double exact_fma_f64(double a, double b, double c) { return NORMCORE_FMA(a, b, c); }
 #else
 NORMCORE_INLINE double exact_fma_f64(double a, double b, double c) { return emulated_fma_f64(a, b, c); }
 #endif

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #if defined(__SSE__)
-#include <immintrin.h>
+#include <xmmintrin.h>
 
 /*
  * MXCSR: exceptions masked, rounding to nearest, no FTZ (bit 15), no DAZ (bit 6). Flags (low six bits) are left
@@ -40,12 +40,31 @@ NORMCORE_INLINE void fp_environment_leave(fp_environment saved) {
     if (saved) __asm__ volatile("msr fpcr, %0" : : "r"(saved));
 }
 
+#elif defined(__arm__) && defined(__ARM_FP)
+
+/*
+ * FPSCR: default NaN, flush to zero, rounding mode, vector length and stride, traps; all 0. Flags and conditions share
+ * the register and are left alone.
+ */
+typedef uint32_t fp_environment;
+#define FP_CONTROL 0x07ff9f00u
+
+NORMCORE_INLINE fp_environment fp_environment_enter(void) {
+    uint32_t saved;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(saved));
+    if (saved & FP_CONTROL) __asm__ volatile("vmsr fpscr, %0" : : "r"(saved & ~FP_CONTROL));
+    return saved;
+}
+NORMCORE_INLINE void fp_environment_leave(fp_environment saved) {
+    if (saved & FP_CONTROL) __asm__ volatile("vmsr fpscr, %0" : : "r"(saved));
+}
+
 #else
 #include <fenv.h>
 
 /*
- * Portable C knows the rounding mode only; these targets have no flush-to-zero that a program could switch on by
- * accident.
+ * Portable C knows the rounding mode only: RISC-V, z/Architecture, scalar POWER and WebAssembly have no flush to zero.
+ * A target that has one needs a case of its own above.
  */
 typedef int fp_environment;
 

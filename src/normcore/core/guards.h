@@ -13,11 +13,15 @@
 #if defined(__FINITE_MATH_ONLY__) && __FINITE_MATH_ONLY__
 #error "normcore: -ffinite-math-only breaks the numeric contract"
 #endif
+#if defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
+#error "normcore: -funsafe-math-optimizations breaks the numeric contract"
+#endif
 #if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
-#error "normcore: excess precision breaks the numeric contract (on 32-bit x86 use -msse2 -mfpmath=sse)"
+#error "normcore: excess precision breaks the contract (x86: -msse2 -mfpmath=sse; s390x: -fexcess-precision=fast)"
 #endif
 #if defined(__GNUC__)
-#define NORMCORE_INLINE static inline __attribute__((always_inline, unused))
+#define NORMCORE_INLINE   static inline __attribute__((always_inline, unused))
+#define NORMCORE_NOINLINE static __attribute__((noinline, unused))
 /* Fully unrolls a loop with a small constant count, so that arrays of vectors live in registers. */
 #if defined(__clang__)
 #define NORMCORE_UNROLL _Pragma("clang loop unroll(full)")
@@ -25,7 +29,8 @@
 #define NORMCORE_UNROLL _Pragma("GCC unroll 16")
 #endif
 #else
-#define NORMCORE_INLINE static inline
+#define NORMCORE_INLINE   static inline
+#define NORMCORE_NOINLINE static
 #define NORMCORE_UNROLL
 #endif
 

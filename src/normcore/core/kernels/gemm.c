@@ -171,7 +171,7 @@ static void gemm_pack_a(size_t rows, size_t depth, const real *a, size_t a_row, 
 NORMCORE_INLINE size_t size_min(size_t a, size_t b) { return a < b ? a : b; }
 NORMCORE_INLINE size_t round_up(size_t a, size_t unit) { return (a + unit - 1) / unit * unit; }
 
-/* Width of the next panel of B where so many columns are left: what is computed for nothing is half a vector at most. */
+/* Width of the next panel of B where so many columns are left: with half vectors, less than one is computed for nothing. */
 NORMCORE_INLINE size_t gemm_panel_width(size_t cols) {
     const size_t half = (int)VL_HALF < (int)VL ? VL_HALF : 0;
     return cols > VL + half ? GEMM_NR : cols > half ? VL : VL_HALF;
