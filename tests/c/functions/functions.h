@@ -1,0 +1,18 @@
+/* What row.c gives for each (instruction set, dtype): the elementary functions of simd/vmath.h over arrays. */
+#ifndef NORMCORE_TESTS_FUNCTIONS_H
+#define NORMCORE_TESTS_FUNCTIONS_H
+
+#include <math.h>
+#include <stddef.h>
+
+#include "dtype.h"
+
+enum { FUNCTION_EXP, FUNCTION_EXP_SUM, FUNCTION_LOG, FUNCTION_LOG1P, FUNCTION_COUNT };
+
+/* y = f(x), of exp_sum f(x, lo); count is a multiple of 16. Results of exp are widened, which changes no bit of them. */
+typedef void function(size_t count, const real *x, const real *lo, double *y);
+
+#define FUNCTIONS_(dtype, isa) functions_f##dtype##_##isa
+#define FUNCTIONS(dtype, isa)  FUNCTIONS_(dtype, isa)
+
+#endif
