@@ -335,10 +335,17 @@ def _add_info(commands: Any) -> None:
         "info",
         _info,
         "show version, instruction sets, threads and the self-test's result",
-        "Show what a bug report should hold, and run the self-test. Exit code 1 if the\nself-test fails.",
-        ["info", "info --json"],
+        "Show what a bug report should hold, and run the self-test. Exit code 1 if the\n"
+        "self-test or the verification fails.",
+        ["info", "info --json", "info --verify"],
     )
     parser.add_argument("--json", action="store_true", help="as JSON")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="also compute the digests of every operation on every instruction set here, and of three training runs, "
+        "and compare them with those of the numeric contract (about a minute)",
+    )
 
 
 def _at_least(least: int) -> Callable[[str], int]:
@@ -736,6 +743,11 @@ def _info(options: argparse.Namespace) -> int:
         "python": platform.python_version(),
         "platform": platform.platform(),
     }
+    differences = None
+    if options.verify:
+        checks = _verify()
+        differences = sum(check["equal"] is False for check in checks)
+        facts["verification"] = checks if options.json else f"{len(checks)} checks, {differences} with another digest"
     if options.json:
         print(json.dumps(facts, indent=2))
     else:
@@ -745,7 +757,22 @@ def _info(options: argparse.Namespace) -> int:
     if failure is not None:
         print(f"normcore: error: the self-test failed: {failure}", file=sys.stderr)
         return 1
+    if differences:
+        print(f"normcore: error: {differences} checks give other bits than the contract", file=sys.stderr)
+        return 1
     return 0
+
+
+def _verify() -> list[dict[str, Any]]:
+    """Every check as it is made, on standard error; then all of them."""
+    from . import verification  # it imports the experiments
+
+    checks = []
+    for check in verification.verify():
+        checks.append({"name": check.name, "equal": check.equal, "text": check.text})
+        verdict = {True: "equal", False: "DIFFERENT", None: "not compared"}[check.equal]
+        print(f"{check.name}: {verdict} ({check.text})", file=sys.stderr, flush=True)
+    return checks
 
 
 def _folder(find: Callable[[], str]) -> str | None:

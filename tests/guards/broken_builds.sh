@@ -5,7 +5,7 @@
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 core=$root/src/normcore/core
-expected=$root/tests/digests/NC1.sha256
+expected=$root/digests/NC1.sha256
 cc=${CC:-gcc}
 work=${1:-$(mktemp -d)}
 mkdir -p "$work"
@@ -52,8 +52,8 @@ printf '#!/bin/sh\nexec %s "$@" -ffp-contract=fast\n' "$cc" >"$work/contracting-
 chmod +x "$work/contracting-cc"
 [ -e "$work/contracted/build.ninja" ] ||
     CC=$work/contracting-cc meson setup "$work/contracted" "$root" -Dpython=disabled -Doptimization=2 >"$work/log"
-ninja -C "$work/contracted" tests/c/digests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-digests=$work/contracted/tests/c/digests
+ninja -C "$work/contracted" digests/normcore-digests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+digests=$work/contracted/digests/normcore-digests
 caught=0
 for isa in $("$digests" --isas); do
     [ "$isa" != scalar ] || continue # its machine code has no fma to contract to on x86-64
@@ -75,8 +75,8 @@ fi
 # A library of somebody else's, linked with -ffast-math, which flushes subnormals in the whole process.
 [ -e "$work/sound/build.ninja" ] ||
     CC=$cc meson setup "$work/sound" "$root" -Dpython=disabled -Doptimization=2 >"$work/log"
-ninja -C "$work/sound" tests/c/digests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-digests=$work/sound/tests/c/digests
+ninja -C "$work/sound" digests/normcore-digests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+digests=$work/sound/digests/normcore-digests
 echo 'int nothing_in_here;' >"$work/fast_math.c"
 if gcc -ffast-math -shared -fPIC "$work/fast_math.c" -o "$work/fast_math.so" &&
     LD_PRELOAD=$work/fast_math.so "$digests" --flushed --isas >/dev/null 2>&1; then

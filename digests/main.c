@@ -1,8 +1,9 @@
 /*
  * SHA-256 of the outputs of every operation of the numeric contract, and of three training runs: prints them, or
- * compares them with a file of such lines.
+ * compares them with a file of such lines. (Lines that begin with "digits/" are left to those who have that data:
+ * python -m normcore.verification.)
  *
- *   digests [options] [FILE]
+ *   normcore-digests [options] [FILE]
  *     --isas          print the instruction sets of this machine, best first, and do nothing else
  *     --selftest      run normcore_selftest() and do nothing else
  *     --isa NAME      use this instruction set
@@ -64,7 +65,7 @@ static size_t block_count;
 void *take(size_t count, size_t size) {
     void *block = block_count < MAX_BLOCKS ? calloc(count * size + 2 * ALIGNMENT, 1) : NULL;
     if (!block) {
-        fputs("digests: out of memory\n", stderr);
+        fputs("normcore-digests: out of memory\n", stderr);
         exit(2);
     }
     blocks[block_count++] = block;
@@ -165,7 +166,7 @@ static void read_expected(const char *path) {
     }
     while (expected_count < MAX_LINES &&
            fscanf(file, "%95s %64s", expected[expected_count].name, expected[expected_count].digest) == 2)
-        expected_count++;
+        if (strncmp(expected[expected_count].name, "digits/", 7) != 0) expected_count++;
     fclose(file);
     if (!expected_count || expected_count == MAX_LINES) {
         fprintf(stderr, "%s: no digests, or too many\n", path);
@@ -194,9 +195,8 @@ static int selftest(void) {
 }
 
 static void usage(void) {
-    fputs("usage: digests [--isas] [--selftest] [--isa NAME] [--threads N] [--offset BYTES] [--strides SEED] [--splits "
-          "SEED]\n"
-          "               [--filter TEXT] [--quick] [--flushed] [FILE]\n",
+    fputs("usage: normcore-digests [--isas] [--selftest] [--isa NAME] [--threads N] [--offset BYTES]\n"
+          "                        [--strides SEED] [--splits SEED] [--filter TEXT] [--quick] [--flushed] [FILE]\n",
           stderr);
     exit(2);
 }
@@ -237,11 +237,11 @@ int main(int argc, char **argv) {
         }
     }
     if (!sha256_is_sound()) {
-        fputs("digests: SHA-256 itself is wrong here\n", stderr);
+        fputs("normcore-digests: SHA-256 itself is wrong here\n", stderr);
         return 2;
     }
     if (flushed && !subnormals_are_flushed()) {
-        fputs("digests: subnormals are not flushed to zero: there is nothing to show\n", stderr);
+        fputs("normcore-digests: subnormals are not flushed to zero: there is nothing to show\n", stderr);
         return 2;
     }
     if (instead) return instead();
@@ -255,7 +255,7 @@ int main(int argc, char **argv) {
     for (size_t i = 0; i < expected_count && !run.filter && !run.quick; i++)
         if (!expected[i].seen) difference(expected[i].name, "not made by this program");
     if (!case_count) {
-        fputs("digests: no such case\n", stderr);
+        fputs("normcore-digests: no such case\n", stderr);
         return 2;
     }
     if (comparing || differences)

@@ -1,0 +1,53 @@
+"""`normcore info --verify`: equal here, and seen where a digest is another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import normcore as nc
+from normcore import verification
+from normcore.cli import main
+
+COMMITTED = Path(__file__).parents[2] / "digests" / "NC1.sha256"
+
+
+def test_the_runs_on_the_digits_have_the_committed_digests() -> None:
+    expected = [tuple(line.split()) for line in COMMITTED.read_text().splitlines() if line.startswith("digits/")]
+    assert len(expected) == 3
+    assert list(verification.digits_digests()) == expected
+
+
+def test_the_readme_quotes_the_digest_of_the_digits() -> None:
+    readme = COMMITTED.parents[1] / "README.md"
+    first = next(line for line in COMMITTED.read_text().splitlines() if line.startswith("digits/batch_norm/f32"))
+    assert first.split()[1] in readme.read_text()
+
+
+@pytest.mark.parametrize("changed", [None, "relu_forward/f32/", "digits/batch_norm/f64"])
+def test_info_verifies(
+    changed: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of one instruction set, for the time it takes; with one digest of the file changed in turn."""
+    digests = tmp_path / "NC1.sha256"
+    lines = COMMITTED.read_text().splitlines()
+    if changed:
+        at = next(i for i, line in enumerate(lines) if line.startswith(changed))
+        lines[at] = lines[at][:-1] + ("0" if lines[at][-1] != "0" else "1")
+    digests.write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(verification, "_DIGESTS", digests)
+    monkeypatch.setattr(verification, "available_isas", lambda: (nc.get_isa(),))
+    assert main(["info", "--verify"]) == (1 if changed else 0)
+    captured = capsys.readouterr()
+    assert f"verification    4 checks, {1 if changed else 0} with another digest" in captured.out
+    assert captured.err.count("DIFFERENT") == (1 if changed else 0)
+    assert captured.err.count(": equal") == (3 if changed else 4)
+
+
+def test_a_package_without_the_digests_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(verification, "_DIGESTS", tmp_path / "NC1.sha256")
+    assert main(["info", "--verify"]) == 2
+    assert "NC1.sha256 is missing" in capsys.readouterr().err
