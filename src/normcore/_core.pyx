@@ -294,6 +294,8 @@ cdef inline object _new_vector(int t, size_t d, Rows *rows):
 
 cdef bint _overlaps_itself(object a):
     """Whether two elements may share memory. Exact for all that slicing, transposing and broadcasting make."""
+    if cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>a):
+        return False  # by far the usual case, and what follows costs a microsecond
     extent = a.itemsize
     for stride, dim in sorted((abs(stride), dim) for stride, dim in zip(a.strides, a.shape, strict=True) if dim > 1):
         if stride < extent:
