@@ -30,9 +30,15 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("word", nargs="*", help="affine, peak, rows, memory, training, calls, threads, float64 ...")
     parser.add_argument("--isa", choices=sorted(environment.CAPS), help="cap both sides at this instruction set")
     parser.add_argument("--json", metavar="FILE", type=Path, help="save the figures")
-    parser.add_argument("--roofline", metavar="FILE", help="measure and draw the roofline (PNG) too")
+    parser.add_argument("--roofline", metavar="FILE", type=Path, help="measure and draw the roofline (PNG) too")
     parser.add_argument("--repeat", metavar="N", type=int, default=1, help="run N times and compare the verdicts")
-    return parser.parse_args()
+    arguments = parser.parse_args()
+    if arguments.repeat < 1:
+        parser.error(f"--repeat is {arguments.repeat}; it must be at least 1")
+    for path in (arguments.json, arguments.roofline):  # before minutes of measuring
+        if path is not None and not path.absolute().parent.is_dir():
+            parser.error(f"{path}: there is no such folder")
+    return arguments
 
 
 def _torch() -> Any:

@@ -101,4 +101,5 @@ def summarise(tables: dict[str, list[Line]]) -> None:
         if line.met is not True:
             short = "not measured" if line.figure is None else _figure(line.figure, line.figure_unit)
             assert line.goal is not None
-            print(f"  {title}: {line.name} ({line.peer_name}): {short}, goal {line.goal.limit:.3g}")
+            peer = f" ({line.peer_name})" if line.peer_name else ""
+            print(f"  {title}: {line.name}{peer}: {short}, goal {line.goal.limit:.3g}")

@@ -161,7 +161,7 @@ void case_end(void) {
 static void read_expected(const char *path) {
     FILE *file = fopen(path, "r");
     if (!file) {
-        perror(path);
+        fprintf(stderr, "normcore-digests: cannot read \"%s\"\n", path);
         exit(2);
     }
     while (expected_count < MAX_LINES &&
@@ -201,6 +201,25 @@ static void usage(void) {
     exit(2);
 }
 
+/* A whole number from 0 to 2^31 - 1; anything else ends the program. */
+static unsigned long number(const char *option, const char *text) {
+    char *end;
+    const unsigned long value = strtoul(text, &end, 10);
+    if (*text < '0' || *text > '9' || *end || value > 0x7fffffffu) {
+        fprintf(stderr, "normcore-digests: %s is \"%s\"; it must be a whole number from 0 to 2147483647\n", option,
+                text);
+        exit(2);
+    }
+    return value;
+}
+
+/* What could not be printed was not said. */
+static int flushed_out(int status) {
+    if (fflush(stdout) == 0 && !ferror(stdout)) return status;
+    fputs("normcore-digests: writing the output failed\n", stderr);
+    return 2;
+}
+
 int main(int argc, char **argv) {
     const char *path = NULL, *isa = NULL;
     normcore_context_options options = {sizeof options, 1, NULL, NULL, NULL, NULL, NULL, NULL};
@@ -225,13 +244,13 @@ int main(int argc, char **argv) {
             else if (!strcmp(name, "--filter"))
                 run.filter = argv[i];
             else if (!strcmp(name, "--threads"))
-                options.num_threads = (size_t)strtoul(argv[i], NULL, 10);
+                options.num_threads = (size_t)number(name, argv[i]);
             else if (!strcmp(name, "--offset"))
-                run.offset = (size_t)strtoul(argv[i], NULL, 10);
+                run.offset = (size_t)number(name, argv[i]);
             else if (!strcmp(name, "--strides"))
-                run.strides = strtoul(argv[i], NULL, 10);
+                run.strides = number(name, argv[i]);
             else if (!strcmp(name, "--splits"))
-                run.splits = strtoul(argv[i], NULL, 10);
+                run.splits = number(name, argv[i]);
             else
                 usage();
         }
@@ -244,7 +263,7 @@ int main(int argc, char **argv) {
         fputs("normcore-digests: subnormals are not flushed to zero: there is nothing to show\n", stderr);
         return 2;
     }
-    if (instead) return instead();
+    if (instead) return flushed_out(instead());
     if (path) read_expected(path);
     if (isa) MUST(normcore_set_isa(isa));
     MUST(normcore_context_create(&options, &run.ctx));
@@ -261,5 +280,5 @@ int main(int argc, char **argv) {
     if (comparing || differences)
         printf("%s, %s: %lu digests, %lu differences\n", normcore_contract(), normcore_get_isa(),
                (unsigned long)case_count, (unsigned long)differences);
-    return differences ? 1 : 0;
+    return flushed_out(differences ? 1 : 0);
 }

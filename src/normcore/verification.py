@@ -62,32 +62,59 @@ def digits_digests() -> Iterator[tuple[str, str]]:
     yield "digits/batch_norm/f64", _trained("float64", "batch", 0.0)
 
 
+def _committed() -> dict[str, str]:
+    """Digest by name, of the file; ValueError where it is not such a file."""
+    try:
+        lines = [line.split() for line in _DIGESTS.read_text("ascii").splitlines()]
+    except UnicodeDecodeError:
+        lines = [[]]
+    if not lines or any(len(line) != 2 or len(line[1]) != 64 for line in lines):
+        raise ValueError(f"verify: {_DIGESTS} does not hold a name and a SHA-256 a line: it is damaged")
+    return {name: digest for name, digest in lines}
+
+
+def _operations(isa: str) -> Check:
+    """What the program without Python says, whose exit status 1 alone means other bits."""
+    environment = {name: value for name, value in os.environ.items() if name != "NORMCORE_ISA"}
+    command = [str(_PROGRAM), "--isa", isa, str(_DIGESTS)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
+    said = (done.stdout + done.stderr).strip().splitlines() or [f"the program ended with {done.returncode}"]
+    equal = {0: True, 1: False}.get(done.returncode)
+    return Check(f"operations, {isa}", equal, said[-1] if equal else "; ".join([said[-1], *said[:-1]]))
+
+
+def _digits(committed: dict[str, str]) -> Iterator[Check]:
+    try:
+        for name, digest in digits_digests():
+            expected = committed.get(name)
+            text = digest if expected else f"{digest}, of which the file has nothing"
+            yield Check(f"{name}, {get_isa()}", digest == expected if expected else None, text)
+    except ImportError:
+        yield Check("digits", None, "needs scikit-learn: pip install 'normcore[experiments]'")
+
+
 def verify() -> Iterator[Check]:
     """Every operation on every instruction set this machine runs, then training on the one in use.
 
     Raises
     ------
-    FileNotFoundError
-        The package was not installed whole: the digests or their program are missing.
+    ValueError
+        The package is not whole: the digests or their program are missing or damaged.
     """
     for path in (_DIGESTS, _PROGRAM):
-        if not path.exists():
-            raise FileNotFoundError(f"verify: {path} is missing; it comes with an installed package")
-    environment = {name: value for name, value in os.environ.items() if name != "NORMCORE_ISA"}
+        if not path.is_file():
+            raise ValueError(f"verify: {path} is missing; it comes with an installed package")
+    committed = _committed()
     for isa in available_isas():
-        done = subprocess.run(
-            [_PROGRAM, "--isa", isa, _DIGESTS], env=environment, capture_output=True, text=True, errors="replace"
-        )
-        lines = (done.stdout + done.stderr).strip().splitlines() or [f"ended with {done.returncode}"]
-        yield Check(f"operations, {isa}", done.returncode == 0, lines[-1])
-    expected = dict(line.split() for line in _DIGESTS.read_text().splitlines() if line.startswith("digits/"))
-    try:
-        for name, digest in digits_digests():
-            yield Check(f"{name}, {get_isa()}", digest == expected.get(name), digest)
-    except ImportError:
-        yield Check("digits", None, "needs scikit-learn: pip install 'normcore[experiments]'")
+        yield _operations(isa)
+    yield from _digits(committed)
+
+
+def main() -> None:
+    """Prints the lines of the runs on the digits, for the file of digests."""
+    for name, digest in digits_digests():
+        print(name, digest)
 
 
 if __name__ == "__main__":
-    for name, digest in digits_digests():
-        print(name, digest)
+    main()

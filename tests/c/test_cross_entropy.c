@@ -240,12 +240,53 @@ static void test_options_are_checked(void) {
     CHECK(fabsl((wide)loss - 1.40760596444438012L) < 8 * U);
 }
 
+/*
+ * The bits of the sums of weights, which weights of few bits would not show: along a row in sixteen lanes, product and
+ * sum rounded apart, over the rows in chunks of 256 by the tree.
+ */
+static void test_order_of_weights(void) {
+    enum { N = 5 * 256 + 7, C = 37 };
+    static real z[N * C], targets[N * C];
+    static double class_weight[C], sample_weight[N], row[N];
+    double chunk[6] = {0}, loss, weight_sum;
+    normcore_cross_entropy_options options;
+    rng r = rng_new(5);
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.class_weight = class_weight;
+    options.sample_weight = sample_weight;
+    for (size_t j = 0; j < C; j++) class_weight[j] = rng_unit(&r);
+    for (size_t i = 0; i < N; i++) {
+        double lane[16] = {0};
+        sample_weight[i] = rng_unit(&r);
+        for (size_t j = 0; j < C; j++) {
+            const double share = (double)(targets[i * C + j] = rng_real(&r, 0, 1));
+            lane[j % 16] = lane[j % 16] + class_weight[j] * share;
+        }
+        for (size_t half = 8; half; half /= 2)
+            for (size_t j = 0; j < half; j++) lane[j] += lane[j + half];
+        row[i] = lane[0] * sample_weight[i];
+        chunk[i / 256] += row[i];
+    }
+    const double whole = ((chunk[0] + chunk[1]) + (chunk[2] + chunk[3])) + (chunk[4] + chunk[5]);
+    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, N, C, z, C, NULL, targets, C, &options, &loss, NULL, C,
+                                                        &weight_sum, NULL));
+    CHECK(weight_sum == whole);
+    for (size_t i = 0; i < N; i++) {
+        options.sample_weight = sample_weight + i;
+        CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 1, C, z, C, NULL, targets + i * C, C, &options, &loss,
+                                                            NULL, C, &weight_sum, NULL));
+        CHECK(weight_sum == row[i]);
+    }
+}
+
 int main(int argc, char **argv) {
     static const test tests[] = {
         {"shapes", test_shapes},
         {"smallest_losses", test_smallest_losses},
         {"uniform_logits", test_uniform_logits},
         {"soft_targets_equal_labels", test_soft_targets_equal_labels},
+        {"order_of_weights", test_order_of_weights},
         {"nothing_counts", test_nothing_counts},
         {"special_rows", test_special_rows},
         {"labels_and_weights_are_checked_first", test_labels_and_weights_are_checked_first},

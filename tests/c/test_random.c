@@ -159,12 +159,25 @@ static void test_refusals(void) {
     for (size_t i = 0; i < 4; i++) CHECK(out[i] == 2);
 }
 
+/* Behind word 2^64 - 1 comes word 0, wherever a stretch is cut. Offsets count values, of one word (float) or two. */
+static void test_words_are_numbered_modulo_2_to_the_64(void) {
+    const uint64_t values = UINT64_MAX / (sizeof(real) / 4); /* less one */
+    real across[100], from_zero[96];
+    for (size_t isa = 0; isa < isa_count(); isa++) {
+        isa_use(isa);
+        CHECK_STATUS(NORMCORE_OK, T(normcore_random_uniform)(NULL, 1, 2, values - 3, 100, 0, 1, across));
+        CHECK_STATUS(NORMCORE_OK, T(normcore_random_uniform)(NULL, 1, 2, 0, 96, 0, 1, from_zero));
+        CHECK(memcmp(across + 4, from_zero, sizeof from_zero) == 0);
+    }
+}
+
 int main(int argc, char **argv) {
     static const test tests[] = {
         {"known_answers_of_the_reference", test_known_answers_of_the_reference},
         {"known_answers", test_known_answers},
         {"shapes", test_shapes},
         {"stretches", test_stretches},
+        {"words_are_numbered_modulo_2_to_the_64", test_words_are_numbered_modulo_2_to_the_64},
         {"normal_tails", test_normal_tails},
         {"streams_and_seeds_differ", test_streams_and_seeds_differ},
         {"integers_stay_below_the_bound", test_integers_stay_below_the_bound},

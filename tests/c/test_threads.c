@@ -158,6 +158,41 @@ static void test_floating_point_environment(void) {
     }
 }
 
+/* Runs indices in this thread, which is in another environment than the call that hands them out; wants it back. */
+typedef struct elsewhere {
+    const environment *environment;
+    int good;
+} elsewhere;
+
+static void elsewhere_for(void *user, void (*body)(void *arg, size_t index), void *arg, size_t count) {
+    elsewhere *e = user;
+    for (size_t i = 0; i < count; i++) {
+        environment_enter(e->environment);
+        const unsigned before = environment_control();
+        body(arg, i);
+        e->good &= environment_control() == before;
+        environment_leave();
+    }
+}
+
+/* The caller's threads have environments of their own, which the work neither sees nor changes. */
+static void test_environments_of_foreign_threads(void) {
+    for (size_t i = 0; i < environment_count; i++) {
+        elsewhere e = {&environments[i], 1};
+        normcore_context *ctx = context_of(3, NULL, elsewhere_for, &e);
+        call c;
+        call_prepare(&c, &rowwise_operations().items[2], 2000, 333, 333, SPECIAL, next_number(), 1, GUARD_AFTER);
+        harness_note("%s on threads of the caller's, %s", c.operation->name, e.environment->name);
+        CHECK_STATUS(NORMCORE_OK, call_run(&c, NULL));
+        const snapshot base = call_snapshot(&c);
+        CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx));
+        CHECK_SAME(&c, base, "in the default environment");
+        CHECK(e.good);
+        normcore_context_destroy(ctx);
+        guard_reset();
+    }
+}
+
 static void test_caps(void) {
     const operation *o;
     normcore_context *contexts[16];
@@ -317,6 +352,7 @@ int main(int argc, char **argv) {
         {"thread_counts", test_thread_counts},
         {"changing_the_number", test_changing_the_number},
         {"floating_point_environment", test_floating_point_environment},
+        {"environments_of_foreign_threads", test_environments_of_foreign_threads},
         {"caps", test_caps},
         {"a_busy_context", test_a_busy_context},
         {"nested_calls", test_nested_calls},

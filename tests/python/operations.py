@@ -89,6 +89,7 @@ def _soft(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
     return out | {
         "labels": random.random((n, d)).astype(dtype),
         "sample_weight": random.exponential(size=n),
+        "class_weight": random.exponential(size=d),
     }
 
 

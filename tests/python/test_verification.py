@@ -40,14 +40,39 @@ def test_info_verifies(
     monkeypatch.setattr(verification, "available_isas", lambda: (nc.get_isa(),))
     assert main(["info", "--verify"]) == (1 if changed else 0)
     captured = capsys.readouterr()
-    assert f"verification    4 checks, {1 if changed else 0} with another digest" in captured.out
+    assert f"{3 if changed else 4} equal, {1 if changed else 0} with other bits, 0 not compared" in captured.out
     assert captured.err.count("DIFFERENT") == (1 if changed else 0)
+    assert not changed or changed in captured.err
     assert captured.err.count(": equal") == (3 if changed else 4)
 
 
-def test_a_package_without_the_digests_says_so(
+@pytest.mark.parametrize("content", [None, "", "one\n", "digits/foo\n", "\x8e\x00"])
+def test_a_damaged_package_says_so(
+    content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    digests = tmp_path / "NC1.sha256"
+    if content is not None:
+        digests.write_bytes(content.encode("latin-1"))
+    monkeypatch.setattr(verification, "_DIGESTS", digests)
+    assert main(["info", "--verify"]) == 2
+    error = capsys.readouterr().err
+    assert ("is missing" if content is None else "is damaged") in error
+    assert "TRACEBACK" not in error
+
+
+def test_what_could_not_be_compared_is_not_called_different(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(verification, "_DIGESTS", tmp_path / "NC1.sha256")
-    assert main(["info", "--verify"]) == 2
-    assert "NC1.sha256 is missing" in capsys.readouterr().err
+    program = tmp_path / "program"
+    program.write_text("#!/bin/sh\nexit 2\n")
+    program.chmod(0o755)
+    digests = tmp_path / "NC1.sha256"
+    lines = COMMITTED.read_text().splitlines()
+    digests.write_text("".join(f"{line}\n" for line in lines if not line.startswith("digits/")))
+    monkeypatch.setattr(verification, "_PROGRAM", program)
+    monkeypatch.setattr(verification, "_DIGESTS", digests)
+    monkeypatch.setattr(verification, "available_isas", lambda: (nc.get_isa(),))
+    assert main(["info", "--verify"]) == 0
+    captured = capsys.readouterr()
+    assert "0 equal, 0 with other bits, 4 not compared" in captured.out
+    assert captured.err.count("not compared") == 4
