@@ -26,29 +26,22 @@ typedef struct gemm_tile {
     const real *bias;
 } gemm_tile;
 
-/* Columns of vector v of a tile: what goes to C for a block's sum. */
-NORMCORE_INLINE void gemm_store(const int rows, const int v, const gemm_tile *t, const vreal *acc) {
-    const size_t n = lanes_at((size_t)(v * VL), t->cols);
-    if (!n) return;
-    const vreal bias = t->bias ? v_get(t->bias + v * VL, n) : v_zero();
-    NORMCORE_UNROLL
-    for (int i = 0; i < rows; i++) {
-        real *c = t->c + (size_t)i * t->c_row + v * VL;
-        vreal sum = acc[i];
-        if (t->accumulate) sum = v_add(v_get(c, n), sum);
-        if (t->bias) sum = v_add(sum, bias);
-        if (t->relu) sum = v_relu(sum);
-        v_put_n(c, sum, n);
-    }
+/* What goes to row i of C, n columns from vector v on, for a block's sum. */
+NORMCORE_INLINE void gemm_store(const gemm_tile *t, int i, int v, size_t n, vreal bias, vreal sum) {
+    real *c = t->c + (size_t)i * t->c_row + v * VL;
+    if (t->accumulate) sum = v_add(v_get(c, n), sum);
+    if (t->bias) sum = v_add(sum, bias);
+    if (t->relu) sum = v_relu(sum);
+    v_put_n(c, sum, n);
 }
 
 /* rows and vectors are constants where this is inlined, so that acc is registers. */
 NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const gemm_tile *t) {
-    vreal acc[GEMM_NV][GEMM_MR];
+    vreal acc[GEMM_MR][GEMM_NV];
     NORMCORE_UNROLL
-    for (int v = 0; v < vectors; v++) {
+    for (int i = 0; i < rows; i++) {
         NORMCORE_UNROLL
-        for (int i = 0; i < rows; i++) acc[v][i] = v_zero();
+        for (int v = 0; v < vectors; v++) acc[i][v] = v_zero();
     }
     const real *a = t->a, *b = t->b;
     const size_t b_step = t->b_step;
@@ -60,33 +53,38 @@ NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const gemm
         for (int i = 0; i < rows; i++) {
             const vreal ai = v_set1(a[i]);
             NORMCORE_UNROLL
-            for (int v = 0; v < vectors; v++) acc[v][i] = v_fma(ai, bk[v], acc[v][i]);
+            for (int v = 0; v < vectors; v++) acc[i][v] = v_fma(ai, bk[v], acc[i][v]);
         }
         a += rows;
         b += b_step;
     }
     NORMCORE_UNROLL
-    for (int v = 0; v < vectors; v++) gemm_store(rows, v, t, acc[v]);
+    for (int v = 0; v < vectors; v++) {
+        const size_t n = lanes_at((size_t)(v * VL), t->cols);
+        if (!n) break;
+        const vreal bias = t->bias ? v_get(t->bias + v * VL, n) : v_zero();
+        NORMCORE_UNROLL
+        for (int i = 0; i < rows; i++) gemm_store(t, i, v, n, bias, acc[i][v]);
+    }
 }
 
 /* The same for half a vector of columns. */
 NORMCORE_INLINE void gemm_half_tile_run(const int rows, const gemm_tile *t) {
-    vhalf half[GEMM_MR];
+    vhalf acc[GEMM_MR];
     NORMCORE_UNROLL
-    for (int i = 0; i < rows; i++) half[i] = h_set1((real)0);
+    for (int i = 0; i < rows; i++) acc[i] = h_set1((real)0);
     const real *a = t->a, *b = t->b;
     const size_t b_step = t->b_step;
     for (size_t k = t->depth; k; k--) {
         const vhalf bk = h_load(b);
         NORMCORE_UNROLL
-        for (int i = 0; i < rows; i++) half[i] = h_fma(h_set1(a[i]), bk, half[i]);
+        for (int i = 0; i < rows; i++) acc[i] = h_fma(h_set1(a[i]), bk, acc[i]);
         a += rows;
         b += b_step;
     }
-    vreal acc[GEMM_MR];
+    const vreal bias = t->bias ? v_get(t->bias, t->cols) : v_zero();
     NORMCORE_UNROLL
-    for (int i = 0; i < rows; i++) acc[i] = v_of_half(half[i]);
-    gemm_store(rows, 0, t, acc);
+    for (int i = 0; i < rows; i++) gemm_store(t, i, 0, t->cols, bias, v_of_half(acc[i]));
 }
 
 /* One function a number of rows; `run` takes it as a constant. */
