@@ -11,9 +11,10 @@
 #define EXP_MIN    (-104.0f) /* exp is 0 below: half the least subnormal is 2^-150 = exp(-103.97...) */
 #define EXP_MAX    89.0f
 /*
- * exp(r) = 1 + r + r^2 Q(r): minimax of the relative error on |r| <= ln2/2, 2^-28.3 before rounding the coefficients.
+ * exp(r) = 1 + r + r^2 Q(r) on |r| <= ln2/2: minimax of the relative error, weighted towards r < -1/4, where all
+ * roundings may fall the same way. 0.991 ulp at most, of all floats; without the weight 1.009.
  */
-static const real exp_q[] = {0x1.fffffcp-2f, 0x1.555492p-3f, 0x1.5558f2p-5f, 0x1.1239e2p-7f, 0x1.6a2434p-10f};
+static const real exp_q[] = {0x1.ffffecp-2f, 0x1.555496p-3f, 0x1.55651cp-5f, 0x1.123738p-7f, 0x1.61735p-10f};
 #else
 #define EXP_LOG2E  0x1.71547652b82fep+0
 #define EXP_LN2_HI 0x1.62e42fefa2p-1

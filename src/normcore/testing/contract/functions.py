@@ -18,7 +18,7 @@ _EXP: dict[Any, tuple[float, float, float, float, float, tuple[float, ...]]] = {
         _h("0x1.715476p+0"),
         _h("0x1.62e4p-1"),
         _h("0x1.7f7d1cp-20"),
-        tuple(map(_h, ("0x1.fffffcp-2", "0x1.555492p-3", "0x1.5558f2p-5", "0x1.1239e2p-7", "0x1.6a2434p-10"))),
+        tuple(map(_h, ("0x1.ffffecp-2", "0x1.555496p-3", "0x1.55651cp-5", "0x1.123738p-7", "0x1.61735p-10"))),
     ),
     np.float64: (
         -745.2,
