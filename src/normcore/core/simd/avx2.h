@@ -46,7 +46,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_G
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm256_cmp_ps(a, b, _CMP_EQ_OQ); }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return _mm256_cmp_ps(a, a, _CMP_UNORD_Q); }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return _mm256_or_ps(a, b); }
 NORMCORE_INLINE unsigned v_count(vmask m) { return (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_ps(m)); }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return _mm256_blendv_ps(b, a, m); }
 NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) {
@@ -160,7 +159,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_G
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm256_cmp_pd(a, b, _CMP_EQ_OQ); }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return _mm256_cmp_pd(a, a, _CMP_UNORD_Q); }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return _mm256_or_pd(a, b); }
 NORMCORE_INLINE unsigned v_count(vmask m) { return (unsigned)_mm_popcnt_u32((unsigned)_mm256_movemask_pd(m)); }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return _mm256_blendv_pd(b, a, m); }
 NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) {

@@ -34,7 +34,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm512_cmp_ps_mask(a, b, _CMP_EQ_OQ); }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q); }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return (vmask)(a | b); }
 NORMCORE_INLINE unsigned v_count(vmask m) { return (unsigned)_mm_popcnt_u32(m); }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return _mm512_mask_blend_ps(m, b, a); }
 NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) { return v_select(v_first(n), a, b); }
@@ -154,7 +153,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_LE_OQ); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return _mm512_cmp_pd_mask(a, b, _CMP_EQ_OQ); }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return _mm512_cmp_pd_mask(a, a, _CMP_UNORD_Q); }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return (vmask)(a | b); }
 NORMCORE_INLINE unsigned v_count(vmask m) { return (unsigned)_mm_popcnt_u32(m); }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return _mm512_mask_blend_pd(m, b, a); }
 NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) { return v_select(v_first(n), a, b); }

@@ -56,7 +56,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return vcgtq_f32(a, b); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return vcleq_f32(a, b); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return vceqq_f32(a, b); }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return vmvnq_u32(vceqq_f32(a, a)); }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return vorrq_u32(a, b); }
 NORMCORE_INLINE unsigned v_count(vmask m) { return vaddvq_u32(vshrq_n_u32(m, 31)); }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return vbslq_f32(m, a, b); }
 static const uint32_t lane_numbers_32[4] = {0, 1, 2, 3};
@@ -148,7 +147,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return vcgtq_f64(a, b); }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return vcleq_f64(a, b); }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return vceqq_f64(a, b); }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return vceqzq_u64(vceqq_f64(a, a)); }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return vorrq_u64(a, b); }
 NORMCORE_INLINE unsigned v_count(vmask m) { return (unsigned)vaddvq_u64(vshrq_n_u64(m, 63)); }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return vbslq_f64(m, a, b); }
 NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) { return v_select(first_64(n), a, b); }

@@ -41,7 +41,6 @@ NORMCORE_INLINE vmask v_gt(vreal a, vreal b) { return a > b; }
 NORMCORE_INLINE vmask v_le(vreal a, vreal b) { return a <= b; }
 NORMCORE_INLINE vmask v_eq(vreal a, vreal b) { return a == b; }
 NORMCORE_INLINE vmask v_isnan(vreal a) { return a != a; }
-NORMCORE_INLINE vmask v_or(vmask a, vmask b) { return a | b; }
 NORMCORE_INLINE unsigned v_count(vmask m) { return (unsigned)m; }
 NORMCORE_INLINE vreal v_select(vmask m, vreal a, vreal b) { return m ? a : b; }
 NORMCORE_INLINE vreal v_select_tail(size_t n, vreal a, vreal b) { return n ? a : b; }
