@@ -1,8 +1,13 @@
+#define _GNU_SOURCE /* sched_getaffinity of a thread */
 /* Results do not depend on threads, whoever runs them; contexts survive being busy, being capped and a fork. */
 #include "operations.h"
 #include "properties.h"
 
 #include <pthread.h>
+#if defined(__linux__)
+#include <dirent.h>
+#include <sched.h>
+#endif
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
@@ -335,6 +340,65 @@ static void test_fork(void) {
     normcore_context_destroy(ctx);
 }
 
+#if defined(__linux__)
+enum { MOST_THREADS = 64 };
+
+static size_t threads_running(pid_t found[MOST_THREADS]) {
+    size_t count = 0;
+    DIR *const tasks = opendir("/proc/self/task");
+    CHECK(tasks != NULL);
+    for (const struct dirent *entry; (entry = readdir(tasks)) != NULL && count < MOST_THREADS;)
+        if (entry->d_name[0] != '.') found[count++] = (pid_t)atoi(entry->d_name);
+    closedir(tasks);
+    return count;
+}
+
+/* How many CPUs but `without` each thread that has been started since `before` may use: the same for all; 0 if not. */
+static int cpus_of_new_threads(const pid_t *before, size_t befores, size_t expected, int without) {
+    pid_t now[MOST_THREADS];
+    const size_t nows = threads_running(now);
+    size_t found = 0;
+    int cpus = 0;
+    for (size_t i = 0; i < nows; i++) {
+        int old = 0;
+        for (size_t j = 0; j < befores; j++) old |= before[j] == now[i];
+        cpu_set_t set;
+        if (old || sched_getaffinity(now[i], sizeof set, &set)) continue;
+        if (without >= 0) CPU_CLR((size_t)without, &set);
+        if (found++ && cpus != CPU_COUNT(&set)) return 0;
+        cpus = CPU_COUNT(&set);
+    }
+    return found == expected ? cpus : 0;
+}
+
+/* Workers may run on every CPU but the caller's, wherever that is. */
+static void test_workers_keep_off_the_callers_cpu(void) {
+    cpu_set_t all, one;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    const int cpus = CPU_COUNT(&all);
+    if (cpus < 2) return;
+    pid_t before[MOST_THREADS];
+    const size_t befores = threads_running(before);
+    normcore_context *ctx = context_of(3, NULL, NULL, NULL);
+    call c;
+    prepare_large(&c);
+    CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx)); /* the threads run from here on */
+    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
+        if (!CPU_ISSET(cpu, &all)) continue;
+        CPU_ZERO(&one);
+        CPU_SET(cpu, &one);
+        CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
+        CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx));
+        CHECK(cpus_of_new_threads(before, befores, 2, -1) == cpus - 1);
+        CHECK(cpus_of_new_threads(before, befores, 2, (int)cpu) == cpus - 1);
+        CHECK(sched_setaffinity(0, sizeof all, &all) == 0); /* free again, and most likely still there */
+        CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx));
+        CHECK(cpus_of_new_threads(before, befores, 2, -1) == cpus - 1);
+    }
+    normcore_context_destroy(ctx);
+}
+#endif
+
 /* Contexts come and go without a call, with one, and many at once. */
 static void test_many_contexts(void) {
     normcore_context *contexts[20];
@@ -358,6 +422,9 @@ int main(int argc, char **argv) {
         {"nested_calls", test_nested_calls},
         {"fork", test_fork},
         {"many_contexts", test_many_contexts},
+#if defined(__linux__)
+        {"workers_keep_off_the_callers_cpu", test_workers_keep_off_the_callers_cpu},
+#endif
     };
     return harness_main(argc, argv, tests, EACH(tests));
 }
