@@ -14,12 +14,18 @@ enum { GEMM_COLS = 512 };
 enum { GEMM_ROWS = 2048 };
 /* Up to this many rows a panel of B is read too seldom to pay for packing it, if its rows are contiguous already. */
 enum { GEMM_DIRECT_ROWS = 5 * GEMM_MR };
+/* Up to this many columns a panel of A is read too seldom, likewise. */
+enum { GEMM_DIRECT_COLS = 4 * GEMM_NR };
+/* Contiguous runs of an operand that start less than a page apart do not evict each other: they can be read in place. */
+enum { GEMM_NEAR = 4096 / (int)sizeof(real) };
 
 typedef struct gemm_tile {
     size_t depth;
-    const real *a; /* packed: depth x rows */
-    const real *b; /* depth rows of GEMM_NV (or 1) vectors, b_step apart */
+    const real *a; /* depth times one element for each row, a_step apart */
+    size_t a_step;
+    const real *b; /* depth times GEMM_NV (or 1) vectors, b_step apart */
     size_t b_step;
+    real *packed_b; /* where a tile that packs puts b, without gaps */
     real *c;
     size_t c_row, cols;
     int accumulate, relu;
@@ -35,8 +41,8 @@ NORMCORE_INLINE void gemm_store(const gemm_tile *t, int i, int v, size_t n, vrea
     v_put_n(c, sum, n);
 }
 
-/* rows and vectors are constants where this is inlined, so that acc is registers. */
-NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const gemm_tile *t) {
+/* rows, vectors and packs are constants where this is inlined, so that acc is registers. */
+NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const int packs, const gemm_tile *t) {
     vreal acc[GEMM_MR][GEMM_NV];
     NORMCORE_UNROLL
     for (int i = 0; i < rows; i++) {
@@ -44,18 +50,24 @@ NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const gemm
         for (int v = 0; v < vectors; v++) acc[i][v] = v_zero();
     }
     const real *a = t->a, *b = t->b;
-    const size_t b_step = t->b_step;
+    const size_t a_step = t->a_step, b_step = t->b_step;
+    real *packed = t->packed_b;
     for (size_t k = t->depth; k; k--) {
         vreal bk[GEMM_NV];
         NORMCORE_UNROLL
         for (int v = 0; v < vectors; v++) bk[v] = v_load(b + v * VL);
+        if (packs) {
+            NORMCORE_UNROLL
+            for (int v = 0; v < vectors; v++) v_store(packed + v * VL, bk[v]);
+            packed += vectors * VL;
+        }
         NORMCORE_UNROLL
         for (int i = 0; i < rows; i++) {
             const vreal ai = v_set1(a[i]);
             NORMCORE_UNROLL
             for (int v = 0; v < vectors; v++) acc[i][v] = v_fma(ai, bk[v], acc[i][v]);
         }
-        a += rows;
+        a += a_step;
         b += b_step;
     }
     NORMCORE_UNROLL
@@ -74,12 +86,12 @@ NORMCORE_INLINE void gemm_half_tile_run(const int rows, const gemm_tile *t) {
     NORMCORE_UNROLL
     for (int i = 0; i < rows; i++) acc[i] = h_set1((real)0);
     const real *a = t->a, *b = t->b;
-    const size_t b_step = t->b_step;
+    const size_t a_step = t->a_step, b_step = t->b_step;
     for (size_t k = t->depth; k; k--) {
         const vhalf bk = h_load(b);
         NORMCORE_UNROLL
         for (int i = 0; i < rows; i++) acc[i] = h_fma(h_set1(a[i]), bk, acc[i]);
-        a += rows;
+        a += a_step;
         b += b_step;
     }
     const vreal bias = t->bias ? v_get(t->bias, t->cols) : v_zero();
@@ -109,10 +121,12 @@ NORMCORE_INLINE void gemm_half_tile_run(const int rows, const gemm_tile *t) {
         GEMM_CASE(13, run)                                                                                             \
         GEMM_CASE(14, run)                                                                                             \
     }
-#define WIDE_TILE(rows_)   gemm_tile_run(rows_, GEMM_NV, t)
-#define NARROW_TILE(rows_) gemm_tile_run(rows_, 1, t)
-#define HALF_TILE(rows_)   gemm_half_tile_run(rows_, t)
+#define WIDE_TILE(rows_)    gemm_tile_run(rows_, GEMM_NV, 0, t)
+#define PACKING_TILE(rows_) gemm_tile_run(rows_, GEMM_NV, 1, t)
+#define NARROW_TILE(rows_)  gemm_tile_run(rows_, 1, 0, t)
+#define HALF_TILE(rows_)    gemm_half_tile_run(rows_, t)
 static void gemm_tile_wide(size_t rows, const gemm_tile *t) { GEMM_CASES(WIDE_TILE) }
+static void gemm_tile_packing(size_t rows, const gemm_tile *t) { GEMM_CASES(PACKING_TILE) }
 static void gemm_tile_narrow(size_t rows, const gemm_tile *t) { GEMM_CASES(NARROW_TILE) }
 #ifdef HAS_HALF
 static void gemm_tile_half(size_t rows, const gemm_tile *t){GEMM_CASES(HALF_TILE)}
@@ -120,6 +134,7 @@ static void gemm_tile_half(size_t rows, const gemm_tile *t){GEMM_CASES(HALF_TILE
 #define gemm_tile_half gemm_tile_narrow
 #endif
 #undef WIDE_TILE
+#undef PACKING_TILE
 #undef NARROW_TILE
 #undef HALF_TILE
 #undef GEMM_CASES
@@ -128,25 +143,30 @@ static void gemm_tile_half(size_t rows, const gemm_tile *t){GEMM_CASES(HALF_TILE
 /*
  * Transposes `rows` (at least 1) rows of `depth` elements, `stride` apart, into packed[k * width + row]. Whole vectors
  * are stored: past the last row they write what the next k overwrites, so that `packed` needs VL elements of slack
- * behind it.
+ * behind it. A vector's missing rows repeat the last one.
  */
 static void gemm_pack_transposed(size_t rows, size_t depth, const real *a, size_t stride, size_t width, real *packed) {
     /* Rows a page apart share their cache sets: no line may be needed twice. */
     const size_t head = unaligned_head(a, depth);
-    for (size_t k = 0, n; k < depth; k += n) {
-        n = k < head ? head : lanes_at(k, depth);
-        /*
-         * The last vector of rows first: what it writes past its end lies where the first of the next k comes after
-         * it.
-         */
-        for (size_t i = (rows - 1) / VL * VL + VL; i;) {
-            i -= VL;
-            const size_t count = lanes_at(i, rows);
+    /* The last vector of rows first: what it writes past its end is where the first writes later. */
+    for (size_t i = (rows - 1) / VL * VL + VL; i;) {
+        i -= VL;
+        const real *row[VL];
+        for (size_t q = 0; q < (size_t)VL; q++) row[q] = a + (i + q < rows ? i + q : rows - 1) * stride;
+        for (size_t k = 0, n; k < depth; k += n) {
+            n = k < head ? head : lanes_at(k, depth);
             vreal r[VL];
-            for (size_t row = 0; row < (size_t)VL; row++)
-                r[row] = row < count ? v_get(a + (i + row) * stride + k, n) : v_zero();
-            v_transpose(r);
-            for (size_t c = 0; c < n; c++) v_store(packed + (k + c) * width + i, r[c]);
+            if (n == (size_t)VL) {
+                NORMCORE_UNROLL
+                for (int q = 0; q < VL; q++) r[q] = v_load(row[q] + k);
+                v_transpose(r);
+                NORMCORE_UNROLL
+                for (int c = 0; c < VL; c++) v_store(packed + (k + (size_t)c) * width + i, r[c]);
+            } else {
+                for (int q = 0; q < VL; q++) r[q] = v_load_tail(row[q] + k, n);
+                v_transpose(r);
+                for (size_t c = 0; c < n; c++) v_store(packed + (k + c) * width + i, r[c]);
+            }
         }
     }
 }
@@ -228,23 +248,33 @@ typedef struct gemm_block {
 } gemm_block;
 
 static void gemm_block_run(const NAME(gemm_problem) * p, const gemm_block *g) {
-    const size_t whole = p->b_col == 1 && g->rows <= GEMM_DIRECT_ROWS ? gemm_whole_panels(g->cols) : 0;
+    /* Whole panels of B are read in place by few rows, and near ones by the first panel of A, which packs them meanwhile. */
+    const int few = g->rows <= GEMM_DIRECT_ROWS, first_packs = !few && p->b_row < GEMM_NEAR;
+    size_t whole = 0;
+    if (p->b_col == 1) whole = few ? gemm_whole_panels(g->cols) : first_packs ? g->cols / GEMM_NR * GEMM_NR : 0;
     gemm_pack_b(g->depth, g->cols - whole, g->b + whole * p->b_col, p->b_row, p->b_col, g->packed_b + whole * g->depth);
+    const int a_in_place = p->a_row == 1 && (p->a_col < GEMM_NEAR || g->cols <= GEMM_DIRECT_COLS);
     const size_t panels = (g->rows + GEMM_MR - 1) / GEMM_MR;
     for (size_t panel = 0, i = 0; panel < panels; panel++) {
         /* Panels of nearly the same height: a last one of a row or two would wait for its own fmas. */
         const size_t rows = g->rows / panels + (panel < g->rows % panels);
         real *const packed_a = g->packed_a + (g->keep_a ? i * g->depth : 0);
-        if (g->pack_a) gemm_pack_a(rows, g->depth, g->a + i * p->a_row, p->a_row, p->a_col, packed_a);
-        gemm_tile tile = {g->depth, packed_a, NULL, 0, NULL, p->c_row, 0, g->accumulate, g->relu, NULL};
+        if (g->pack_a && !a_in_place) gemm_pack_a(rows, g->depth, g->a + i * p->a_row, p->a_row, p->a_col, packed_a);
+        gemm_tile tile = {.depth = g->depth, .c_row = p->c_row, .accumulate = g->accumulate, .relu = g->relu};
+        tile.a = a_in_place ? g->a + i : packed_a;
+        tile.a_step = a_in_place ? p->a_col : rows;
+        const size_t in_place = few || panel == 0 ? whole : 0;
         for (size_t j = 0, width; j < g->cols; j += width) {
             width = gemm_panel_width(g->cols - j);
-            tile.b = j < whole ? g->b + j : g->packed_b + j * g->depth;
-            tile.b_step = j < whole ? p->b_row : width;
+            tile.packed_b = g->packed_b + j * g->depth;
+            tile.b = j < in_place ? g->b + j : tile.packed_b;
+            tile.b_step = j < in_place ? p->b_row : width;
             tile.c = g->c + i * p->c_row + j;
             tile.cols = size_min(g->cols - j, width);
             tile.bias = g->bias ? g->bias + j : NULL;
-            if (width == GEMM_NR)
+            if (first_packs && j < in_place)
+                gemm_tile_packing(rows, &tile);
+            else if (width == GEMM_NR)
                 gemm_tile_wide(rows, &tile);
             else if (width == VL)
                 gemm_tile_narrow(rows, &tile);
