@@ -18,6 +18,8 @@ enum { GEMM_DIRECT_ROWS = 5 * GEMM_MR };
 enum { GEMM_DIRECT_COLS = 4 * GEMM_NR };
 /* Contiguous runs of an operand that start less than a page apart do not evict each other: they can be read in place. */
 enum { GEMM_NEAR = 4096 / (int)sizeof(real) };
+/* Elements of B that a usual L2 holds: reading panels of a larger one in place waits for the next cache at every row. */
+enum { GEMM_CACHED = (1 << 20) / (int)sizeof(real) };
 
 typedef struct gemm_tile {
     size_t depth;
@@ -248,8 +250,9 @@ typedef struct gemm_block {
 } gemm_block;
 
 static void gemm_block_run(const NAME(gemm_problem) * p, const gemm_block *g) {
-    /* Whole panels of B are read in place by few rows, and near ones by the first panel of A, which packs them meanwhile. */
-    const int few = g->rows <= GEMM_DIRECT_ROWS, first_packs = !few && p->b_row < GEMM_NEAR;
+    /* Whole panels of B are read in place by few rows, else by the first panel of A, which packs them meanwhile. */
+    const int few = g->rows <= GEMM_DIRECT_ROWS;
+    const int first_packs = !few && p->b_row < GEMM_NEAR && p->depth * g->cols <= GEMM_CACHED;
     size_t whole = 0;
     if (p->b_col == 1) whole = few ? gemm_whole_panels(g->cols) : first_packs ? g->cols / GEMM_NR * GEMM_NR : 0;
     gemm_pack_b(g->depth, g->cols - whole, g->b + whole * p->b_col, p->b_row, p->b_col, g->packed_b + whole * g->depth);
