@@ -61,9 +61,11 @@ def _convert(array: npt.NDArray[Any], dtype: np.dtype[Any], operation: str, name
 
 
 def _renamed(error: TypeError | ValueError, old: str, operation: str) -> Exception:
-    """An error of the core as one of `operation`."""
+    """An error of the core as one of `operation`, which calls y what the core calls labels."""
     text = str(error)
-    return type(error)(operation + text.removeprefix(old)) if text.startswith(old + ":") else error
+    if not text.startswith(old + ":"):
+        return error
+    return type(error)(operation + text.removeprefix(old).replace(": labels ", ": y ", 1))
 
 
 def check_features(X: npt.ArrayLike, features: int, dtype: np.dtype[Any], operation: str) -> FloatArray:

@@ -460,8 +460,8 @@ def test_weights_and_ignored_rows() -> None:
 @pytest.mark.parametrize(
     ("y", "options", "error", "message"),
     [
-        (np.array([0, 1, 3, 0]), {}, ValueError, r"3 in row 2; .*\[0, 3\)"),
-        (np.array([0, -1, 1, 0]), {}, ValueError, "-1 in row 1"),
+        (np.array([0, 1, 3, 0]), {}, ValueError, r"y has 3 in row 2; .*\[0, 3\)"),
+        (np.array([0, -1, 1, 0]), {}, ValueError, "y has -1 in row 1"),
         (np.array([0, 1, 2]), {}, ValueError, r"y is \(3,\) but X has the rows \(4,\)"),
         (np.array([[0], [1], [2], [0]]), {}, ValueError, r"y is \(4, 1\)"),
         (np.zeros(4), {}, ValueError, r"soft targets must be \(4, 3\), labels an integer array \(4,\)"),
