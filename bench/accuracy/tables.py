@@ -16,7 +16,7 @@ from .libraries import Library
 
 Array = NDArray[Any]
 Random = np.random.Generator
-KNOWN_DX = 32.0  # ULP, where a large xhat meets a dy of its own sign everywhere
+KNOWN_DX = 8.0  # ULP, where one xhat of 30 meets a dy of its own sign everywhere; the exact dx rounded has 4
 FLOAT64_LIMIT = 1e140  # of magnitudes whose squares float64 holds; the norms promise no more for it
 
 
@@ -262,7 +262,7 @@ def norm_backward(s: Setting, by_column: bool) -> Iterator[Line]:
         NormData("dy along x, standard normal", _normal()),
         NormData("dy along x, one of 30 sigma", _far),
     ):
-        known = KNOWN_DX if s.single and max(data.counts) > 15 else 0.0
+        known = KNOWN_DX if s.single and data.draw is _far else 0.0
         yield s.line(data.name, 3 if s.single else None, measure(data, along), known)
 
 

@@ -274,6 +274,37 @@ def test_layer_norm_backward_of_any_statistics(data: st.DataObject, dtype: Any, 
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_norms_backward_at_the_edges_of_powers_of_two(dtype: Any) -> None:
+    # the exponent of rstd is that of rstd rounded to float32, and what is plain ends at 2**-64 and 2**64
+    powers = np.ldexp(1.0, np.array([-149, -127, -126, -65, -64, -63, -1, 0, 1, 63, 64, 65, 126, 127]))
+    near = [
+        powers,
+        np.nextafter(powers, 0),
+        np.nextafter(powers, np.inf),
+        powers * (1 - 2.0**-26),
+        [0, np.inf, np.nan, -1],
+    ]
+    rstd = np.concatenate(near)
+    random = np.random.default_rng(0)
+    x, dy = (random.normal(size=(rstd.size, 20)).astype(dtype) for _ in range(2))
+    gamma, mean = random.normal(size=20).astype(dtype), random.normal(size=rstd.size)
+    for scale in (1.0, 1e-18, 1e18):
+        agree(None, "layer_norm_backward", dy, (x * scale).astype(dtype), gamma, mean * scale, rstd)
+        columns = [np.ascontiguousarray(a.T) for a in (dy, (x * scale).astype(dtype))]
+        gammas = random.normal(size=rstd.size).astype(dtype)
+        agree(None, "batch_norm_backward", *columns, gammas, mean * scale, rstd)
+        plain = (rstd >= 2.0**-64) & (rstd <= 2.0**64)
+        agree(
+            None,
+            "batch_norm_backward",
+            *(a[:, plain] for a in columns),
+            gammas[plain],
+            mean[plain] * scale,
+            rstd[plain],
+        )
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_layer_norm_of_rows_without_elements(dtype: Any) -> None:
     x, gamma = np.zeros((3, 0), dtype), np.zeros(0, dtype)
     _, mean, rstd = agree(None, "layer_norm_forward", x, gamma, gamma)

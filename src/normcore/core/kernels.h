@@ -53,6 +53,11 @@ typedef struct NAME(norm_columns) {
     int plain;
 } NAME(norm_columns);
 
+/* What their dx takes beside; see v_norm_dx there. */
+typedef struct NAME(norm_dx_columns) {
+    real *w, *s, *s_lo, *q, *q_lo, *p;
+} NAME(norm_dx_columns);
+
 typedef struct NAME(optimizer_constants) {
     normcore_optimizer optimizer;
     int has_scale, has_l2, has_decay;

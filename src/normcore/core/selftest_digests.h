@@ -12,7 +12,7 @@
     0x0f7bbb0f9e2a5941u, /* batch_norm_backward_fused */
     0x0dd16fc08929ce01u, /* batch_norm_backward_graph */
     0xc09a5b637c839929u, /* layer_norm_forward */
-    0xf496cf1a8fb291e3u, /* layer_norm_backward */
+    0x434e6e12a0405e4au, /* layer_norm_backward */
     0x26074ad31b6a27ebu, /* random */
     0xe5d9280cf24d4badu, /* dropout */
     0xfffdff4e01dff8d9u, /* optimizer */

@@ -123,6 +123,17 @@ NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) * columns, size
     return b;
 }
 
+NORMCORE_INLINE norm_dx_block load_dx_columns(const NAME(norm_dx_columns) * columns, size_t j, size_t count) {
+    norm_dx_block b;
+    b.w = v_get(columns->w + j, count);
+    b.s = v_get(columns->s + j, count);
+    b.s_lo = v_get(columns->s_lo + j, count);
+    b.q = v_get(columns->q + j, count);
+    b.q_lo = v_get(columns->q_lo + j, count);
+    b.p = v_get(columns->p + j, count);
+    return b;
+}
+
 /* Each kernel below is inlined twice, with plain a constant. */
 #define PLAIN_OR_NOT(plain, call)                                                                                      \
     do {                                                                                                               \
@@ -179,43 +190,56 @@ static void batch_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_
 #undef CALL
 }
 
-/* s, s_lo, q and p of v_norm_dx for g = dy; the factor gamma is in all three. */
-static void batch_norm_dx_constants(size_t d, double count, const real *gamma, const double *rstd, const double *dgamma,
-                                    const double *dbeta, const NAME(norm_columns) * columns, real *s, real *s_lo,
-                                    real *q, real *p) {
+/* Two loops of three results: with six a compiler gives up asking whether they overlap, and uses no vectors. */
+NORMCORE_INLINE void dx_constants(const int plain, size_t d, double count, const real *gamma, const double *rstd,
+                                  const double *dgamma, const double *dbeta, const NAME(norm_columns) * columns,
+                                  const NAME(norm_dx_columns) * dx_columns) {
+#define CONSTANTS(mean_g, mean_g_xhat)                                                                                 \
+    norm_dx_constants_of(plain, rstd[j], plain ? 1.0 : (double)columns->pre[j] * (double)columns->post[j],             \
+                         (double)columns->c[j], (double)gamma[j], mean_g, mean_g_xhat)
     for (size_t j = 0; j < d; j++) {
-        const double power = columns->plain ? 1.0 : (double)columns->pre[j] * (double)columns->post[j];
-        const double scale = (double)gamma[j] * (rstd[j] / power);
-        s[j] = (real)scale;
-        s_lo[j] = (real)(scale - (double)s[j]);
-        q[j] = (real)(-(dgamma[j] / count) * scale);
-        p[j] = (real)(-(dbeta[j] / count) * scale);
+        const norm_dx_constants k = CONSTANTS(0.0, 0.0);
+        dx_columns->w[j] = k.w;
+        dx_columns->s[j] = k.s;
+        dx_columns->s_lo[j] = k.s_lo;
     }
+    for (size_t j = 0; j < d; j++) {
+        const norm_dx_constants k = CONSTANTS(dbeta[j] / count, dgamma[j] / count);
+        dx_columns->q[j] = k.q;
+        dx_columns->q_lo[j] = k.q_lo;
+        dx_columns->p[j] = k.p;
+    }
+#undef CONSTANTS
+}
+static void batch_norm_dx_constants(size_t d, double count, const real *gamma, const double *rstd, const double *dgamma,
+                                    const double *dbeta, const NAME(norm_columns) * columns,
+                                    const NAME(norm_dx_columns) * dx_columns) {
+#define CALL(plain) dx_constants(plain, d, count, gamma, rstd, dgamma, dbeta, columns, dx_columns)
+    PLAIN_OR_NOT(columns->plain, CALL);
+#undef CALL
 }
 
 /* dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) */
 NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                              const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
-                              const real *p, real *dx, size_t dxs) {
+                              const NAME(norm_columns) * columns, const NAME(norm_dx_columns) * dx_columns, real *dx,
+                              size_t dxs) {
     const size_t block = written_rows(dxs);
     for (size_t i0 = 0; i0 < n; i0 += block) {
         const size_t i1 = i0 + block < n ? i0 + block : n;
         FOR_STORED_VECTORS(j, count, d, dx + i0 * dxs, {
             const norm_block b = load_columns(columns, j, count, plain);
-            const vreal sj = v_get(s + j, count), sj_lo = v_get(s_lo + j, count), qj = v_get(q + j, count),
-                        pj = v_get(p + j, count);
+            const norm_dx_block k = load_dx_columns(dx_columns, j, count);
             for (size_t i = i0; i < i1; i++) {
-                const vreal xhat = v_xhat(v_get(x + i * xs + j, count), &b, plain);
                 const vreal g = v_get(dy + i * dys + j, count);
-                v_put_n(dx + i * dxs + j, v_norm_dx(g, xhat, sj, sj_lo, qj, pj, &b, plain), count);
+                v_put_n(dx + i * dxs + j, v_norm_dx(g, v_get(x + i * xs + j, count), &b, &k, plain), count);
             }
         });
     }
 }
 static void batch_norm_fused_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                                const NAME(norm_columns) * columns, const real *s, const real *s_lo, const real *q,
-                                const real *p, real *dx, size_t dxs) {
-#define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, s, s_lo, q, p, dx, dxs)
+                                const NAME(norm_columns) * columns, const NAME(norm_dx_columns) * dx_columns, real *dx,
+                                size_t dxs) {
+#define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, dx_columns, dx, dxs)
     PLAIN_OR_NOT(columns->plain, CALL);
 #undef CALL
 }

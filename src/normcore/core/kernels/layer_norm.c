@@ -32,22 +32,36 @@ NORMCORE_INLINE void row_statistics(size_t d, const real *x, double *mean, doubl
 }
 #endif
 
+NORMCORE_INLINE norm_constants row_constants(const int plain, double mean, double rstd) {
+    return plain ? plain_constants_of(mean, rstd) : norm_constants_of(mean, rstd);
+}
+
 /* Constants of one row, in every lane. */
-NORMCORE_INLINE norm_block row_constants(const int plain, double mean, double rstd) {
-    const norm_constants c = plain ? plain_constants_of(mean, rstd) : norm_constants_of(mean, rstd);
+NORMCORE_INLINE norm_block row_block(const norm_constants *c) {
     norm_block b;
-    b.hi = v_set1(c.hi);
-    b.c = v_set1(c.c);
-    b.r = v_set1(c.r);
-    b.r_lo = v_set1(c.r_lo);
-    b.pre = v_set1(c.pre);
-    b.post = v_set1(c.post);
+    b.hi = v_set1(c->hi);
+    b.c = v_set1(c->c);
+    b.r = v_set1(c->r);
+    b.r_lo = v_set1(c->r_lo);
+    b.pre = v_set1(c->pre);
+    b.post = v_set1(c->post);
+    return b;
+}
+NORMCORE_INLINE norm_dx_block row_dx_block(const norm_dx_constants *c) {
+    norm_dx_block b;
+    b.w = v_set1(c->w);
+    b.s = v_set1(c->s);
+    b.s_lo = v_set1(c->s_lo);
+    b.q = v_set1(c->q);
+    b.q_lo = v_set1(c->q_lo);
+    b.p = v_set1(c->p);
     return b;
 }
 
 NORMCORE_INLINE void layer_norm_apply(const int plain, size_t d, const real *x, double mean, double rstd,
                                       const real *gamma, const real *beta, real *y) {
-    const norm_block b = row_constants(plain, mean, rstd);
+    const norm_constants c = row_constants(plain, mean, rstd);
+    const norm_block b = row_block(&c);
     FOR_STORED_VECTORS(j, count, d, y, {
         const vreal xhat = v_xhat(v_get(x + j, count), &b, plain);
         v_put_n(y + j, v_fma(xhat, v_get(gamma + j, count), v_get(beta + j, count)), count);
@@ -117,10 +131,12 @@ NORMCORE_INLINE void layer_norm_rows_backward(const int plain, const int rows, s
                                               const real *x, size_t xs, const real *gamma, const double *mean,
                                               const double *rstd, real *dx, size_t dxs, double *dgamma, double *dbeta) {
     norm_block b[GRADIENT_ROWS];
+    norm_constants c[GRADIENT_ROWS];
     lanes s1[GRADIENT_ROWS], s2[GRADIENT_ROWS];
     NORMCORE_UNROLL
     for (int i = 0; i < rows; i++) {
-        b[i] = row_constants(plain, mean[i], rstd[i]);
+        c[i] = row_constants(plain, mean[i], rstd[i]);
+        b[i] = row_block(&c[i]);
         s1[i] = s2[i] = lanes_zero();
     }
     FOR_LANES(j, v, count, d, {
@@ -141,13 +157,14 @@ NORMCORE_INLINE void layer_norm_rows_backward(const int plain, const int rows, s
         w_put_n(dbeta + j, sum, count);
     });
     for (int i = 0; dx && i < rows; i++, dy += dys, x += xs, dx += dxs) {
-        const double power = plain ? 1.0 : norm_power(rstd[i]), scale = rstd[i] / power, columns = (double)d;
-        const vreal p = v_set1((real)(-(lanes_fold(&s1[i]) / columns) * scale));
-        const vreal q = v_set1((real)(-(lanes_fold(&s2[i]) / columns) * scale));
+        const double power = plain ? 1.0 : norm_power(rstd[i]), columns = (double)d;
+        const double mean_g = lanes_fold(&s1[i]) / columns, mean_g_xhat = lanes_fold(&s2[i]) / columns;
+        const norm_dx_constants k =
+            norm_dx_constants_of(plain, rstd[i], power, (double)c[i].c, 1.0, mean_g, mean_g_xhat);
+        const norm_dx_block kb = row_dx_block(&k);
         FOR_STORED_VECTORS(j, count, d, dx, {
             const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));
-            const vreal xhat = v_xhat(v_get(x + j, count), &b[i], plain);
-            v_put_n(dx + j, v_norm_dx(g, xhat, b[i].r, b[i].r_lo, q, p, &b[i], plain), count);
+            v_put_n(dx + j, v_norm_dx(g, v_get(x + j, count), &b[i], &kb, plain), count);
         });
     }
 }

@@ -23,6 +23,15 @@ NORMCORE_INLINE double power_of_two(int k) {
     return power;
 }
 
+/* The greatest power of two that is not above a positive number that is not subnormal. */
+NORMCORE_INLINE float power_below(float a) {
+    uint32_t bits;
+    memcpy(&bits, &a, sizeof bits);
+    bits &= UINT32_C(0xff) << 23;
+    memcpy(&a, &bits, sizeof a);
+    return a;
+}
+
 /* 2^k is the power of two below rstd, k in [-126, 126]; 0 where it is plain, NaN or 0. */
 NORMCORE_INLINE int norm_exponent(double rstd) {
     if (norm_is_plain(rstd) || !(rstd > 0.0)) return 0;
@@ -93,25 +102,57 @@ NORMCORE_INLINE vreal v_xhat(vreal x, const norm_block *b, int plain) {
 }
 
 /*
- * dx = g s + (g s_lo + (xhat q + p)), with s + s_lo = rstd, p = -rstd mean(g) and q = -rstd mean(g xhat), all divided
- * by the power of two that follows at the end. In double s_lo is 0 and left out.
+ * dx = rstd (g - mean(g) - xhat mean(g xhat)), times gamma in batch norm. With scale = gamma rstd, h = -scale mean(g xhat) and
+ * xhat = t u + c it is g scale + t (h u) + (c h - scale mean(g)): three products, the greatest of which comes last, and no
+ * xhat, whose rounding error would be multiplied by h. s + s_lo is scale, q + q_lo is h u. t is x - mean times a power of
+ * two, w, of about rstd, which keeps q within range. double: g s + (xhat q + p), without the low parts.
  */
-NORMCORE_INLINE vreal v_norm_dx(vreal g, vreal xhat, vreal s, vreal s_lo, vreal q, vreal p, const norm_block *b,
-                                int plain) {
-    vreal rest = v_fma(xhat, q, p);
+typedef struct norm_dx_constants {
+    real w, s, s_lo, q, q_lo, p;
+} norm_dx_constants;
+
+/* 2^k = pre post, which divides everything, is 1 where plain; c as in norm_constants. */
+NORMCORE_INLINE norm_dx_constants norm_dx_constants_of(const int plain, double rstd, double power, double c,
+                                                       double gamma, double mean_g, double mean_g_xhat) {
+    const double scaled = plain ? rstd : rstd / power, scale = gamma * scaled;
+    const double h = -mean_g_xhat * scale, rest = -mean_g * scale;
+    norm_dx_constants d;
+    d.s = (real)scale;
 #if NORMCORE_DTYPE == 32
-    rest = v_fma(g, s_lo, rest);
+    d.w = plain || norm_is_plain(rstd) ? power_below((real)rstd) : (real)1;
+    const double product = h * (scaled / (double)d.w);
+    d.s_lo = (real)(scale - (double)d.s);
+    d.q = (real)product;
+    d.q_lo = (real)(product - (double)d.q);
+    d.p = (real)(c * h + rest);
 #else
-    (void)s_lo;
+    (void)c;
+    d.q = h;
+    d.p = rest;
+    d.w = d.s_lo = d.q_lo = 0.0;
 #endif
-    const vreal dx = v_fma(g, s, rest);
+    return d;
+}
+
+typedef struct norm_dx_block {
+    vreal w, s, s_lo, q, q_lo, p;
+} norm_dx_block;
+
+NORMCORE_INLINE vreal v_norm_dx(vreal g, vreal x, const norm_block *b, const norm_dx_block *d, int plain) {
+#if NORMCORE_DTYPE == 32
+    const vreal centred = plain ? v_sub(x, b->hi) : v_mul(v_sub(v_mul(x, b->pre), b->hi), b->post);
+    const vreal t = v_mul(centred, d->w);
+    const vreal dx = v_fma(t, d->q, v_fma(g, d->s, v_fma(g, d->s_lo, v_fma(t, d->q_lo, d->p))));
     return plain ? dx : v_mul(v_mul(dx, b->pre), b->post);
+#else
+    return v_fma(g, d->s, v_fma(v_xhat(x, b, plain), d->q, d->p));
+#endif
 }
 
 /*
- * Means over fewer than CONTRACT_SHORT elements: xhat and the result may be several times the greatest |dy| rstd, so
- * that roundings to float which are harmless in longer means cost up to 4.2 ulp of it. Everything is in double there and
- * rounded once, and a mean over one element gives exactly 0.
+ * Means over fewer than CONTRACT_SHORT elements: xhat and the result may be several times the greatest |dy| rstd, so that
+ * v_norm_dx would cost up to 3 ulp of it. Everything is in double there and rounded once, and a mean over one element
+ * gives exactly 0.
  */
 NORMCORE_INLINE vwide w_xhat(vreal x, vwide mean, vwide rstd) { return w_mul(w_sub(w_widen(x), mean), rstd); }
 NORMCORE_INLINE vreal w_norm_dx(vwide g, vwide xhat, vwide mean_g, vwide mean_g_xhat, vwide scale) {

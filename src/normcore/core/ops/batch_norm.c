@@ -18,7 +18,7 @@ typedef struct batch_norm_args {
     real *dgamma, *dbeta;
     /* working state */
     NAME(norm_columns) columns;
-    real *s, *s_lo, *q, *p;    /* of v_norm_dx */
+    NAME(norm_dx_columns) dx_columns;
     double *first, *second;    /* (chunks, d) partial results of a chunk */
     double *xmu, *dxhat, *dsq; /* of the graph algorithm */
     size_t threads, chunks, col_tasks, row_tasks;
@@ -59,9 +59,9 @@ static void cut_work(call *c, batch_norm_args *p, double passes) {
 }
 
 static int allocate_columns(call *c, batch_norm_args *p) {
-    real **const vectors[] = {
-        &p->columns.hi, &p->columns.c, &p->columns.r, &p->columns.r_lo, &p->columns.pre, &p->columns.post, &p->s,
-        &p->s_lo,       &p->q,         &p->p};
+    real **const vectors[] = {&p->columns.hi,      &p->columns.c,    &p->columns.r,       &p->columns.r_lo,
+                              &p->columns.pre,     &p->columns.post, &p->dx_columns.w,    &p->dx_columns.s,
+                              &p->dx_columns.s_lo, &p->dx_columns.q, &p->dx_columns.q_lo, &p->dx_columns.p};
     const size_t count = sizeof vectors / sizeof vectors[0];
     /* Some cache lines apart, lest widths of a power of two put all of a column's constants into one cache set. */
     const size_t apart = 320 / sizeof(real);
@@ -216,7 +216,7 @@ static void fused_dx_task(void *arg, size_t index) {
     const batch_norm_args *p = arg;
     const row_range r = row_range_of(p->n, p->row_tasks, index);
     p->kernels->batch_norm_fused_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride,
-                                    p->x + r.start * p->x_stride, p->x_stride, &p->columns, p->s, p->s_lo, p->q, p->p,
+                                    p->x + r.start * p->x_stride, p->x_stride, &p->columns, &p->dx_columns,
                                     p->out + r.start * p->out_stride, p->out_stride);
 }
 
@@ -231,8 +231,8 @@ static void short_backward_task(void *arg, size_t index) {
 static void evaluation_dx_task(void *arg, size_t index) {
     const batch_norm_args *p = arg;
     const row_range r = row_range_of(p->n, p->row_tasks, index);
-    p->kernels->batch_norm_evaluation_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride, p->s, &p->columns,
-                                         p->out + r.start * p->out_stride, p->out_stride);
+    p->kernels->batch_norm_evaluation_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride, p->dx_columns.s,
+                                         &p->columns, p->out + r.start * p->out_stride, p->out_stride);
 }
 
 /* The graph's tasks own whole chunks: its arrays are dense, so that a task's columns would not be one block of them. */
@@ -305,8 +305,8 @@ static normcore_status batch_norm_backward_body(call *c, void *arguments) {
     const double *const dgamma = p->first, *const dbeta = p->second;
     const int has_dx_left = p->n && p->out && !is_short;
     if (has_dx_left)
-        p->kernels->batch_norm_dx_constants(p->d, (double)p->n, p->gamma, p->rstd, dgamma, dbeta, &p->columns, p->s,
-                                            p->s_lo, p->q, p->p);
+        p->kernels->batch_norm_dx_constants(p->d, (double)p->n, p->gamma, p->rstd, dgamma, dbeta, &p->columns,
+                                            &p->dx_columns);
     store_sums(p->d, dgamma, p->dgamma);
     store_sums(p->d, dbeta, p->dbeta);
     if (has_dx_left) {

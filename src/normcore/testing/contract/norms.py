@@ -113,14 +113,27 @@ def _wide_xhat(x: Array, mean: Array, rstd: Array) -> Array:
     return np.asarray((double(x) - mean) * rstd)
 
 
-def _closed_form(g: Array, xhat: Array, scale: Array, q: Array, p: Array, k: Array) -> Array:
-    """Dx = g s + (g s_lo + (xhat q + p)), times 2**k."""
-    real = g.dtype
-    s = scale.astype(real)
-    rest = fma(xhat, q.astype(real), p.astype(real))
-    if real == np.float32:
-        rest = fma(g, (scale - double(s)).astype(real), rest)
-    return np.asarray(fma(g, s, rest) * np.ldexp(1.0, k).astype(real))
+def _closed_form(
+    g: Array, x: Array, mean: Array, rstd: Array, gamma: Array | float, mean_g: Array, mean_g_xhat: Array
+) -> Array:
+    """Dx from the means of g and of g xhat; everything broadcasts against x."""
+    real = x.dtype
+    k = _power(rstd, real)
+    u = rstd * np.ldexp(1.0, -k)
+    scale = gamma * u
+    h, rest = -mean_g_xhat * scale, -mean_g * scale
+    if real == np.float64:
+        return fma(g, scale, fma(_xhat(x, mean, rstd), h, rest))
+    _, exponent = np.frexp(rstd.astype(real))
+    plain = (rstd >= 2.0**-64) & (rstd <= 2.0**64)
+    w = np.ldexp(1.0, np.where(plain, exponent - 1, 0))
+    c = _constants(mean, rstd)
+    t = (x * c.pre - c.hi) * c.post * w.astype(real)
+    product, p = h * (u / w), (double(c.c) * h + rest).astype(real)
+    s, q = scale.astype(real), product.astype(real)
+    s_lo, q_lo = (scale - double(s)).astype(real), (product - double(q)).astype(real)
+    dx = fma(t, q, fma(g, s, fma(g, s_lo, fma(t, q_lo, p))))
+    return np.asarray(dx * c.pre * c.post)
 
 
 # ---------------------------------------------------------------- batch norm
@@ -175,16 +188,15 @@ def batch_norm_backward(
     short = n < SHORT and training and algorithm == "fused"
     xhat = _wide_xhat(x, mean, rstd) if short else _xhat(x, mean, rstd)
     dgamma, dbeta = batch_sum(dy, xhat), batch_sum(dy)
-    k = _power(rstd, real)
-    scale = double(gamma) * (rstd / np.ldexp(1.0, k))
     if not training:
-        dx = dy * scale.astype(real) * np.ldexp(1.0, k).astype(real)
+        k = _power(rstd, real)
+        dx = dy * (double(gamma) * (rstd / np.ldexp(1.0, k))).astype(real) * np.ldexp(1.0, k).astype(real)
     elif algorithm == "graph":
         dx = _graph_dx(dy, x, gamma, mean, rstd)
     elif short:
         dx = ((double(dy) - dbeta / n) - xhat * (dgamma / n)) * (double(gamma) * rstd)
     else:
-        dx = _closed_form(dy, xhat, scale, -(dgamma / n) * scale, -(dbeta / n) * scale, k)
+        dx = _closed_form(dy, x, mean, rstd, double(gamma), dbeta / n, dgamma / n)
     return stored(dx, real), stored(dgamma, real), stored(dbeta, real)
 
 
@@ -229,7 +241,5 @@ def layer_norm_backward(dy: Array, x: Array, gamma: Array, mean: Array, rstd: Ar
         xhat = _xhat(x, mean, rstd)
         g = dy * gamma
         mean_g, mean_g_xhat = lane_sum(g)[:, None] / d, lane_sum(g, xhat)[:, None] / d
-        k = _power(rstd, real)
-        scale = rstd / np.ldexp(1.0, k)
-        dx = _closed_form(g, xhat, scale, -mean_g_xhat * scale, -mean_g * scale, k)
+        dx = _closed_form(g, x, mean, rstd, 1.0, mean_g, mean_g_xhat)
     return stored(dx, real), stored(batch_sum(dy, xhat), real), stored(batch_sum(dy), real)
