@@ -22,8 +22,10 @@
  *            signal is raised, errno is left as it was, no pointer is kept after the call.
  * Context    `ctx` may be NULL: one thread, malloc, the process-wide instruction set. See normcore_context_create().
  * Threads    Functions may be called from several threads at once if their outputs are distinct. A context that is
- *            busy in one thread serves a second one serially rather than waiting. On Linux a context's own
- *            threads run on the CPUs of their caller's affinity mask but the one that the caller is on.
+ *            busy in one thread serves a second one serially rather than waiting. On Linux a context
+ *            keeps its own threads off the CPU that the caller is on, where the caller's affinity mask has others
+ *            enough (or, if that is one CPU, the mask at the time they were started), and leaves alone those whose
+ *            mask somebody else has set.
  * FP state   Results are defined for round-to-nearest with subnormals. Where the caller's environment differs, it is
  *            set for the duration of the call and put back.
  *

@@ -353,49 +353,94 @@ static size_t threads_running(pid_t found[MOST_THREADS]) {
     return count;
 }
 
-/* How many CPUs but `without` each thread that has been started since `before` may use: the same for all; 0 if not. */
-static int cpus_of_new_threads(const pid_t *before, size_t befores, size_t expected, int without) {
-    pid_t now[MOST_THREADS];
-    const size_t nows = threads_running(now);
-    size_t found = 0;
-    int cpus = 0;
-    for (size_t i = 0; i < nows; i++) {
-        int old = 0;
-        for (size_t j = 0; j < befores; j++) old |= before[j] == now[i];
-        cpu_set_t set;
-        if (old || sched_getaffinity(now[i], sizeof set, &set)) continue;
-        if (without >= 0) CPU_CLR((size_t)without, &set);
-        if (found++ && cpus != CPU_COUNT(&set)) return 0;
-        cpus = CPU_COUNT(&set);
-    }
-    return found == expected ? cpus : 0;
+static cpu_set_t cpus_between(const cpu_set_t *all, int first, int last) { /* the first-th to the last-th of them */
+    cpu_set_t some;
+    CPU_ZERO(&some);
+    for (int cpu = 0, place = 0; cpu < CPU_SETSIZE; cpu++)
+        if (CPU_ISSET((size_t)cpu, all) && place++ >= first && place - 1 <= last) CPU_SET((size_t)cpu, &some);
+    return some;
 }
 
-/* Workers may run on every CPU but the caller's, wherever that is. */
+/* One context with a pool of its own, and the threads that were there before it. */
+typedef struct pool_watch {
+    normcore_context *ctx;
+    call c;
+    pid_t before[MOST_THREADS];
+    size_t befores, workers;
+} pool_watch;
+
+static void watch_start(pool_watch *w, size_t threads) {
+    w->befores = threads_running(w->before);
+    w->workers = threads - 1;
+    w->ctx = context_of(threads, NULL, NULL, NULL);
+    prepare_large(&w->c);
+    CHECK_STATUS(NORMCORE_OK, call_run(&w->c, w->ctx)); /* the threads run from here on */
+}
+
+/* Whether every worker may use just the CPUs of `expected`; with `set`, gives them that mask instead. */
+static int workers_have(const pool_watch *w, const cpu_set_t *expected, int set) {
+    pid_t now[MOST_THREADS];
+    const size_t nows = threads_running(now);
+    size_t found = 0, good = 0;
+    for (size_t i = 0; i < nows; i++) {
+        int old = 0;
+        for (size_t j = 0; j < w->befores; j++) old |= w->before[j] == now[i];
+        if (old) continue;
+        cpu_set_t mask;
+        found++;
+        if (set)
+            good += sched_setaffinity(now[i], sizeof *expected, expected) == 0;
+        else
+            good += sched_getaffinity(now[i], sizeof mask, &mask) == 0 && CPU_EQUAL(&mask, expected);
+    }
+    return found == w->workers && good == w->workers;
+}
+
+/* Runs the operation from CPUs of this mask. */
+static void call_from(pool_watch *w, const cpu_set_t *mask) {
+    CHECK(sched_setaffinity(0, sizeof *mask, mask) == 0);
+    CHECK_STATUS(NORMCORE_OK, call_run(&w->c, w->ctx));
+}
+
+/* The pinned calls below are certain of the caller's CPU; where it is free, one CPU is missing, whichever. */
 static void test_workers_keep_off_the_callers_cpu(void) {
-    cpu_set_t all, one;
+    cpu_set_t all;
     CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
     const int cpus = CPU_COUNT(&all);
     if (cpus < 2) return;
-    pid_t before[MOST_THREADS];
-    const size_t befores = threads_running(before);
-    normcore_context *ctx = context_of(3, NULL, NULL, NULL);
-    call c;
-    prepare_large(&c);
-    CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx)); /* the threads run from here on */
-    for (size_t cpu = 0; cpu < CPU_SETSIZE; cpu++) {
-        if (!CPU_ISSET(cpu, &all)) continue;
-        CPU_ZERO(&one);
-        CPU_SET(cpu, &one);
-        CHECK(sched_setaffinity(0, sizeof one, &one) == 0);
-        CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx));
-        CHECK(cpus_of_new_threads(before, befores, 2, -1) == cpus - 1);
-        CHECK(cpus_of_new_threads(before, befores, 2, (int)cpu) == cpus - 1);
-        CHECK(sched_setaffinity(0, sizeof all, &all) == 0); /* free again, and most likely still there */
-        CHECK_STATUS(NORMCORE_OK, call_run(&c, ctx));
-        CHECK(cpus_of_new_threads(before, befores, 2, -1) == cpus - 1);
-    }
-    normcore_context_destroy(ctx);
+    const cpu_set_t first = cpus_between(&all, 0, 0), second = cpus_between(&all, 1, 1),
+                    pair = cpus_between(&all, 0, 1), but_first = cpus_between(&all, 1, cpus);
+    cpu_set_t but_second;
+    CPU_XOR(&but_second, &all, &second);
+    pool_watch w;
+    watch_start(&w, 2);
+    call_from(&w, &first); /* pinned: the others of the mask at the start */
+    CHECK(workers_have(&w, &but_first, 0));
+    call_from(&w, &second);
+    CHECK(workers_have(&w, &but_second, 0));
+    call_from(&w, &pair); /* free on two: the one or the other */
+    CHECK(workers_have(&w, &first, 0) || workers_have(&w, &second, 0));
+    CHECK(workers_have(&w, &all, 1)); /* somebody else's doing */
+    call_from(&w, &first);
+    call_from(&w, &second);
+    CHECK(workers_have(&w, &all, 0));
+    normcore_context_destroy(w.ctx);
+
+    CHECK(sched_setaffinity(0, sizeof pair, &pair) == 0);
+    watch_start(&w, 4); /* more workers than other CPUs */
+    call_from(&w, &pair);
+    CHECK(workers_have(&w, &pair, 0));
+    normcore_context_destroy(w.ctx);
+
+    CHECK(sched_setaffinity(0, sizeof first, &first) == 0);
+    watch_start(&w, 2); /* started by a caller that is pinned, and later free */
+    CHECK(workers_have(&w, &first, 0));
+    call_from(&w, &pair);
+    CHECK(workers_have(&w, &first, 0) || workers_have(&w, &second, 0));
+    call_from(&w, &second);
+    CHECK(workers_have(&w, &first, 0));
+    normcore_context_destroy(w.ctx);
+    CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
 }
 #endif
 

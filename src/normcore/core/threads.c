@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* sched_getaffinity */
+#define _GNU_SOURCE /* sched_getaffinity and the like */
 #include "guards.h"
 
 #include "threads.h"
@@ -6,11 +6,15 @@
 #include "fp_environment.h"
 
 #if defined(__unix__) || defined(__APPLE__)
+#include <errno.h>
 #include <pthread.h>
 #include <signal.h>
 #include <unistd.h>
 #if defined(__linux__)
 #include <sched.h>
+#endif
+#if defined(__linux__) && !defined(__ANDROID__)
+#define HAS_THREAD_AFFINITY
 #endif
 
 struct thread_pool {
@@ -27,22 +31,21 @@ struct thread_pool {
     void (*body)(void *, size_t);
     void *arg;
     size_t count, next;
-#if defined(__linux__)
-    int callers_cpu;        /* which the workers keep off; -1: none yet */
-    cpu_set_t started_with; /* CPUs that the workers were allowed at first */
+#ifdef HAS_THREAD_AFFINITY
+    cpu_set_t started_with, confined; /* CPUs that the workers were allowed at first, and are now */
 #endif
     pthread_t threads[];
 };
 
 size_t normcore_threads_available(void) {
+    const int saved = errno;
+    long count = 0;
 #if defined(__linux__)
     cpu_set_t set;
-    if (!sched_getaffinity(0, sizeof set, &set)) {
-        const int count = CPU_COUNT(&set);
-        if (count > 0) return (size_t)count;
-    }
+    if (!sched_getaffinity(0, sizeof set, &set)) count = CPU_COUNT(&set);
 #endif
-    const long count = sysconf(_SC_NPROCESSORS_ONLN);
+    if (count < 1) count = sysconf(_SC_NPROCESSORS_ONLN);
+    errno = saved;
     return count > 0 ? (size_t)count : 1;
 }
 
@@ -81,21 +84,26 @@ int normcore_threads_create(thread_pool *pool, size_t count) {
 
 /*
  * The scheduler likes to wake a thread on the CPU of the one that wakes it, and there the two would take turns: rows of
- * 4096 x 1024 took as long on two threads as on one. Whenever the caller is found on another CPU than before, its workers
- * are confined to the others of its affinity mask; if it is pinned to that CPU, to the others that they were started
- * with. Where there is none, or the system refuses, they stay as they are.
+ * 4096 x 1024 took as long on two threads as on one. So the workers are confined to the CPUs of the caller's affinity
+ * mask but the one that it is on; if it is pinned to that, of the mask that they were started with. Where there are
+ * fewer such CPUs than workers they may use all of the mask. A worker whose mask somebody else has changed is left alone.
  */
 static void keep_off_callers_cpu(thread_pool *pool) {
-#if defined(__linux__)
+#ifdef HAS_THREAD_AFFINITY
     const int cpu = sched_getcpu();
-    cpu_set_t set;
-    if (cpu < 0 || cpu >= CPU_SETSIZE || cpu == pool->callers_cpu) return;
-    pool->callers_cpu = cpu;
-    if (sched_getaffinity(0, sizeof set, &set)) return;
-    if (CPU_COUNT(&set) == 1) set = pool->started_with;
+    cpu_set_t allowed;
+    if (cpu < 0 || cpu >= CPU_SETSIZE || sched_getaffinity(0, sizeof allowed, &allowed)) return;
+    if (CPU_COUNT(&allowed) == 1) allowed = pool->started_with;
+    cpu_set_t set = allowed;
     CPU_CLR((size_t)cpu, &set);
-    if (CPU_COUNT(&set) == 0) return;
-    for (size_t i = 0; i < pool->started; i++) (void)pthread_setaffinity_np(pool->threads[i], sizeof set, &set);
+    if ((size_t)CPU_COUNT(&set) < pool->started) set = allowed;
+    if (CPU_EQUAL(&set, &pool->confined)) return;
+    for (size_t i = 0; i < pool->started; i++) {
+        cpu_set_t now;
+        if (pthread_getaffinity_np(pool->threads[i], sizeof now, &now) || !CPU_EQUAL(&now, &pool->confined)) continue;
+        (void)pthread_setaffinity_np(pool->threads[i], sizeof set, &set);
+    }
+    pool->confined = set;
 #else
     (void)pool;
 #endif
@@ -133,9 +141,9 @@ static void *worker(void *argument) {
 
 /* Signals stay with the program's own threads. */
 static void start_workers(thread_pool *pool) {
-#if defined(__linux__)
-    pool->callers_cpu = -1;
+#ifdef HAS_THREAD_AFFINITY
     if (sched_getaffinity(0, sizeof pool->started_with, &pool->started_with)) CPU_ZERO(&pool->started_with);
+    pool->confined = pool->started_with;
 #endif
     sigset_t all, saved;
     sigfillset(&all);
@@ -157,15 +165,17 @@ void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void 
         pool->active = 0;
         if (!init_synchronisation(pool)) pool->wanted = 0;
     }
+    const int saved = errno; /* the library leaves it alone; the system's calls here do not */
     if (!pool->started && pool->wanted) {
         pool->process = process;
         start_workers(pool);
     }
+    if (pool->started) keep_off_callers_cpu(pool);
+    errno = saved;
     if (!pool->started) {
         for (size_t i = 0; i < count; i++) body(arg, i);
         return;
     }
-    keep_off_callers_cpu(pool);
     pthread_mutex_lock(&pool->mutex);
     pool->body = body;
     pool->arg = arg;

@@ -1,6 +1,7 @@
 /*
- * Matrix product after BLIS: both operands are packed into panels, which absorbs strides and transposes, and one
- * micro-kernel multiplies a panel of A (up to GEMM_MR rows) by a panel of B (GEMM_NV vectors of columns) in registers.
+ * Matrix product after BLIS: operands are packed into panels, which absorbs strides and transposes, or read in place
+ * where that is as good, and one micro-kernel multiplies a panel of A (up to GEMM_MR rows) by a panel of B (GEMM_NV
+ * vectors of columns) in registers.
  *
  * The sum over k is cut into the contract's blocks of 256, which are also the cache blocks: a panel of A (14 x 256
  * floats = 14 KiB) stays in L1 while panels of B (32 KiB each) stream from L2. A block's sum is one fma chain from +0;
@@ -30,7 +31,7 @@ typedef struct gemm_tile {
     size_t depth;
     const real *a; /* depth times one element for each row, a_step apart */
     size_t a_step;
-    const real *b; /* depth times GEMM_NV (or 1) vectors, b_step apart */
+    const real *b; /* depth times the tile's vectors, b_step apart */
     size_t b_step;
     real *packed_b; /* where a tile that packs puts b, without gaps */
     real *c;
@@ -211,7 +212,7 @@ NORMCORE_INLINE size_t gemm_whole_panels(size_t cols) {
 }
 
 /*
- * Block of B: depth x cols, in panels one after the other; what is past cols is 0 and never stored. Rows of B are read as
+ * Block of B: depth x cols, in panels one after the other; what is past cols is anything and never stored. Rows of B are read as
  * a whole: panel by panel, 128 bytes of each, a product of 256 x 1024 x 1024 took 3 % longer.
  */
 static void gemm_pack_b(size_t depth, size_t cols, const real *b, size_t b_row, size_t b_col, real *packed) {

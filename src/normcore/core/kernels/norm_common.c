@@ -102,10 +102,11 @@ NORMCORE_INLINE vreal v_xhat(vreal x, const norm_block *b, int plain) {
 }
 
 /*
- * dx = rstd (g - mean(g) - xhat mean(g xhat)), times gamma in batch norm. With scale = gamma rstd, h = -scale mean(g xhat) and
- * xhat = t u + c it is g scale + t (h u) + (c h - scale mean(g)): three products, the greatest of which comes last, and no
- * xhat, whose rounding error would be multiplied by h. s + s_lo is scale, q + q_lo is h u. t is x - mean times a power of
- * two, w, of about rstd, which keeps q within range. double: g s + (xhat q + p), without the low parts.
+ * dx = rstd (g - mean(g) - xhat mean(g xhat)), times gamma in batch norm. With scale = gamma rstd, h = -scale mean(g
+ * xhat) and xhat = t u + c it is g scale + t (h u) + (c h - scale mean(g)), without xhat, whose rounding error would be
+ * multiplied by h. The product of t comes last: it is the greatest where g goes along with x. s + s_lo is scale, q +
+ * q_lo is h u. t is x - mean times a power of two, w, of about rstd, which keeps q within range. double: g s + (xhat q +
+ * p), without the low parts.
  */
 typedef struct norm_dx_constants {
     real w, s, s_lo, q, q_lo, p;
