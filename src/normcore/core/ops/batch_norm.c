@@ -59,15 +59,23 @@ static void cut_work(call *c, batch_norm_args *p, double passes) {
 }
 
 static int allocate_columns(call *c, batch_norm_args *p) {
-    real **const vectors[] = {&p->columns.hi,      &p->columns.c,    &p->columns.r,       &p->columns.r_lo,
-                              &p->columns.pre,     &p->columns.post, &p->dx_columns.w,    &p->dx_columns.s,
-                              &p->dx_columns.s_lo, &p->dx_columns.q, &p->dx_columns.q_lo, &p->dx_columns.p};
+    NAME(norm_columns) *const columns = &p->columns;
+    NAME(norm_dx_columns) *const dx = &p->dx_columns;
+    real **const vectors[] = {&columns->hi,   &columns->c, &columns->r, &columns->r_lo, &columns->pre,
+                              &columns->post, &dx->s,      &dx->s_lo,   &dx->q,         &dx->p,
+#if NORMCORE_DTYPE == 32
+                              &dx->w,         &dx->q_lo
+#endif
+    };
     const size_t count = sizeof vectors / sizeof vectors[0];
     /* Some cache lines apart, lest widths of a power of two put all of a column's constants into one cache set. */
     const size_t apart = 320 / sizeof(real);
     real *memory = normcore_call_scratch(c, p->d + apart, count * sizeof(real));
     if (!memory) return 0;
     for (size_t i = 0; i < count; i++) *vectors[i] = memory + i * (p->d + apart);
+#if NORMCORE_DTYPE == 64
+    dx->w = dx->q_lo = dx->s_lo; /* none of the three is read in double */
+#endif
     return 1;
 }
 
