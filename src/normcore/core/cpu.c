@@ -4,8 +4,8 @@
 
 #include "normcore.h"
 
+#include <stddef.h>
 #include <stdint.h>
-#include <string.h>
 
 #if defined(__x86_64__) || defined(__i386__)
 #include <cpuid.h>
@@ -41,22 +41,29 @@ unsigned normcore_cpu_detect(void) { return CPU_NEON; } /* part of the architect
 unsigned normcore_cpu_detect(void) { return 0; }
 #endif
 
+#if defined(__x86_64__) || defined(__i386__)
+/*
+ * Every text there can be, because one that is put together at run time would have to live somewhere. Its place is the
+ * number with the last feature in the lowest bit, and each begins with a blank.
+ */
+#define FEATURES0(text) text,
+#define FEATURES1(text) FEATURES0(text) FEATURES0(text " avx512vl")
+#define FEATURES2(text) FEATURES1(text) FEATURES1(text " avx512bw")
+#define FEATURES3(text) FEATURES2(text) FEATURES2(text " avx512dq")
+#define FEATURES4(text) FEATURES3(text) FEATURES3(text " avx512f")
+#define FEATURES5(text) FEATURES4(text) FEATURES4(text " fma")
+#define FEATURES6(text) FEATURES5(text) FEATURES5(text " avx2")
+#define FEATURES7(text) FEATURES6(text) FEATURES6(text " popcnt")
+
 const char *normcore_cpu_features(void) {
-    static const struct {
-        unsigned bit;
-        const char *name;
-    } names[] = {{CPU_POPCNT, "popcnt"},     {CPU_AVX2, "avx2"},         {CPU_FMA, "fma"},
-                 {CPU_AVX512F, "avx512f"},   {CPU_AVX512DQ, "avx512dq"}, {CPU_AVX512BW, "avx512bw"},
-                 {CPU_AVX512VL, "avx512vl"}, {CPU_NEON, "neon"}};
-    /* Written with the same bytes by every thread that gets here first. */
-    static char text[96];
+    static const char *const texts[] = {FEATURES7("")};
+    static const unsigned bits[] = {CPU_POPCNT,   CPU_AVX2,     CPU_FMA,     CPU_AVX512F,
+                                    CPU_AVX512DQ, CPU_AVX512BW, CPU_AVX512VL};
     const unsigned found = normcore_cpu_detect();
-    size_t length = 0;
-    for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
-        if (found & names[i].bit) {
-            if (length) text[length++] = ' ';
-            memcpy(text + length, names[i].name, strlen(names[i].name));
-            length += strlen(names[i].name);
-        }
-    return text;
+    size_t index = 0;
+    for (size_t i = 0; i < sizeof bits / sizeof bits[0]; i++) index = 2 * index + ((found & bits[i]) != 0);
+    return index ? texts[index] + 1 : "";
 }
+#else
+const char *normcore_cpu_features(void) { return normcore_cpu_detect() & CPU_NEON ? "neon" : ""; }
+#endif
