@@ -63,17 +63,18 @@ extern "C" {
 
 typedef enum normcore_status {
     NORMCORE_OK = 0,
-    NORMCORE_ERROR_NULL = 1,     /* a pointer that is needed is NULL */
-    NORMCORE_ERROR_SIZE = 2,     /* a size, or a product of sizes, does not fit into size_t, or an impossible shape */
-    NORMCORE_ERROR_STRIDE = 3,   /* a row stride is smaller than the row */
-    NORMCORE_ERROR_ALIAS = 4,    /* an output overlaps an argument it must not overlap */
-    NORMCORE_ERROR_VALUE = 5,    /* a scalar parameter is out of its range or NaN */
-    NORMCORE_ERROR_LABEL = 6,    /* a label is out of range; *bad_row tells the first such row */
-    NORMCORE_ERROR_WEIGHT = 7,   /* a class or sample weight is negative, infinite or NaN; *bad_row tells its index */
-    NORMCORE_ERROR_MEMORY = 8,   /* the allocator gave NULL */
-    NORMCORE_ERROR_ISA = 9,      /* no such instruction set in this build, or not on this machine */
-    NORMCORE_ERROR_THREAD = 10,  /* a thread could not be made */
-    NORMCORE_ERROR_SELFTEST = 11 /* the self-test found arithmetic that breaks the contract */
+    NORMCORE_ERROR_NULL = 1,   /* a pointer that is needed is NULL */
+    NORMCORE_ERROR_SIZE = 2,   /* a size, or a product of sizes, does not fit into size_t, or an impossible shape */
+    NORMCORE_ERROR_STRIDE = 3, /* a row stride is smaller than the row */
+    NORMCORE_ERROR_ALIAS = 4,  /* an output overlaps an argument it must not overlap */
+    NORMCORE_ERROR_VALUE = 5,  /* a scalar parameter is out of its range or NaN */
+    NORMCORE_ERROR_LABEL = 6,  /* a label is out of range; *bad_row tells the first such row */
+    NORMCORE_ERROR_WEIGHT = 7, /* a class or sample weight is negative, infinite or NaN; *bad_row tells its index */
+    NORMCORE_ERROR_MEMORY = 8, /* the allocator gave NULL */
+    NORMCORE_ERROR_ISA = 9,    /* no such instruction set in this build, or not on this machine */
+    NORMCORE_ERROR_ENVIRONMENT_ISA = 10,     /* the environment variable NORMCORE_ISA names none of this build */
+    NORMCORE_ERROR_ENVIRONMENT_THREADS = 11, /* NORMCORE_NUM_THREADS is not a number from 1 to NORMCORE_MAX_THREADS */
+    NORMCORE_ERROR_SELFTEST = 12             /* the self-test found arithmetic that breaks the contract */
 } normcore_status;
 
 /* One line of English for a status; never NULL. The string is static. */
@@ -85,8 +86,9 @@ NORMCORE_API const char *normcore_contract(void);
 
 /*
  * Instruction sets are kernels compiled several times; they give the same bits. The best one that the machine and its
- * operating system support is chosen at the first call, no better than the environment variable NORMCORE_ISA says. If
- * that variable holds a name this build does not know, every call that needs a kernel returns NORMCORE_ERROR_ISA.
+ * operating system support is chosen at the first call, no better than the environment variable NORMCORE_ISA says
+ * (empty: as if unset). If it holds a name this build does not know, every call that needs a kernel returns
+ * NORMCORE_ERROR_ENVIRONMENT_ISA, but after normcore_set_isa() and with a context that names an instruction set itself.
  */
 
 /* Name of the index-th instruction set that this machine can run, best first; NULL when there are no more. */
@@ -98,7 +100,10 @@ NORMCORE_API const char *normcore_get_isa(void);
  * here.
  */
 NORMCORE_API normcore_status normcore_set_isa(const char *name);
-/* Features of this CPU that matter here, separated by blanks ("avx2 fma avx512f ..."); "" where there are none. */
+/*
+ * Features of this CPU that matter here, separated by blanks ("avx2 fma avx512f ..."); "" where there are none. The
+ * string is static.
+ */
 NORMCORE_API const char *normcore_cpu_features(void);
 
 /*
@@ -119,8 +124,10 @@ typedef void (*normcore_parallel_for)(void *user, void (*body)(void *arg, size_t
 
 typedef struct normcore_context_options {
     size_t struct_size; /* sizeof(normcore_context_options): lets the struct grow. Zero all fields you do not set. */
-    size_t num_threads; /* threads a call may use, the caller's among them; 0: the CPUs of the affinity mask */
-    const char *isa;    /* use no better instruction set than this one; NULL: no cap */
+    /* Threads a call may use, the caller's among them: at most NORMCORE_MAX_THREADS. 0: as many as the environment
+       variable NORMCORE_NUM_THREADS says or, if it is unset or empty, as the affinity mask has CPUs. */
+    size_t num_threads;
+    const char *isa;                            /* use no better instruction set than this one; NULL: no cap */
     void *(*allocate)(void *user, size_t size); /* both or neither; memory aligned as by malloc */
     void (*release)(void *user, void *memory);
     void *allocator_user;
@@ -130,13 +137,16 @@ typedef struct normcore_context_options {
 
 #define NORMCORE_MAX_THREADS 1024
 
-/* `options` may be NULL (all defaults). On failure *ctx is NULL. Threads start at the first call that needs them. */
+/*
+ * `options` may be NULL (all defaults). On failure *ctx is NULL. Threads start at the first call that needs them.
+ * A context may be used in a forked child, whatever other threads of the parent were doing with it.
+ */
 NORMCORE_API normcore_status normcore_context_create(const normcore_context_options *options, normcore_context **ctx);
 /* Joins the threads and frees everything. NULL is allowed. No call with the context may be in progress. */
 NORMCORE_API void normcore_context_destroy(normcore_context *ctx);
 /*
- * 1 <= num_threads <= NORMCORE_MAX_THREADS, or 0 for the CPUs of the affinity mask. Results do not depend on it.
- * NORMCORE_ERROR_THREAD, and no change, while a call with the context is in progress.
+ * The num_threads of the options from the next call on; waits for nothing, and may be called while others use the
+ * context. Results do not depend on it.
  */
 NORMCORE_API normcore_status normcore_context_set_num_threads(normcore_context *ctx, size_t num_threads);
 NORMCORE_API size_t normcore_context_get_num_threads(const normcore_context *ctx);

@@ -12,7 +12,6 @@ import sys
 from collections.abc import Mapping
 from functools import partial
 from operator import index as _as_index
-from time import sleep
 
 import numpy as np
 
@@ -20,7 +19,7 @@ cimport numpy as cnp
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
 from libc.math cimport isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
-from libc.stdlib cimport free, malloc
+from libc.stdlib cimport free, getenv, malloc
 from libc.string cimport memcpy, memset
 
 from normcore.c_api cimport *
@@ -63,17 +62,23 @@ cdef int _fail(str op, normcore_status status) except -1:
     cdef str text = normcore_strerror(status).decode("ascii")
     if status == NORMCORE_ERROR_MEMORY:
         raise MemoryError(f"{op}: {text}")
-    if status == NORMCORE_ERROR_ISA:
-        raise ValueError(f"{op}: {_isa_problem()}")
+    if status == NORMCORE_ERROR_ENVIRONMENT_ISA:
+        raise ValueError(f"{op}: {_environment('NORMCORE_ISA')}, which is no instruction set of this build and machine; "
+                         f"available: {', '.join(available_isas())}")
+    if status == NORMCORE_ERROR_ENVIRONMENT_THREADS:
+        raise ValueError(f"{op}: {_environment('NORMCORE_NUM_THREADS')}; it must be an integer in "
+                         f"[1, {NORMCORE_MAX_THREADS}]")
     if status in (NORMCORE_ERROR_NULL, NORMCORE_ERROR_SIZE, NORMCORE_ERROR_STRIDE, NORMCORE_ERROR_ALIAS,
-                  NORMCORE_ERROR_VALUE, NORMCORE_ERROR_LABEL, NORMCORE_ERROR_WEIGHT):
+                  NORMCORE_ERROR_VALUE, NORMCORE_ERROR_LABEL, NORMCORE_ERROR_WEIGHT, NORMCORE_ERROR_ISA):
         raise ValueError(f"{op}: {text}")
     raise RuntimeError(f"{op}: {text}")
 
 
-cdef str _isa_problem():
-    return (f"the environment variable NORMCORE_ISA is {os.environ.get('NORMCORE_ISA')!r}, which is no instruction set "
-            f"of this build and machine; available: {', '.join(available_isas())}")
+cdef str _environment(str name):
+    """What C has read, of which os.environ need not know."""
+    cdef bytes key = name.encode("ascii")
+    cdef const char *value = getenv(key)
+    return f"the environment variable {name} is {None if value == NULL else os.fsdecode(value)!r}"
 
 
 cdef double _real(str op, str name, object value) except? -1.0:
@@ -1915,7 +1920,7 @@ def get_isa():
     """
     cdef const char *name = normcore_get_isa()
     if name == NULL:
-        raise ValueError(f"get_isa: {_isa_problem()}")
+        _fail("get_isa", NORMCORE_ERROR_ENVIRONMENT_ISA)
     return name.decode("ascii")
 
 
@@ -1946,25 +1951,23 @@ def get_num_threads():
 
 
 def set_num_threads(n):
-    """Let a call use up to `n` threads, the caller's among them; results do not depend on it.
+    """Let calls from now on use up to `n` threads, the caller's among them; results do not depend on it.
 
-    The default is the environment variable NORMCORE_NUM_THREADS, or the CPUs this process may run on.
+    The default is the environment variable NORMCORE_NUM_THREADS, or the CPUs this process may run on. Waits for nothing:
+    calls in progress in other threads end as they began.
 
     Parameters
     ----------
     n : int
-        1 to 1024, or 0 for the CPUs this process may run on.
+        1 to 1024, or 0 for the default.
 
     Raises
     ------
     TypeError, ValueError
-        `n` is no integer, or out of range.
+        `n` is not an integer, or out of range; or it is 0 and NORMCORE_NUM_THREADS is not a number from 1 to 1024.
     """
     cdef size_t count = _integer("set_num_threads", "n", n, 0, NORMCORE_MAX_THREADS)
     cdef normcore_status status = normcore_context_set_num_threads(context, count)
-    while status == NORMCORE_ERROR_THREAD:
-        sleep(0.0002)  # another thread is in a call: those are short
-        status = normcore_context_set_num_threads(context, count)
     if status != NORMCORE_OK:
         _fail("set_num_threads", status)
 
@@ -1998,18 +2001,7 @@ def cpu_features():
 
 
 cdef int _create_context() except -1:
-    cdef normcore_context_options options
-    cdef normcore_status status
-    memset(&options, 0, sizeof(options))
-    options.struct_size = sizeof(options)
-    threads = os.environ.get("NORMCORE_NUM_THREADS")
-    if threads:  # empty is unset, as for NORMCORE_ISA
-        if not (threads.isascii() and threads.isdecimal() and len(threads) < 10
-                and 1 <= int(threads) <= NORMCORE_MAX_THREADS):
-            raise ValueError(f"normcore: the environment variable NORMCORE_NUM_THREADS is {threads!r}; it must be an "
-                             f"integer in [1, {NORMCORE_MAX_THREADS}]")
-        options.num_threads = int(threads)
-    status = normcore_context_create(&options, &context)
+    cdef normcore_status status = normcore_context_create(NULL, &context)
     if status != NORMCORE_OK:
         _fail("normcore", status)
     return 0

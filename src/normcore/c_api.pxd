@@ -23,7 +23,8 @@ cdef extern from "normcore.h" nogil:
         NORMCORE_ERROR_WEIGHT
         NORMCORE_ERROR_MEMORY
         NORMCORE_ERROR_ISA
-        NORMCORE_ERROR_THREAD
+        NORMCORE_ERROR_ENVIRONMENT_ISA
+        NORMCORE_ERROR_ENVIRONMENT_THREADS
         NORMCORE_ERROR_SELFTEST
 
     const char *normcore_strerror(normcore_status status)

@@ -377,7 +377,7 @@ static void test_strerror(void) {
         for (int j = 0; text && j < i; j++) CHECK(strcmp(text, normcore_strerror((normcore_status)j)) != 0);
     }
     CHECK(normcore_strerror((normcore_status)99) != NULL);
-    CHECK(normcore_strerror((normcore_status)12) != NULL);
+    CHECK(normcore_strerror((normcore_status)(NORMCORE_ERROR_SELFTEST + 1)) != NULL);
 }
 
 static void test_versions(void) {
@@ -484,16 +484,16 @@ static const char *system_flags(void) {
     return "";
 }
 
-/* Runs this program again with NORMCORE_ISA as given; its exit status is what child() returned. */
-static int run_child(const char *mode, const char *isa) {
+/* Runs this program again with this in its environment; its exit status is what child() returned. */
+static int run_child(const char *mode, const char *variable, const char *value) {
     fflush(NULL);
     const pid_t child = fork();
     if (child == 0) {
-        if (isa)
-            setenv("NORMCORE_ISA", isa, 1);
+        if (value)
+            setenv(variable, value, 1);
         else
-            unsetenv("NORMCORE_ISA");
-        execl("/proc/self/exe", "test_contract", mode, isa ? isa : "", (char *)NULL);
+            unsetenv(variable);
+        execl("/proc/self/exe", "test_contract", mode, value ? value : "", (char *)NULL);
         _exit(127);
     }
     int status = -1;
@@ -501,20 +501,67 @@ static int run_child(const char *mode, const char *isa) {
     return WEXITSTATUS(status);
 }
 
-enum { CHILD_OK = 10, CHILD_WRONG_ISA = 11, CHILD_WRONG_STATUS = 12 };
+enum { CHILD_OK = 10, CHILD_WRONG_ISA = 11, CHILD_WRONG_STATUS = 12, CHILD_WRONG_THREADS = 13 };
 
-static int child(const char *mode, const char *isa) {
+/* Whether a call with this context does (not) find an instruction set. */
+static int call_gives(normcore_context *ctx, normcore_status expected) {
     const real x[3] = {1, -2, 3};
     real y[3] = {7, 7, 7};
+    const normcore_status status = T(normcore_relu_forward)(ctx, 1, 3, x, 3, y, 3);
+    return status == expected && y[2] == (status ? 7 : 3);
+}
+
+/* NORMCORE_ISA is not understood: no call works but where another choice has been made, for a context or for all. */
+static int child_without_isa(void) {
+    normcore_context *plain = NULL, *own = NULL;
+    normcore_context_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.isa = "scalar";
+    int good = normcore_context_create(NULL, &plain) == NORMCORE_OK;
+    good &= normcore_context_create(&options, &own) == NORMCORE_OK;
+    good &= call_gives(NULL, NORMCORE_ERROR_ENVIRONMENT_ISA) && call_gives(plain, NORMCORE_ERROR_ENVIRONMENT_ISA);
+    good &= call_gives(own, NORMCORE_OK);
+    good &= strstr(normcore_strerror(NORMCORE_ERROR_ENVIRONMENT_ISA), "NORMCORE_ISA") != NULL;
+    if (normcore_get_isa() != NULL) return CHILD_WRONG_ISA;
+    good &= normcore_set_isa("scalar") == NORMCORE_OK;
+    good &= call_gives(NULL, NORMCORE_OK) && call_gives(plain, NORMCORE_OK) && call_gives(own, NORMCORE_OK);
+    normcore_context_destroy(plain);
+    normcore_context_destroy(own);
+    return good ? CHILD_OK : CHILD_WRONG_STATUS;
+}
+
+/* NORMCORE_NUM_THREADS is (not) a number, which counts where none is given. */
+static int child_threads(size_t expected) {
+    normcore_context *ctx = NULL;
+    normcore_context_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    for (int i = 0; i < 2; i++) {
+        const normcore_status status = normcore_context_create(i ? &options : NULL, &ctx);
+        if (status != (expected ? NORMCORE_OK : NORMCORE_ERROR_ENVIRONMENT_THREADS)) return CHILD_WRONG_STATUS;
+        if (expected && normcore_context_get_num_threads(ctx) != expected) return CHILD_WRONG_THREADS;
+        if (!expected && ctx) return CHILD_WRONG_STATUS;
+        normcore_context_destroy(ctx);
+    }
+    options.num_threads = 3;
+    if (normcore_context_create(&options, &ctx) != NORMCORE_OK) return CHILD_WRONG_STATUS;
+    if (normcore_context_get_num_threads(ctx) != 3) return CHILD_WRONG_THREADS;
+    const normcore_status status = normcore_context_set_num_threads(ctx, 0);
+    if (status != (expected ? NORMCORE_OK : NORMCORE_ERROR_ENVIRONMENT_THREADS)) return CHILD_WRONG_STATUS;
+    if (normcore_context_get_num_threads(ctx) != (expected ? expected : 3)) return CHILD_WRONG_THREADS;
+    normcore_context_destroy(ctx);
+    return CHILD_OK;
+}
+
+static int child(const char *mode, const char *value) {
     if (strcmp(mode, "--expect-isa") == 0) {
         const char *used = normcore_get_isa();
-        if (!used || strcmp(used, *isa ? isa : normcore_isa_name(0)) != 0) return CHILD_WRONG_ISA;
-        return T(normcore_relu_forward)(NULL, 1, 3, x, 3, y, 3) == NORMCORE_OK && y[2] == 3 ? CHILD_OK
-                                                                                            : CHILD_WRONG_STATUS;
+        if (!used || strcmp(used, *value ? value : normcore_isa_name(0)) != 0) return CHILD_WRONG_ISA;
+        return call_gives(NULL, NORMCORE_OK) ? CHILD_OK : CHILD_WRONG_STATUS;
     }
-    if (normcore_get_isa() != NULL) return CHILD_WRONG_ISA;
-    if (T(normcore_relu_forward)(NULL, 1, 3, x, 3, y, 3) != NORMCORE_ERROR_ISA || y[0] != 7) return CHILD_WRONG_STATUS;
-    return CHILD_OK;
+    if (strcmp(mode, "--expect-threads") == 0) return child_threads((size_t)atoi(value));
+    return strcmp(mode, "--expect-no-threads") == 0 ? child_threads(0) : child_without_isa();
 }
 
 /* The best instruction set is the default, and it is the best that the CPU has. */
@@ -530,7 +577,7 @@ static void test_default_instruction_set(void) {
         best = all ? "avx512" : best;
     }
     CHECK(strcmp(normcore_isa_name(0), best) == 0);
-    CHECK(run_child("--expect-isa", NULL) == CHILD_OK);
+    CHECK(run_child("--expect-isa", "NORMCORE_ISA", NULL) == CHILD_OK);
 #if defined(__x86_64__)
     /* The features are what the operating system says, too. */
     if (*flags) {
@@ -545,13 +592,33 @@ static void test_default_instruction_set(void) {
 #endif
 }
 
-static void test_environment_variable(void) {
+static void test_environment_variables(void) {
+    static const char *const good[] = {"1", "7", "1024", "007"}, *const bad[] = {"0",
+                                                                                 "-1",
+                                                                                 "+2",
+                                                                                 "two",
+                                                                                 "1.0",
+                                                                                 "1025",
+                                                                                 " 2",
+                                                                                 "2 ",
+                                                                                 "0x2",
+                                                                                 "99999999999999999999999999999",
+                                                                                 "18446744073709551619"};
     for (size_t i = 0; normcore_isa_name(i); i++) {
         harness_note("NORMCORE_ISA=%s", normcore_isa_name(i));
-        CHECK(run_child("--expect-isa", normcore_isa_name(i)) == CHILD_OK);
+        CHECK(run_child("--expect-isa", "NORMCORE_ISA", normcore_isa_name(i)) == CHILD_OK);
     }
-    CHECK(run_child("--expect-error", "nonsense") == CHILD_OK);
-    CHECK(run_child("--expect-error", "AVX2") == CHILD_OK);
+    CHECK(run_child("--expect-isa", "NORMCORE_ISA", "") == CHILD_OK); /* empty is unset */
+    CHECK(run_child("--expect-no-isa", "NORMCORE_ISA", "nonsense") == CHILD_OK);
+    CHECK(run_child("--expect-no-isa", "NORMCORE_ISA", "AVX2") == CHILD_OK);
+    for (size_t i = 0; i < EACH(good); i++) {
+        harness_note("NORMCORE_NUM_THREADS=%s", good[i]);
+        CHECK(run_child("--expect-threads", "NORMCORE_NUM_THREADS", good[i]) == CHILD_OK);
+    }
+    for (size_t i = 0; i < EACH(bad); i++) {
+        harness_note("NORMCORE_NUM_THREADS='%s'", bad[i]);
+        CHECK(run_child("--expect-no-threads", "NORMCORE_NUM_THREADS", bad[i]) == CHILD_OK);
+    }
 }
 
 int main(int argc, char **argv) {
@@ -572,7 +639,7 @@ int main(int argc, char **argv) {
         {"contexts", test_contexts},
         {"instruction_sets", test_instruction_sets},
         {"default_instruction_set", test_default_instruction_set},
-        {"environment_variable", test_environment_variable},
+        {"environment_variables", test_environment_variables},
     };
     if (argc == 3 && strncmp(argv[1], "--expect-", 9) == 0) return child(argv[1], argv[2]);
     return harness_main(argc, argv, tests, EACH(tests));

@@ -4,9 +4,11 @@
 #include "properties.h"
 
 #include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
 #if defined(__linux__)
 #include <dirent.h>
-#include <sched.h>
 #endif
 #include <stdlib.h>
 #include <string.h>
@@ -280,12 +282,15 @@ typedef struct nest {
     normcore_context *ctx;
     size_t depth;
     normcore_status status;
-    int good;
+    int good, set;
 } nest;
 
 static void nesting_for(void *argument, void (*body)(void *arg, size_t index), void *arg, size_t count) {
     nest *n = argument;
     if (n->depth++ == 0) {
+        /* The number can change in the middle of a call, for those after it. */
+        n->set =
+            normcore_context_set_num_threads(n->ctx, 2) == NORMCORE_OK && normcore_context_get_num_threads(n->ctx) == 2;
         static real x[1000 * 64], y[1000 * 64];
         for (size_t i = 0; i < 1000 * 64; i++) x[i] = i % 3 ? 1 : -1;
         n->status = T(normcore_relu_forward)(n->ctx, 1000, 64, x, 64, y, 64);
@@ -296,7 +301,7 @@ static void nesting_for(void *argument, void (*body)(void *arg, size_t index), v
 }
 
 static void test_nested_calls(void) {
-    nest n = {NULL, 0, NORMCORE_ERROR_THREAD, 0};
+    nest n = {NULL, 0, NORMCORE_ERROR_MEMORY, 0, 0};
     call c;
     n.ctx = context_of(4, NULL, nesting_for, &n);
     prepare_large(&c);
@@ -307,7 +312,58 @@ static void test_nested_calls(void) {
     CHECK(n.depth > 0);
     CHECK_STATUS(NORMCORE_OK, n.status);
     CHECK(n.good);
+    CHECK(n.set);
     normcore_context_destroy(n.ctx);
+}
+
+/* What is one number for a context or for the process changes while others call. */
+typedef struct setter {
+    normcore_context *ctx;
+    int *stop, good;
+} setter;
+
+static void *setter_run(void *argument) {
+    setter *s = argument;
+    s->good = 1;
+    for (size_t i = 0; !__atomic_load_n(s->stop, __ATOMIC_RELAXED); i++) {
+        s->good &= normcore_context_set_num_threads(s->ctx, 1 + i % 4) == NORMCORE_OK;
+        const size_t threads = normcore_context_get_num_threads(s->ctx);
+        s->good &= threads >= 1 && threads <= 4;
+        s->good &= normcore_set_isa(normcore_isa_name(i % isa_count())) == NORMCORE_OK && normcore_get_isa() != NULL;
+        s->good &= strlen(normcore_cpu_features()) < 100;
+        usleep(100);
+    }
+    return NULL;
+}
+
+static void test_setters_beside_calls(void) {
+    enum { USERS = 2, SETTERS = 2 };
+    static user users[USERS];
+    setter setters[SETTERS];
+    pthread_t threads[USERS + SETTERS];
+    int stop = 0;
+    normcore_context *ctx = context_of(3, NULL, NULL, NULL);
+    for (size_t i = 0; i < USERS; i++) {
+        call_prepare(&users[i].c, &affine_operations().items[0], 300, 300, 200, PLAIN, next_number(), 1, GUARD_AFTER);
+        users[i].ctx = ctx;
+        CHECK_STATUS(NORMCORE_OK, call_run(&users[i].c, NULL));
+        users[i].base = call_snapshot(&users[i].c);
+    }
+    for (size_t i = 0; i < SETTERS; i++) {
+        setters[i].ctx = ctx;
+        setters[i].stop = &stop;
+        if (pthread_create(&threads[USERS + i], NULL, setter_run, &setters[i]) != 0) abort();
+    }
+    for (size_t i = 0; i < USERS; i++)
+        if (pthread_create(&threads[i], NULL, user_run, &users[i]) != 0) abort();
+    for (size_t i = 0; i < USERS; i++) pthread_join(threads[i], NULL);
+    __atomic_store_n(&stop, 1, __ATOMIC_RELAXED);
+    for (size_t i = USERS; i < USERS + SETTERS; i++) pthread_join(threads[i], NULL);
+    for (size_t i = 0; i < USERS; i++) CHECK(users[i].good);
+    for (size_t i = 0; i < SETTERS; i++) CHECK(setters[i].good);
+    isa_reset();
+    normcore_context_destroy(ctx);
+    guard_reset();
 }
 
 /* A child uses the parent's context, whose threads it does not have, and another of its own; the parent goes on. */
@@ -352,7 +408,188 @@ static size_t threads_running(pid_t found[MOST_THREADS]) {
     closedir(tasks);
     return count;
 }
+#endif
 
+/* ---------------------------------------------------------------- forks in the middle of a call */
+
+/*
+ * An allocator that stops at every hand-over of memory, just before and just after it, and there has the process forked.
+ * Nothing is taken back before the end, so that what is released twice is seen and not what became of it.
+ */
+enum { ALIVE = 0x600d, RELEASED = 0xdead, MOST_MEMORY = 256 };
+typedef struct handover {
+    size_t moment, fork_at; /* moments so far, and the one to fork at */
+    int watching, by_caller;
+    int to_fork[2], forked[2]; /* pipes to the forking thread and back */
+    size_t count, alive, twice;
+    void *memory[MOST_MEMORY];
+    normcore_context *ctx;
+    pid_t child;
+    int nested; /* in a child forked in the middle of a call: whether a call from there worked */
+} handover;
+
+enum { FORK_CALLS = 4, FORK_SIZE = 700 * 350 };
+
+/* The work of the parent, and of the child with arrays of its own: ever more memory, and the last two calls threads. */
+typedef struct fork_work {
+    real *x, *w, *y[FORK_CALLS], *expected[FORK_CALLS];
+} fork_work;
+
+static normcore_status fork_call(const fork_work *work, size_t which, normcore_context *ctx, real *y) {
+    static const size_t shapes[FORK_CALLS][3] = {{32, 64, 48}, {48, 300, 64}, {700, 300, 300}, {600, 300, 400}};
+    const size_t n = shapes[which][0], k = shapes[which][1], m = shapes[which][2];
+    return T(normcore_affine_forward)(ctx, n, k, m, work->x, k, work->w, m, NULL, 0, y, m);
+}
+
+static fork_work fork_work_new(void) {
+    fork_work work;
+    rng r = rng_new(next_number());
+    work.x = scratch_alloc(FORK_SIZE * sizeof(real));
+    work.w = scratch_alloc(FORK_SIZE * sizeof(real));
+    for (size_t i = 0; i < FORK_SIZE; i++) {
+        work.x[i] = rng_real(&r, -2, 2);
+        work.w[i] = rng_real(&r, -2, 2);
+    }
+    for (size_t i = 0; i < FORK_CALLS; i++) {
+        work.y[i] = scratch_alloc(FORK_SIZE * sizeof(real));
+        work.expected[i] = scratch_alloc(FORK_SIZE * sizeof(real));
+        memset(work.expected[i], 0, FORK_SIZE * sizeof(real));
+        memset(work.y[i], 0, FORK_SIZE * sizeof(real));
+        CHECK_STATUS(NORMCORE_OK, fork_call(&work, i, NULL, work.expected[i]));
+    }
+    return work;
+}
+
+static int fork_call_is_right(const fork_work *work, size_t which, normcore_context *ctx) {
+    return fork_call(work, which, ctx, work->y[which]) == NORMCORE_OK &&
+           memcmp(work->y[which], work->expected[which], FORK_SIZE * sizeof(real)) == 0;
+}
+
+static fork_work parents_work, childs_work;
+
+/* With the context as another thread of the parent left it. */
+static int child_of_a_fork(handover *h) {
+    alarm(60); /* a hang must fail, and only a hang takes as long */
+    h->watching = 0;
+    int good = 1;
+    for (size_t i = 0; i < FORK_CALLS; i++) good &= fork_call_is_right(&childs_work, i, h->ctx);
+#if defined(__linux__)
+    pid_t running[MOST_THREADS];
+    good &= threads_running(running) == normcore_context_get_num_threads(h->ctx); /* it has its threads again */
+#endif
+    good &= normcore_context_set_num_threads(h->ctx, 4) == NORMCORE_OK;
+    for (size_t i = FORK_CALLS; i-- > 0;) good &= fork_call_is_right(&childs_work, i, h->ctx);
+    normcore_context_destroy(h->ctx);
+    return good && h->twice == 0 && h->alive <= 1; /* what was on its way belongs to nobody */
+}
+
+static void *fork_when_told(void *argument) {
+    handover *h = argument;
+    for (char byte; read(h->to_fork[0], &byte, 1) == 1 && byte == 'f';) {
+        h->child = fork();
+        if (h->child == 0) _exit(child_of_a_fork(h) ? 0 : 1);
+        if (write(h->forked[1], &byte, 1) != 1) abort();
+    }
+    return NULL;
+}
+
+static void handover_moment(handover *h) {
+    char byte = 'f';
+    if (!h->watching || h->moment++ != h->fork_at) return;
+    if (!h->by_caller) {
+        if (write(h->to_fork[1], &byte, 1) != 1 || read(h->forked[0], &byte, 1) != 1) abort();
+        return;
+    }
+    h->child = fork();
+    if (h->child == 0) { /* goes on with the call, after another one from within it */
+        alarm(60);
+        h->watching = 0;
+        h->nested = fork_call_is_right(&childs_work, 0, h->ctx) && fork_call_is_right(&childs_work, 2, h->ctx);
+    }
+}
+
+static void *handover_allocate(void *user, size_t size) {
+    handover *h = user;
+    handover_moment(h);
+    unsigned char *memory = malloc(size + 64);
+    if (!memory || h->count == MOST_MEMORY) abort();
+    memset(memory, 0xff, size + 64);
+    h->memory[h->count++] = memory;
+    *(int *)(void *)memory = ALIVE;
+    h->alive++;
+    handover_moment(h);
+    return memory + 64;
+}
+
+static void handover_release(void *user, void *memory) {
+    handover *h = user;
+    int *const state = (int *)(void *)((unsigned char *)memory - 64);
+    handover_moment(h);
+    if (*state != ALIVE) h->twice++;
+    *state = RELEASED;
+    h->alive--;
+    handover_moment(h);
+}
+
+/* Runs calls on a context, forking at one moment; 0 once there are no more moments. */
+static int fork_at(handover *h, size_t moment, int by_caller) {
+    normcore_context_options options;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    options.num_threads = 3;
+    options.allocate = handover_allocate;
+    options.release = handover_release;
+    options.allocator_user = h;
+    h->moment = h->count = h->alive = h->twice = 0;
+    h->fork_at = moment;
+    h->by_caller = by_caller;
+    h->watching = 0;
+    h->child = -1;
+    h->nested = 0;
+    CHECK_STATUS(NORMCORE_OK, normcore_context_create(&options, &h->ctx));
+    h->watching = 1;
+    int good = 1;
+    for (size_t i = 0; i < FORK_CALLS; i++)
+        good &= fork_call_is_right(&parents_work, i, h->ctx); /* memory grows, threads start */
+    good &= normcore_context_set_num_threads(h->ctx, 2) == NORMCORE_OK;
+    good &= fork_call_is_right(&parents_work, 2, h->ctx); /* other threads */
+    good &= normcore_context_set_num_threads(h->ctx, 1) == NORMCORE_OK;
+    good &= fork_call_is_right(&parents_work, 0, h->ctx); /* none */
+    h->watching = 0;
+    normcore_context_destroy(h->ctx);
+    good &= h->twice == 0 && h->alive == 0;
+    for (size_t i = 0; i < h->count; i++) free(h->memory[i]);
+    if (by_caller && h->child == 0) _exit(good && h->nested ? 0 : 1);
+    CHECK(good);
+    int status = -1;
+    if (h->child < 0) return 0;
+    CHECK(waitpid(h->child, &status, 0) == h->child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return 1;
+}
+
+static void test_fork_in_the_allocator(void) {
+    static handover h;
+    pthread_t forker;
+    char byte = 'q';
+    parents_work = fork_work_new();
+    childs_work = fork_work_new();
+    if (pipe(h.to_fork) != 0 || pipe(h.forked) != 0 || pthread_create(&forker, NULL, fork_when_told, &h) != 0) abort();
+    for (int by_caller = 0; by_caller < 2; by_caller++) {
+        size_t moment = 0;
+        do harness_note("%s forks at moment %lu", by_caller ? "the caller" : "another thread", (unsigned long)moment);
+        while (fork_at(&h, moment++, by_caller));
+        CHECK(moment > 10); /* allocations and releases, twice each */
+    }
+    if (write(h.to_fork[1], &byte, 1) != 1) abort();
+    pthread_join(forker, NULL);
+    for (int i = 0; i < 2; i++) {
+        close(h.to_fork[i]);
+        close(h.forked[i]);
+    }
+    guard_reset();
+}
+
+#if defined(__linux__)
 static cpu_set_t cpus_between(const cpu_set_t *all, int first, int last) { /* the first-th to the last-th of them */
     cpu_set_t some;
     CPU_ZERO(&some);
@@ -400,6 +637,58 @@ static int workers_have(const pool_watch *w, const cpu_set_t *expected, int set)
 static void call_from(pool_watch *w, const cpu_set_t *mask) {
     CHECK(sched_setaffinity(0, sizeof *mask, mask) == 0);
     CHECK_STATUS(NORMCORE_OK, call_run(&w->c, w->ctx));
+}
+
+static size_t new_threads(const pool_watch *w) {
+    pid_t now[MOST_THREADS];
+    return threads_running(now) - w->befores;
+}
+
+/* As many run as the last call was allowed, whatever it did. */
+static void test_threads_come_and_go(void) {
+    pool_watch w;
+    call small;
+    call_prepare(&small, &affine_operations().items[0], 3, 5, 7, PLAIN, next_number(), 1, GUARD_AFTER);
+    watch_start(&w, 4);
+    CHECK(new_threads(&w) == 3);
+    CHECK_STATUS(NORMCORE_OK, normcore_context_set_num_threads(w.ctx, 2));
+    CHECK(new_threads(&w) == 3);
+    CHECK_STATUS(NORMCORE_OK, call_run(&w.c, w.ctx));
+    CHECK(new_threads(&w) == 1);
+    CHECK_STATUS(NORMCORE_OK, normcore_context_set_num_threads(w.ctx, 1));
+    CHECK_STATUS(NORMCORE_OK, call_run(&small, w.ctx));
+    CHECK(new_threads(&w) == 0);
+    normcore_context_destroy(w.ctx);
+    guard_reset();
+}
+
+/* Of the signals only those that a thread brings upon itself reach a worker. */
+static void test_signals_of_workers(void) {
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT},
+                     others[] = {SIGINT, SIGTERM, SIGHUP, SIGALRM, SIGCHLD, SIGUSR1, SIGPIPE, SIGPROF};
+    pool_watch w;
+    pid_t now[MOST_THREADS];
+    size_t found = 0;
+    watch_start(&w, 3);
+    const size_t nows = threads_running(now);
+    for (size_t i = 0; i < nows; i++) {
+        char name[64], line[256];
+        unsigned long long blocked = 0;
+        int old = 0, seen = 0;
+        for (size_t j = 0; j < w.befores; j++) old |= w.before[j] == now[i];
+        if (old) continue;
+        found++;
+        snprintf(name, sizeof name, "/proc/self/task/%d/status", (int)now[i]);
+        FILE *const file = fopen(name, "r");
+        while (file && fgets(line, sizeof line, file)) seen |= sscanf(line, "SigBlk: %llx", &blocked) == 1;
+        if (file) fclose(file);
+        CHECK(seen);
+        for (size_t j = 0; j < EACH(faults); j++) CHECK(!(blocked >> (faults[j] - 1) & 1));
+        for (size_t j = 0; j < EACH(others); j++) CHECK(blocked >> (others[j] - 1) & 1);
+    }
+    CHECK(found == w.workers);
+    normcore_context_destroy(w.ctx);
+    guard_reset();
 }
 
 /* The pinned calls below are certain of the caller's CPU; where it is free, one CPU is missing, whichever. */
@@ -465,9 +754,13 @@ int main(int argc, char **argv) {
         {"caps", test_caps},
         {"a_busy_context", test_a_busy_context},
         {"nested_calls", test_nested_calls},
+        {"setters_beside_calls", test_setters_beside_calls},
         {"fork", test_fork},
+        {"fork_in_the_allocator", test_fork_in_the_allocator},
         {"many_contexts", test_many_contexts},
 #if defined(__linux__)
+        {"threads_come_and_go", test_threads_come_and_go},
+        {"signals_of_workers", test_signals_of_workers},
         {"workers_keep_off_the_callers_cpu", test_workers_keep_off_the_callers_cpu},
 #endif
     };

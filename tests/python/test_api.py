@@ -783,6 +783,24 @@ def test_threads_environment_variable() -> None:
         last = result.stderr.strip().splitlines()[-1]
         assert last.startswith("ValueError: ")
         assert f"NORMCORE_NUM_THREADS is {bad!r}" in last
+    code = """
+import os, normcore
+normcore.set_num_threads(3)
+os.environ["NORMCORE_NUM_THREADS"] = "5"
+normcore.set_num_threads(0)
+print(normcore.get_num_threads())
+os.environ["NORMCORE_NUM_THREADS"] = "many"
+try:
+    normcore.set_num_threads(0)
+except ValueError as error:
+    print(error)
+print(normcore.get_num_threads())
+"""
+    assert output(code).splitlines() == [
+        "5",
+        "set_num_threads: the environment variable NORMCORE_NUM_THREADS is 'many'; it must be an integer in [1, 1024]",
+        "5",
+    ]
 
 
 BIG = """

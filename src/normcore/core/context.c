@@ -1,3 +1,9 @@
+/*
+ * Forks. A child may be forked by one thread while another is anywhere in a call on the same context, and then has that
+ * context as the other thread had left it at some instruction. So whoever owns memory is said in one word, `memory` of a
+ * block or `pool`: it is forgotten before it is released, and known only when it is whole. The worst that a child finds is
+ * a word less, whose memory it leaks.
+ */
 #include "guards.h"
 
 #include "context.h"
@@ -15,7 +21,7 @@ enum { MAX_BLOCKS = 16 };
 enum { ALIGNMENT = 64 };
 
 typedef struct block {
-    void *memory; /* as allocated */
+    void *memory; /* as allocated; NULL: none, and `size` says nothing */
     size_t size;  /* usable, after alignment */
 } block;
 
@@ -26,9 +32,10 @@ struct normcore_context {
     normcore_parallel_for parallel_for;
     void *parallel_user;
     const isa_row *isa_cap;
-    size_t num_threads;
-    thread_pool *pool; /* NULL until the first call that uses several threads, and after a change of their number */
-    long busy;         /* normcore_threads_process() of the call that is using the context, or 0 */
+    size_t num_threads; /* of calls to come: may change at any time */
+    thread_pool *pool;  /* NULL until the first call that uses several threads, and after a change of their number */
+    long busy;          /* normcore_threads_process() of the call that is using the context, or 0 */
+    uintptr_t caller;   /* normcore_threads_self() of that call, or 0 */
     block blocks[MAX_BLOCKS];
 };
 
@@ -36,6 +43,7 @@ struct call {
     normcore_context *settings; /* allocator; NULL: malloc */
     normcore_context *ctx;      /* pool and cached blocks; NULL: no threads, nothing kept */
     const isa_row *isa;
+    size_t threads; /* that this call may use; 1 without ctx */
     size_t used;
     block blocks[MAX_BLOCKS]; /* if ctx is NULL */
 };
@@ -58,6 +66,28 @@ static void release(normcore_context *settings, void *memory) {
 
 /* ------------------------------------------------------------------------------------------------ contexts */
 
+/* NORMCORE_NUM_THREADS: 1 to NORMCORE_MAX_THREADS, in decimal digits; 0 if it is unset or empty, SIZE_MAX if it is bad. */
+static size_t environment_threads(void) {
+    const char *text = getenv("NORMCORE_NUM_THREADS");
+    size_t number = 0;
+    if (!text || !*text) return 0;
+    for (; *text; text++) {
+        if (*text < '0' || *text > '9' || number > NORMCORE_MAX_THREADS) return SIZE_MAX;
+        number = 10 * number + (size_t)(*text - '0');
+    }
+    return number && number <= NORMCORE_MAX_THREADS ? number : SIZE_MAX;
+}
+
+/* Replaces 0 by the default. */
+static normcore_status resolve_threads(size_t *num_threads) {
+    if (*num_threads > NORMCORE_MAX_THREADS) return NORMCORE_ERROR_VALUE;
+    if (!*num_threads) *num_threads = environment_threads();
+    if (*num_threads == SIZE_MAX) return NORMCORE_ERROR_ENVIRONMENT_THREADS;
+    if (!*num_threads) *num_threads = normcore_threads_available();
+    if (*num_threads > NORMCORE_MAX_THREADS) *num_threads = NORMCORE_MAX_THREADS;
+    return NORMCORE_OK;
+}
+
 normcore_status normcore_context_create(const normcore_context_options *options, normcore_context **ctx) {
     if (!ctx) return NORMCORE_ERROR_NULL;
     *ctx = NULL;
@@ -65,7 +95,6 @@ normcore_status normcore_context_create(const normcore_context_options *options,
     if (options) {
         if (options->struct_size < sizeof *options) return NORMCORE_ERROR_VALUE;
         if (!options->allocate != !options->release) return NORMCORE_ERROR_NULL;
-        if (options->num_threads > NORMCORE_MAX_THREADS) return NORMCORE_ERROR_VALUE;
         if (options->isa && !(template.isa_cap = normcore_isa_at_most(options->isa))) return NORMCORE_ERROR_ISA;
         template.allocate = options->allocate;
         template.release = options->release;
@@ -74,8 +103,9 @@ normcore_status normcore_context_create(const normcore_context_options *options,
         template.parallel_user = options->parallel_user;
         template.num_threads = options->num_threads;
     }
-    if (!template.num_threads) template.num_threads = normcore_threads_available();
-    normcore_threads_watch_forks();
+    const normcore_status status = resolve_threads(&template.num_threads);
+    if (status) return status;
+    if (!normcore_threads_watch_forks()) return NORMCORE_ERROR_MEMORY;
     normcore_context *made = allocate(&template, sizeof *made);
     if (!made) return NORMCORE_ERROR_MEMORY;
     *made = template;
@@ -84,51 +114,65 @@ normcore_status normcore_context_create(const normcore_context_options *options,
 }
 
 static void drop_pool(normcore_context *ctx) {
-    if (!ctx->pool) return;
-    normcore_threads_destroy(ctx->pool);
-    release(ctx, ctx->pool);
-    ctx->pool = NULL;
+    thread_pool *const pool = __atomic_exchange_n(&ctx->pool, NULL, __ATOMIC_ACQ_REL);
+    if (!pool) return;
+    normcore_threads_destroy(pool);
+    release(ctx, pool);
+}
+
+static void drop_block(normcore_context *settings, block *b) {
+    release(settings, __atomic_exchange_n(&b->memory, NULL, __ATOMIC_ACQ_REL));
 }
 
 void normcore_context_destroy(normcore_context *ctx) {
     if (!ctx) return;
     drop_pool(ctx);
-    for (int i = 0; i < MAX_BLOCKS; i++) release(ctx, ctx->blocks[i].memory);
+    for (int i = 0; i < MAX_BLOCKS; i++) drop_block(ctx, &ctx->blocks[i]);
     release(ctx, ctx);
 }
 
-/* A flag that a forked child inherits from another thread of its parent is stale, and is taken over. */
+/*
+ * A flag that a forked child inherits is stale, and is taken over, if it is of a thread that stayed in the parent; it is
+ * not if fork() was called in the middle of the call, from a function of the caller's such as `allocate`.
+ */
 static int try_enter(normcore_context *ctx) {
-    long holder = 0;
     const long process = normcore_threads_process();
+    long holder = 0;
     while (!__atomic_compare_exchange_n(&ctx->busy, &holder, process, 0, __ATOMIC_ACQUIRE, __ATOMIC_RELAXED))
-        if (holder == process) return 0;
+        if (holder == process || __atomic_load_n(&ctx->caller, __ATOMIC_RELAXED) == normcore_threads_forker()) return 0;
+    __atomic_store_n(&ctx->caller, normcore_threads_self(), __ATOMIC_RELAXED);
     return 1;
 }
 
-static void leave(normcore_context *ctx) { __atomic_store_n(&ctx->busy, 0, __ATOMIC_RELEASE); }
+/* While the flag is set and no caller is known, the flag of another process is stale. */
+static void leave(normcore_context *ctx) {
+    __atomic_store_n(&ctx->caller, 0, __ATOMIC_RELAXED);
+    __atomic_store_n(&ctx->busy, 0, __ATOMIC_RELEASE);
+}
 
 normcore_status normcore_context_set_num_threads(normcore_context *ctx, size_t num_threads) {
     if (!ctx) return NORMCORE_ERROR_NULL;
-    if (num_threads > NORMCORE_MAX_THREADS) return NORMCORE_ERROR_VALUE;
-    if (!num_threads) num_threads = normcore_threads_available();
-    if (num_threads == ctx->num_threads) return NORMCORE_OK;
-    /* A call in progress keeps its pool; the number counts from the next one on. */
-    const int entered = try_enter(ctx);
-    if (!entered) return NORMCORE_ERROR_THREAD;
-    drop_pool(ctx);
-    ctx->num_threads = num_threads;
-    leave(ctx);
-    return NORMCORE_OK;
+    const normcore_status status = resolve_threads(&num_threads);
+    if (!status) __atomic_store_n(&ctx->num_threads, num_threads, __ATOMIC_RELAXED);
+    return status;
 }
 
-size_t normcore_context_get_num_threads(const normcore_context *ctx) { return ctx ? ctx->num_threads : 1; }
+size_t normcore_context_get_num_threads(const normcore_context *ctx) {
+    return ctx ? __atomic_load_n(&ctx->num_threads, __ATOMIC_RELAXED) : 1;
+}
 
 /* ------------------------------------------------------------------------------------------------ calls */
 
 normcore_status normcore_call_run(normcore_context *ctx, call_body body, void *arguments) {
     const isa_row *isa = normcore_isa_in_use(ctx ? ctx->isa_cap : NULL);
-    return isa ? normcore_call_run_on(isa, ctx, body, arguments) : NORMCORE_ERROR_ISA;
+    return isa ? normcore_call_run_on(isa, ctx, body, arguments) : NORMCORE_ERROR_ENVIRONMENT_ISA;
+}
+
+/* The pool of the call's number of threads and of this process, if there is one; others are dropped. */
+static thread_pool *fitting_pool(const call *call) {
+    normcore_context *ctx = call->ctx;
+    if (ctx->pool && !normcore_threads_fit(ctx->pool, call->threads)) drop_pool(ctx);
+    return ctx->pool;
 }
 
 normcore_status normcore_call_run_on(const isa_row *isa, normcore_context *ctx, call_body body, void *arguments) {
@@ -136,7 +180,9 @@ normcore_status normcore_call_run_on(const isa_row *isa, normcore_context *ctx, 
     c.settings = ctx;
     c.isa = isa;
     c.ctx = ctx && try_enter(ctx) ? ctx : NULL;
+    c.threads = normcore_context_get_num_threads(c.ctx);
     c.used = 0;
+    if (c.ctx) (void)fitting_pool(&c); /* threads that are no longer wanted do not wait for work that needs some */
     const fp_environment saved = fp_environment_enter();
     const normcore_status status = body(&c, arguments);
     fp_environment_leave(saved);
@@ -160,16 +206,13 @@ void *normcore_call_scratch(call *call, size_t count, size_t size) {
     if (size && count > (SIZE_MAX - ALIGNMENT) / size) return NULL;
     const size_t wanted = count * size, bytes = wanted ? wanted : 1;
     block *b = &(call->ctx ? call->ctx->blocks : call->blocks)[call->used];
-    if (!call->ctx) {
-        b->memory = NULL;
-        b->size = 0;
-    }
-    if (b->size < bytes) {
-        release(call->settings, b->memory);
-        b->size = 0;
-        b->memory = allocate(call->settings, bytes + ALIGNMENT);
-        if (!b->memory) return NULL;
+    if (!call->ctx) b->memory = NULL;
+    if (!b->memory || b->size < bytes) {
+        drop_block(call->settings, b);
+        void *const memory = allocate(call->settings, bytes + ALIGNMENT);
+        if (!memory) return NULL;
         b->size = bytes;
+        __atomic_store_n(&b->memory, memory, __ATOMIC_RELEASE);
     }
     call->used++;
     return (void *)(((uintptr_t)b->memory + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT);
@@ -182,9 +225,9 @@ void *normcore_call_scratch(call *call, size_t count, size_t size) {
 enum { WORTH_A_THREAD_NS = 250000 };
 
 size_t normcore_call_threads(const call *call, double nanoseconds) {
-    if (!call->ctx || call->ctx->num_threads == 1 || nanoseconds < 2.0 * WORTH_A_THREAD_NS) return 1;
+    if (call->threads == 1 || nanoseconds < 2.0 * WORTH_A_THREAD_NS) return 1;
     const double worth = nanoseconds / WORTH_A_THREAD_NS;
-    return worth < (double)call->ctx->num_threads ? (size_t)worth : call->ctx->num_threads;
+    return worth < (double)call->threads ? (size_t)worth : call->threads;
 }
 
 typedef struct guarded_body {
@@ -208,17 +251,18 @@ void normcore_call_parallel(call *call, size_t threads, void (*body)(void *, siz
             ctx->parallel_for(ctx->parallel_user, run_guarded, &g, count);
             return;
         }
-        if (!ctx->pool) {
+        thread_pool *pool = fitting_pool(call);
+        if (!pool) {
             /* Without memory for a pool the caller does all the work itself: the same bits, later. */
-            thread_pool *pool = allocate(ctx, normcore_threads_size(ctx->num_threads));
-            if (pool && !normcore_threads_create(pool, ctx->num_threads)) {
+            pool = allocate(ctx, normcore_threads_size(call->threads));
+            if (pool && !normcore_threads_create(pool, call->threads)) {
                 release(ctx, pool);
                 pool = NULL;
             }
-            ctx->pool = pool;
+            __atomic_store_n(&ctx->pool, pool, __ATOMIC_RELEASE);
         }
-        if (ctx->pool) {
-            normcore_threads_run(ctx->pool, body, arg, count);
+        if (pool) {
+            normcore_threads_run(pool, body, arg, count);
             return;
         }
     }

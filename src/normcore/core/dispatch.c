@@ -25,8 +25,7 @@ static const isa_row rows[] = {
 enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
 
 /*
- * The row of calls without a cap: the library's only mutable state. NULL until first needed; `unknown` for a bad
- * NORMCORE_ISA.
+ * The row of calls without a cap. NULL until first needed; `unknown` for a bad NORMCORE_ISA.
  */
 static const isa_row *current;
 static const isa_row unknown = {NULL, 0, NULL, NULL};
@@ -67,7 +66,7 @@ static const isa_row *process_row(void) {
 
 const isa_row *normcore_isa_in_use(const isa_row *cap) {
     const isa_row *row = process_row();
-    if (row == &unknown) return NULL;
+    if (row == &unknown) return cap;
     return cap && cap > row ? cap : row; /* later in the list is less */
 }
 

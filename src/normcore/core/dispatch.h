@@ -17,7 +17,10 @@ typedef struct isa_row {
     const struct kernel_table_f64 *f64;
 } isa_row;
 
-/* Row in use: the process-wide one, or no better than `cap` if that is not NULL. NULL if NORMCORE_ISA names no row. */
+/*
+ * Row in use: the process-wide one, or no better than `cap` if that is not NULL. If NORMCORE_ISA names no row: cap, NULL
+ * if there is none.
+ */
 const isa_row *normcore_isa_in_use(const isa_row *cap);
 /* The named row if this machine can run it, else NULL. */
 const isa_row *normcore_isa_find(const char *name);

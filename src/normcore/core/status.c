@@ -2,6 +2,9 @@
 
 #include "normcore.h"
 
+#define TEXT_OF(value)  #value
+#define NUMBER_OF(name) TEXT_OF(name)
+
 const char *normcore_strerror(normcore_status status) {
     switch (status) {
     case NORMCORE_OK:
@@ -24,8 +27,11 @@ const char *normcore_strerror(normcore_status status) {
         return "out of memory";
     case NORMCORE_ERROR_ISA:
         return "no such instruction set in this build or on this machine";
-    case NORMCORE_ERROR_THREAD:
-        return "the operating system has no resources for threads";
+    case NORMCORE_ERROR_ENVIRONMENT_ISA:
+        return "the environment variable NORMCORE_ISA names no instruction set of this build";
+    case NORMCORE_ERROR_ENVIRONMENT_THREADS:
+        return "the environment variable NORMCORE_NUM_THREADS is not a number from 1 to " NUMBER_OF(
+            NORMCORE_MAX_THREADS);
     case NORMCORE_ERROR_SELFTEST:
         return "the self-test found arithmetic that breaks the numeric contract";
     }

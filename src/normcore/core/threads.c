@@ -22,7 +22,7 @@ struct thread_pool {
     pthread_cond_t work, done;
     size_t wanted;  /* workers beside the caller */
     size_t started; /* of them running; 0 until first used */
-    long process;   /* in which they run */
+    long process;   /* in which the pool was made: in a forked child nothing here but the memory is of use */
     /* The current job; all under the mutex but `next`. */
     unsigned long generation;
     int open;      /* a worker that wakes up may still join the job */
@@ -49,14 +49,28 @@ size_t normcore_threads_available(void) {
     return count > 0 ? (size_t)count : 1;
 }
 
-/* Written only in a child that has just been forked and has one thread. */
-static long process_number = 1;
+/* 0 until forks are watched; then written only in a child that has just been forked and has one thread. */
+static long process_number;
+static uintptr_t forking_thread;
 static pthread_once_t fork_watch = PTHREAD_ONCE_INIT;
 
-static void count_fork(void) { process_number++; }
-static void watch_forks(void) { (void)pthread_atfork(NULL, NULL, count_fork); }
+uintptr_t normcore_threads_self(void) { return (uintptr_t)pthread_self(); }
+uintptr_t normcore_threads_forker(void) { return forking_thread; }
 
-void normcore_threads_watch_forks(void) { (void)pthread_once(&fork_watch, watch_forks); }
+static void count_fork(void) {
+    process_number++;
+    forking_thread = normcore_threads_self(); /* keeps its name in the child, of which it is the one thread */
+}
+static void watch_forks(void) {
+    if (!pthread_atfork(NULL, NULL, count_fork)) process_number = 1;
+}
+
+int normcore_threads_watch_forks(void) {
+    const int saved = errno;
+    (void)pthread_once(&fork_watch, watch_forks);
+    errno = saved;
+    return process_number != 0;
+}
 long normcore_threads_process(void) { return process_number; }
 
 size_t normcore_threads_size(size_t count) { return sizeof(thread_pool) + count * sizeof(pthread_t); }
@@ -71,10 +85,14 @@ static int init_synchronisation(thread_pool *pool) {
     return 0;
 }
 
+int normcore_threads_fit(const thread_pool *pool, size_t count) {
+    return pool->wanted == count - 1 && pool->process == normcore_threads_process();
+}
+
 int normcore_threads_create(thread_pool *pool, size_t count) {
     pool->wanted = count - 1;
     pool->started = 0;
-    pool->process = 0;
+    pool->process = normcore_threads_process();
     pool->generation = 0;
     pool->open = 0;
     pool->active = 0;
@@ -139,15 +157,19 @@ static void *worker(void *argument) {
     return NULL;
 }
 
-/* Signals stay with the program's own threads. */
+/* Faults of a thread itself. Where they are blocked the system kills the process without running its handler. */
+static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGABRT};
+
+/* Signals stay with the program's own threads, but for those that a worker brings upon itself. */
 static void start_workers(thread_pool *pool) {
 #ifdef HAS_THREAD_AFFINITY
     if (sched_getaffinity(0, sizeof pool->started_with, &pool->started_with)) CPU_ZERO(&pool->started_with);
     pool->confined = pool->started_with;
 #endif
-    sigset_t all, saved;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &saved);
+    sigset_t blocked, saved;
+    sigfillset(&blocked);
+    for (size_t i = 0; i < sizeof fault_signals / sizeof *fault_signals; i++) sigdelset(&blocked, fault_signals[i]);
+    pthread_sigmask(SIG_SETMASK, &blocked, &saved);
     while (pool->started < pool->wanted) {
         if (pthread_create(&pool->threads[pool->started], NULL, worker, pool)) break;
         pool->started++;
@@ -156,20 +178,8 @@ static void start_workers(thread_pool *pool) {
 }
 
 void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void *arg, size_t count) {
-    const long process = normcore_threads_process();
-    if (pool->started && pool->process != process) {
-        /* A forked child: the threads stayed in the parent, and one of them may have held the mutex. */
-        pool->started = 0;
-        pool->generation = 0;
-        pool->open = 0;
-        pool->active = 0;
-        if (!init_synchronisation(pool)) pool->wanted = 0;
-    }
     const int saved = errno; /* the library leaves it alone; the system's calls here do not */
-    if (!pool->started && pool->wanted) {
-        pool->process = process;
-        start_workers(pool);
-    }
+    if (!pool->started) start_workers(pool);
     if (pool->started) keep_off_callers_cpu(pool);
     errno = saved;
     if (!pool->started) {
@@ -194,7 +204,7 @@ void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void 
 }
 
 void normcore_threads_destroy(thread_pool *pool) {
-    if (pool->started && pool->process != normcore_threads_process()) return;
+    if (pool->process != normcore_threads_process()) return; /* the threads stayed in the parent */
     pthread_mutex_lock(&pool->mutex);
     pool->stop = 1;
     pthread_cond_broadcast(&pool->work);
@@ -208,20 +218,22 @@ void normcore_threads_destroy(thread_pool *pool) {
 #else /* no threads known here: the caller does everything */
 
 struct thread_pool {
-    int unused;
+    size_t count;
 };
 size_t normcore_threads_available(void) { return 1; }
-void normcore_threads_watch_forks(void) {}
+int normcore_threads_watch_forks(void) { return 1; }
 long normcore_threads_process(void) { return 1; }
+uintptr_t normcore_threads_self(void) { return 1; }
+uintptr_t normcore_threads_forker(void) { return 0; }
 size_t normcore_threads_size(size_t count) {
     (void)count;
     return sizeof(thread_pool);
 }
 int normcore_threads_create(thread_pool *pool, size_t count) {
-    (void)pool;
-    (void)count;
+    pool->count = count;
     return 1;
 }
+int normcore_threads_fit(const thread_pool *pool, size_t count) { return pool->count == count; }
 void normcore_threads_destroy(thread_pool *pool) { (void)pool; }
 void normcore_threads_run(thread_pool *pool, void (*body)(void *, size_t), void *arg, size_t count) {
     (void)pool;

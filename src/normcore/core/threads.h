@@ -3,19 +3,25 @@
 #define NORMCORE_THREADS_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 typedef struct thread_pool thread_pool;
 
 /* CPUs this process may run on; at least 1. */
 size_t normcore_threads_available(void);
-/* Counts forks from now on; once for all callers. */
-void normcore_threads_watch_forks(void);
+/* Counts forks from now on; once for all callers. 0 if the system has no memory to tell of them. */
+int normcore_threads_watch_forks(void);
 /* A positive number that is different in a forked child. A counter, because getpid() is a system call. */
 long normcore_threads_process(void);
+/* This thread, and the one that called fork() when this process began (0: none is known): never 0. */
+uintptr_t normcore_threads_self(void);
+uintptr_t normcore_threads_forker(void);
 
-/* Room a pool needs; the caller allocates. 0 on failure. */
+/* Room a pool for `count` threads, the caller's among them, needs; the caller allocates. create: 0 on failure. */
 size_t normcore_threads_size(size_t count);
 int normcore_threads_create(thread_pool *pool, size_t count);
+/* Whether this is a pool for so many threads, made in this process. Others can only be destroyed. */
+int normcore_threads_fit(const thread_pool *pool, size_t count);
 /* Joins what was started in this process. */
 void normcore_threads_destroy(thread_pool *pool);
 /*
