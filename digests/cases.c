@@ -232,8 +232,8 @@ static void cross_entropy_rows(const shape *s, int values, uint64_t *state) {
     const matrix z = filled(s->n, s->k, values, BY_ROW, state), dz = matrix_of(s->n, s->k);
     const int64_t *labels = labels_of(s->n, s->k, state);
     double *losses = doubles_of(s->n);
-    normcore_cross_entropy_options options = {0};
-    options.struct_size = sizeof options;
+    normcore_cross_entropy_options options;
+    MUST(normcore_cross_entropy_defaults(&options, sizeof options));
     options.reduction = NORMCORE_REDUCTION_NONE;
     FOR_PIECES(i, count, s->n)
     MUST(T(normcore_cross_entropy)(run.ctx, count, s->k, ROW(z, i), labels + i, NULL, s->k, &options, losses + i,
@@ -254,8 +254,8 @@ static void cross_entropy_mean(const shape *s, int values, uint64_t *state, int 
             targets.at[i * targets.stride + j] =
                 random_below(state, 3) ? (real)random_below(state, 1 << 20) * (real)0x1p-20 : (real)0;
     }
-    normcore_cross_entropy_options options = {0};
-    options.struct_size = sizeof options;
+    normcore_cross_entropy_options options;
+    MUST(normcore_cross_entropy_defaults(&options, sizeof options));
     options.class_weight = class_weight;
     options.sample_weight = sample_weight;
     options.label_smoothing = 0.1;
@@ -301,7 +301,8 @@ static void batch_norm_evaluation(const shape *s, int values, uint64_t *state) {
     const real *gamma = filled_vector(s->k, PLAIN, state), *beta = filled_vector(s->k, PLAIN, state);
     real *running_mean = filled_vector(s->k, values, state), *running_var = positive_vector(s->k, state);
     double *mean = doubles_of(s->k), *rstd = doubles_of(s->k);
-    normcore_batch_norm_options options = normcore_batch_norm_defaults();
+    normcore_batch_norm_options options;
+    MUST(normcore_batch_norm_defaults(&options, sizeof options));
     options.training = 0;
     FOR_PIECES(i, count, s->n) {
         MUST(T(normcore_batch_norm_forward)(run.ctx, count, s->k, ROW(x, i), gamma, beta, &options, running_mean,
@@ -384,7 +385,8 @@ static void layer_norm_backward_parameters(const shape *s, int values, uint64_t 
 static const shape flat_shapes[] = {{"small", 5, 0, 0}, {"odd", 1037, 0, 0}, {"large", 1000000, 0, 0}};
 
 static void optimizer(const shape *s, int values, uint64_t *state, normcore_optimizer kind) {
-    normcore_optimizer_options options = normcore_optimizer_defaults(kind);
+    normcore_optimizer_options options;
+    MUST(normcore_optimizer_defaults(kind, &options, sizeof options));
     options.learning_rate = 0.01;
     options.l2 = 0.001;
     options.weight_decay = 0.02;
@@ -459,7 +461,8 @@ enum { FEATURES = 16, CLASSES = 5 };
 
 static normcore_mlp *network(normcore_norm norm, double keep) {
     static const size_t sizes[] = {FEATURES, 37, 20, CLASSES};
-    normcore_mlp_options options = normcore_mlp_defaults();
+    normcore_mlp_options options;
+    MUST(normcore_mlp_defaults(&options, sizeof options));
     options.num_sizes = COUNT(sizes);
     options.sizes = sizes;
     options.norm = norm;
@@ -518,7 +521,8 @@ static void training(const char *name, normcore_norm norm, double keep, normcore
     for (size_t i = 0; i < N; i++)
         for (size_t j = 0; j < FEATURES; j++)
             x.at[i * x.stride + j] = centres.at[(size_t)labels[i] * centres.stride + j] + plain(&state);
-    normcore_optimizer_options options = normcore_optimizer_defaults(kind);
+    normcore_optimizer_options options;
+    MUST(normcore_optimizer_defaults(kind, &options, sizeof options));
     options.learning_rate = 0.02;
     options.l2 = 1e-4;
     const uint64_t seed = random_next(&state);

@@ -222,7 +222,9 @@ static int flushed_out(int status) {
 
 int main(int argc, char **argv) {
     const char *path = NULL, *isa = NULL;
-    normcore_context_options options = {sizeof options, 1, NULL, NULL, NULL, NULL, NULL, NULL};
+    normcore_context_options options;
+    MUST(normcore_context_defaults(&options, sizeof options));
+    options.num_threads = 1;
     int flushed = 0, (*instead)(void) = NULL;
     for (int i = 1; i < argc; i++) {
         const char *name = argv[i];

@@ -17,6 +17,10 @@
  *            Pointers of empty arrays are not read and may be NULL.
  * NaN        NaN in one row (for batch normalisation: one column) reaches only the results of that row (column). Every
  *            NaN that is stored is the canonical quiet one: 0x7fc00000, 0x7ff8000000000000.
+ * Options    Structs of options begin with their size, so that they can grow: at the end, by fields whose zero is the
+ *            default. Fill them with normcore_..._defaults(), which writes no more than the size it is given, or zero
+ *            all of them and set struct_size. A library accepts the structs of all versions from 0.1 on: of an older
+ *            one what is missing is zero, and of a newer one what it does not know must be (NORMCORE_ERROR_VALUE).
  * Errors     Functions return a status. When it is not NORMCORE_OK no output has been written, but for
  *            NORMCORE_ERROR_MEMORY, after which the contents of the outputs are unspecified. Nothing is printed, no
  *            signal is raised, errno is left as it was, no pointer is kept after the call.
@@ -123,7 +127,7 @@ typedef struct normcore_context normcore_context;
 typedef void (*normcore_parallel_for)(void *user, void (*body)(void *arg, size_t index), void *arg, size_t count);
 
 typedef struct normcore_context_options {
-    size_t struct_size; /* sizeof(normcore_context_options): lets the struct grow. Zero all fields you do not set. */
+    size_t struct_size; /* sizeof(normcore_context_options) */
     /* Threads a call may use, the caller's among them: at most NORMCORE_MAX_THREADS. 0: as many as the environment
        variable NORMCORE_NUM_THREADS says or, if it is unset or empty, as the affinity mask has CPUs. */
     size_t num_threads;
@@ -136,6 +140,12 @@ typedef struct normcore_context_options {
 } normcore_context_options;
 
 #define NORMCORE_MAX_THREADS 1024
+
+/*
+ * All options have such a function: NORMCORE_ERROR_NULL, or NORMCORE_ERROR_VALUE for a struct_size of no version; then
+ * nothing is written. This one: no threads given, no cap, malloc, the pool.
+ */
+NORMCORE_API normcore_status normcore_context_defaults(normcore_context_options *options, size_t struct_size);
 
 /*
  * `options` may be NULL (all defaults). On failure *ctx is NULL. Threads start at the first call that needs them.
@@ -244,7 +254,7 @@ typedef enum normcore_reduction {
 } normcore_reduction;
 
 typedef struct normcore_cross_entropy_options {
-    size_t struct_size; /* sizeof(normcore_cross_entropy_options). Zero all fields you do not set. */
+    size_t struct_size; /* sizeof(normcore_cross_entropy_options) */
     /* (c) finite, not negative. A row weighs as its label's class does, or, with soft targets, as
        sum(class_weight * target). NULL: every row weighs 1, whatever its targets sum to. */
     const double *class_weight;
@@ -255,9 +265,13 @@ typedef struct normcore_cross_entropy_options {
     normcore_reduction reduction;
 } normcore_cross_entropy_options;
 
+/* No weights, no smoothing, no index to ignore, the mean. */
+NORMCORE_API normcore_status normcore_cross_entropy_defaults(normcore_cross_entropy_options *options,
+                                                             size_t struct_size);
+
 /*
  * Softmax cross-entropy of logits (n, c) against integer labels (n) or soft targets (n, c), of which just one is given;
- * `options` may be NULL (all zero: the mean). Targets need not sum to 1; ignore_index goes with labels only.
+ * `options` may be NULL (the defaults). Targets need not sum to 1; ignore_index goes with labels only.
  * For each row l = log(sum(exp(z))) - z[label], as log1p of the sum without its greatest term: accurate down to the
  * smallest losses. w is the row's weight: class weight times sample weight, 0 for an ignored row.
  * loss: one double (n doubles for NORMCORE_REDUCTION_NONE), dlogits (n, c) (may be NULL, may be logits), weight_sum:
@@ -281,7 +295,7 @@ NORMCORE_API normcore_status normcore_cross_entropy_f64(normcore_context *ctx, s
 /* ---------------------------------------------------------------- batch normalisation */
 
 typedef struct normcore_batch_norm_options {
-    size_t struct_size; /* sizeof(normcore_batch_norm_options). */
+    size_t struct_size; /* sizeof(normcore_batch_norm_options) */
     int training;       /* 0: normalise with the running statistics and leave them alone */
     double momentum;    /* running = momentum * running + (1 - momentum) * batch; in [0, 1]. PyTorch's is 1 - this. */
     double eps;         /* added to the variance inside the root; finite, not negative */
@@ -290,7 +304,7 @@ typedef struct normcore_batch_norm_options {
 } normcore_batch_norm_options;
 
 /* training 1, momentum 0.9, eps 1e-5, biased running variance */
-NORMCORE_API normcore_batch_norm_options normcore_batch_norm_defaults(void);
+NORMCORE_API normcore_status normcore_batch_norm_defaults(normcore_batch_norm_options *options, size_t struct_size);
 
 /*
  * y = gamma (x - mean) / sqrt(var + eps) + beta, column by column (Ioffe and Szegedy, arXiv 1502.03167).
@@ -446,9 +460,10 @@ typedef struct normcore_optimizer_options {
 
 /*
  * lr 1e-3 (momentum 0.9, decay_rate 0.99, betas 0.9 and 0.999, eps 1e-8), l2 0, weight_decay 0, gradient_scale 1,
- * step 1
+ * step 1. NORMCORE_ERROR_VALUE if there is no such optimiser.
  */
-NORMCORE_API normcore_optimizer_options normcore_optimizer_defaults(normcore_optimizer optimizer);
+NORMCORE_API normcore_status normcore_optimizer_defaults(normcore_optimizer optimizer,
+                                                         normcore_optimizer_options *options, size_t struct_size);
 
 /*
  * One update of n parameters p from their gradients g. p ACCUMULATED. slot1 (n): v of momentum and Nesterov, m of Adam;
@@ -480,7 +495,7 @@ typedef struct normcore_mlp normcore_mlp;
 typedef enum normcore_norm { NORMCORE_NORM_NONE = 0, NORMCORE_NORM_BATCH = 1, NORMCORE_NORM_LAYER = 2 } normcore_norm;
 
 typedef struct normcore_mlp_options {
-    size_t struct_size;   /* sizeof(normcore_mlp_options). Start from normcore_mlp_defaults(). */
+    size_t struct_size;   /* sizeof(normcore_mlp_options) */
     size_t num_sizes;     /* at least 2 */
     const size_t *sizes;  /* features, hidden widths ..., outputs; each at least 1; copied */
     normcore_norm norm;   /* after each hidden affine map */
@@ -489,7 +504,8 @@ typedef struct normcore_mlp_options {
     int unbiased_running_var;
 } normcore_mlp_options;
 
-NORMCORE_API normcore_mlp_options normcore_mlp_defaults(void); /* no norm, keep 1, eps 1e-5, momentum 0.9 */
+/* No norm, keep 1, eps 1e-5, momentum 0.9; the sizes are still to be set. */
+NORMCORE_API normcore_status normcore_mlp_defaults(normcore_mlp_options *options, size_t struct_size);
 NORMCORE_API normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcore_mlp **mlp);
 NORMCORE_API void normcore_mlp_destroy(normcore_mlp *mlp);
 

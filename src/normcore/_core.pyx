@@ -800,7 +800,7 @@ cdef tuple _goal(str op, object labels, str x_name, object x, int t, size_t c, o
     """Fills `goal` from what _labels returned and the options. Returns what holds its memory."""
     cdef cnp.npy_intp classes = <cnp.npy_intp>c
     memset(goal, 0, sizeof(Goal))
-    goal.options.struct_size = sizeof(normcore_cross_entropy_options)
+    normcore_cross_entropy_defaults(&goal.options, sizeof(normcore_cross_entropy_options))
     if _are_targets(labels):
         labels = _rows(labels, t, &goal.targets)
     else:
@@ -984,7 +984,7 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
     cdef PyThreadState *state
     cdef int t = max(_type("batch_norm_forward", "x", x, 2), _type("batch_norm_forward", "gamma", gamma, 0),
                      _type("batch_norm_forward", "beta", beta, 0))
-    options.struct_size = sizeof(normcore_batch_norm_options)
+    normcore_batch_norm_defaults(&options, sizeof(options))
     options.training = training
     options.momentum = _fraction("batch_norm_forward", "momentum", momentum)
     options.eps = _not_negative("batch_norm_forward", "eps", eps)
@@ -1545,8 +1545,7 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
         _clash("optimizer_update", "slot2", slot2, "params", params, APART)
         _clash("optimizer_update", "slot2", slot2, "slot1", slot1, APART)
     _clash("optimizer_update", "params", params, "grads", grads, APART)
-    options.struct_size = sizeof(normcore_optimizer_options)
-    options.optimizer = <normcore_optimizer>kind
+    normcore_optimizer_defaults(<normcore_optimizer>kind, &options, sizeof(options))
     options.learning_rate = _not_negative("optimizer_update", "learning_rate", learning_rate)
     options.momentum = _below_one("optimizer_update", "momentum", momentum)
     options.decay_rate = _below_one("optimizer_update", "decay_rate", decay_rate)
@@ -1662,9 +1661,10 @@ cdef class Network:
 
     def __cinit__(self, sizes, *, norm=None, keep=1.0, eps=1e-5, momentum=0.9, bint unbiased_running_var=False,
                   dtype="float32"):
-        cdef normcore_mlp_options options = normcore_mlp_defaults()
+        cdef normcore_mlp_options options
         cdef normcore_status status
         cdef size_t *widths
+        normcore_mlp_defaults(&options, sizeof(options))
         try:
             self.sizes = tuple([_integer("Network", f"sizes[{i}]", size, 1, sys.maxsize)
                                 for i, size in enumerate(sizes)])

@@ -52,6 +52,7 @@ cdef extern from "normcore.h" nogil:
         void *allocator_user
         normcore_parallel_for parallel_for
         void *parallel_user
+    normcore_status normcore_context_defaults(normcore_context_options *options, size_t struct_size)
     normcore_status normcore_context_create(const normcore_context_options *options, normcore_context **ctx)
     void normcore_context_destroy(normcore_context *ctx)
     normcore_status normcore_context_set_num_threads(normcore_context *ctx, size_t num_threads)
@@ -119,6 +120,7 @@ cdef extern from "normcore.h" nogil:
         int has_ignore_index
         int64_t ignore_index
         normcore_reduction reduction
+    normcore_status normcore_cross_entropy_defaults(normcore_cross_entropy_options *options, size_t struct_size)
     normcore_status normcore_cross_entropy_f32(normcore_context *ctx, size_t n, size_t c, const float *logits,
                                                size_t logits_stride, const int64_t *labels, const float *targets,
                                                size_t targets_stride, const normcore_cross_entropy_options *options,
@@ -140,7 +142,7 @@ cdef extern from "normcore.h" nogil:
     ctypedef enum normcore_batch_norm_algorithm:
         NORMCORE_BATCH_NORM_FUSED
         NORMCORE_BATCH_NORM_GRAPH
-    normcore_batch_norm_options normcore_batch_norm_defaults()
+    normcore_status normcore_batch_norm_defaults(normcore_batch_norm_options *options, size_t struct_size)
     normcore_status normcore_batch_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
                                                     size_t x_stride, const float *gamma, const float *beta,
                                                     const normcore_batch_norm_options *options, float *running_mean,
@@ -218,7 +220,8 @@ cdef extern from "normcore.h" nogil:
         double weight_decay
         double gradient_scale
         uint64_t step
-    normcore_optimizer_options normcore_optimizer_defaults(normcore_optimizer optimizer)
+    normcore_status normcore_optimizer_defaults(normcore_optimizer optimizer, normcore_optimizer_options *options,
+                                                size_t struct_size)
     normcore_status normcore_optimizer_update_f32(normcore_context *ctx, const normcore_optimizer_options *options,
                                                   size_t n, float *p, const float *g, float *slot1, float *slot2)
     normcore_status normcore_optimizer_update_f64(normcore_context *ctx, const normcore_optimizer_options *options,
@@ -242,7 +245,7 @@ cdef extern from "normcore.h" nogil:
         double eps
         double momentum
         int unbiased_running_var
-    normcore_mlp_options normcore_mlp_defaults()
+    normcore_status normcore_mlp_defaults(normcore_mlp_options *options, size_t struct_size)
     normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcore_mlp **mlp)
     void normcore_mlp_destroy(normcore_mlp *mlp)
 

@@ -3,6 +3,7 @@
 #include "normcore.h"
 
 int main(void) {
-    normcore_context_options options = {sizeof options, 0, 0, 0, 0, 0, 0, 0};
+    normcore_context_options options;
+    if (normcore_context_defaults(&options, sizeof options)) return 1;
     return options.struct_size == sizeof(normcore_context_options) && normcore_version()[0] ? 0 : 1;
 }

@@ -23,7 +23,8 @@ static reference_mlp reference_of(const call *c) {
 }
 
 static normcore_status create(const call *c, normcore_mlp **mlp) {
-    normcore_mlp_options options = normcore_mlp_defaults();
+    normcore_mlp_options options;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&options, sizeof options));
     const reference_mlp shape = reference_of(c);
     options.num_sizes = 4;
     options.sizes = c->sizes;

@@ -104,7 +104,7 @@ static void setup_batch_forward(call *c) {
     add_matrix(c, OUTPUT, c->n, c->k, 1);
     add_doubles(c, OUTPUT, c->k, 0, 0, 0);
     add_doubles(c, OUTPUT, c->k, 0, 0, 0);
-    c->batch_norm = normcore_batch_norm_defaults();
+    CHECK_STATUS(NORMCORE_OK, normcore_batch_norm_defaults(&c->batch_norm, sizeof c->batch_norm));
     c->batch_norm.training = !(variant & EVALUATION);
     c->batch_norm.unbiased_running_var = (variant & UNBIASED) != 0;
     if (!(variant & DEFAULTS)) {

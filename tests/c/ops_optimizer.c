@@ -10,7 +10,7 @@ enum { KIND = 7, L2 = 8, DECAY = 16, SCALED = 32, LATE = 64 };
 static void setup(call *c) {
     const int variant = c->operation->variant;
     const normcore_optimizer kind = (normcore_optimizer)(variant & KIND);
-    c->optimizer = normcore_optimizer_defaults(kind);
+    CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults(kind, &c->optimizer, sizeof c->optimizer));
     c->optimizer.learning_rate = 0.013;
     c->optimizer.l2 = variant & L2 ? 0.02 : 0;
     c->optimizer.weight_decay = variant & DECAY ? 0.3 : 0;

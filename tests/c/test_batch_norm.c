@@ -11,7 +11,8 @@
 static void test_shapes(void) { check_rows_and_columns(batch_norm_operations()); }
 
 static normcore_batch_norm_options options_of(double eps, double momentum) {
-    normcore_batch_norm_options options = normcore_batch_norm_defaults();
+    normcore_batch_norm_options options;
+    CHECK_STATUS(NORMCORE_OK, normcore_batch_norm_defaults(&options, sizeof options));
     options.eps = eps;
     options.momentum = momentum;
     return options;
@@ -181,7 +182,7 @@ static void test_running_statistics(void) {
     }
     /* The same values as in training come out of evaluation with the batch's statistics. */
     real running_mean = 3, running_var = (real)3.5, y_eval[4];
-    options = normcore_batch_norm_defaults();
+    CHECK_STATUS(NORMCORE_OK, normcore_batch_norm_defaults(&options, sizeof options));
     CHECK_STATUS(NORMCORE_OK, T(normcore_batch_norm_forward)(NULL, 4, 1, x, 1, &gamma, &beta, &options, NULL, NULL, y,
                                                              1, &mean, &rstd));
     options.training = 0;
@@ -205,7 +206,8 @@ static void test_no_variance_and_no_eps(void) {
 }
 
 static void test_defaults(void) {
-    const normcore_batch_norm_options options = normcore_batch_norm_defaults();
+    normcore_batch_norm_options options;
+    CHECK_STATUS(NORMCORE_OK, normcore_batch_norm_defaults(&options, sizeof options));
     CHECK(options.struct_size == sizeof options);
     CHECK(options.training == 1 && options.unbiased_running_var == 0);
     CHECK(options.momentum == 0.9 && options.eps == 1e-5);

@@ -29,7 +29,8 @@ typedef struct network {
 static network network_new(normcore_norm norm, double keep) {
     network net;
     memset(&net, 0, sizeof net);
-    normcore_mlp_options options = normcore_mlp_defaults();
+    normcore_mlp_options options;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&options, sizeof options));
     options.num_sizes = 4;
     options.sizes = sizes;
     options.norm = norm;
@@ -193,7 +194,8 @@ static void test_one_object_for_many_batches(void) {
 /* A network of one affine map is softmax regression; one of two sizes has no hidden layer to normalise. */
 static void test_no_hidden_layer(void) {
     const size_t two[2] = {3, 2};
-    normcore_mlp_options options = normcore_mlp_defaults();
+    normcore_mlp_options options;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&options, sizeof options));
     normcore_mlp *mlp;
     const real x[6] = {1, 2, 3, 4, 5, 6}, params[8] = {1, 0, 0, 1, -1, 2, (real)0.5, -1};
     const real expected[4] = {(real)-1.5, 7, (real)-1.5, 16};
@@ -253,7 +255,8 @@ static void test_refusals(void) {
     const size_t many[3] = {SIZE_MAX / 16, 1, SIZE_MAX / 2};
     const double nan = (double)NAN;
     normcore_mlp *mlp = NULL;
-    normcore_mlp_options good = normcore_mlp_defaults(), o;
+    normcore_mlp_options good, o;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&good, sizeof good));
     CHECK(good.struct_size == sizeof good && good.norm == NORMCORE_NORM_NONE && good.keep == 1);
     CHECK(good.eps == 1e-5 && good.momentum == 0.9 && good.unbiased_running_var == 0);
     good.num_sizes = 3;

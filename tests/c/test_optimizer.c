@@ -11,7 +11,8 @@ static void test_shapes(void) { check_rows_and_columns(optimizer_operations()); 
 
 static void test_defaults(void) {
     for (int kind = 0; kind <= NORMCORE_ADAM; kind++) {
-        const normcore_optimizer_options o = normcore_optimizer_defaults((normcore_optimizer)kind);
+        normcore_optimizer_options o;
+        CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults((normcore_optimizer)kind, &o, sizeof o));
         CHECK(o.struct_size == sizeof o && o.optimizer == (normcore_optimizer)kind);
         CHECK(o.learning_rate == 1e-3 && o.momentum == 0.9 && o.decay_rate == 0.99 && o.eps == 1e-8);
         CHECK(o.beta1 == 0.9 && o.beta2 == 0.999 && o.l2 == 0 && o.weight_decay == 0);
@@ -23,7 +24,8 @@ static void test_defaults(void) {
 static void test_descent(void) {
     for (int kind = 0; kind <= NORMCORE_ADAM; kind++) {
         real p[3] = {1, -2, (real)0.5}, g[3], slot1[3] = {0}, slot2[3] = {0};
-        normcore_optimizer_options o = normcore_optimizer_defaults((normcore_optimizer)kind);
+        normcore_optimizer_options o;
+        CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults((normcore_optimizer)kind, &o, sizeof o));
         const int first = kind == NORMCORE_MOMENTUM || kind == NORMCORE_NESTEROV || kind == NORMCORE_ADAM;
         o.learning_rate = 0.02;
         for (o.step = 1; o.step <= 600; o.step++) {
@@ -39,7 +41,8 @@ static void test_descent(void) {
 static void test_exact_steps(void) {
     real p = 1, slot1 = (real)0.5;
     const real g = 2;
-    normcore_optimizer_options o = normcore_optimizer_defaults(NORMCORE_SGD);
+    normcore_optimizer_options o;
+    CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults(NORMCORE_SGD, &o, sizeof o));
     o.learning_rate = 0.25;
     CHECK_STATUS(NORMCORE_OK, T(normcore_optimizer_update)(NULL, &o, 1, &p, &g, NULL, NULL));
     CHECK(p == (real)0.5);
@@ -47,12 +50,12 @@ static void test_exact_steps(void) {
     o.l2 = 4; /* g = 1 + 4 * 0.5 */
     CHECK_STATUS(NORMCORE_OK, T(normcore_optimizer_update)(NULL, &o, 1, &p, &g, NULL, NULL));
     CHECK(p == (real)-0.25);
-    o = normcore_optimizer_defaults(NORMCORE_SGD);
+    CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults(NORMCORE_SGD, &o, sizeof o));
     o.learning_rate = 0.25;
     o.weight_decay = 2; /* p = p - 0.5 p - 0.5 */
     CHECK_STATUS(NORMCORE_OK, T(normcore_optimizer_update)(NULL, &o, 1, &p, &g, NULL, NULL));
     CHECK(p == (real)-0.625);
-    o = normcore_optimizer_defaults(NORMCORE_MOMENTUM);
+    CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults(NORMCORE_MOMENTUM, &o, sizeof o));
     o.learning_rate = 0.25;
     o.momentum = 0.5;
     p = 1;
@@ -104,7 +107,8 @@ static void test_refusals(void) {
         const real g[2] = {1, 1};
         const int first = kind == NORMCORE_MOMENTUM || kind == NORMCORE_NESTEROV || kind == NORMCORE_ADAM;
         const int second = kind >= NORMCORE_RMSPROP;
-        const normcore_optimizer_options good = normcore_optimizer_defaults((normcore_optimizer)kind);
+        normcore_optimizer_options good;
+        CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults((normcore_optimizer)kind, &good, sizeof good));
         normcore_optimizer_options o;
 #define REFUSED(status)                                                                                                \
     CHECK_STATUS(status, T(normcore_optimizer_update)(NULL, &o, 2, p, g, first ? slot1 : NULL, second ? slot2 : NULL))

@@ -9,6 +9,7 @@
 #include "context.h"
 
 #include "fp_environment.h"
+#include "options.h"
 #include "threads.h"
 
 #include <errno.h>
@@ -92,18 +93,18 @@ normcore_status normcore_context_create(const normcore_context_options *options,
     if (!ctx) return NORMCORE_ERROR_NULL;
     *ctx = NULL;
     normcore_context template = {0};
-    if (options) {
-        if (options->struct_size < sizeof *options) return NORMCORE_ERROR_VALUE;
-        if (!options->allocate != !options->release) return NORMCORE_ERROR_NULL;
-        if (options->isa && !(template.isa_cap = normcore_isa_at_most(options->isa))) return NORMCORE_ERROR_ISA;
-        template.allocate = options->allocate;
-        template.release = options->release;
-        template.allocator_user = options->allocator_user;
-        template.parallel_for = options->parallel_for;
-        template.parallel_user = options->parallel_user;
-        template.num_threads = options->num_threads;
-    }
-    const normcore_status status = resolve_threads(&template.num_threads);
+    normcore_context_options o = {0};
+    normcore_status status = options ? normcore_options_read_context(options, &o) : NORMCORE_OK;
+    if (status) return status;
+    if (!o.allocate != !o.release) return NORMCORE_ERROR_NULL;
+    if (o.isa && !(template.isa_cap = normcore_isa_at_most(o.isa))) return NORMCORE_ERROR_ISA;
+    template.allocate = o.allocate;
+    template.release = o.release;
+    template.allocator_user = o.allocator_user;
+    template.parallel_for = o.parallel_for;
+    template.parallel_user = o.parallel_user;
+    template.num_threads = o.num_threads;
+    status = resolve_threads(&template.num_threads);
     if (status) return status;
     if (!normcore_threads_watch_forks()) return NORMCORE_ERROR_MEMORY;
     normcore_context *made = allocate(&template, sizeof *made);

@@ -3,23 +3,13 @@
 #include "mlp_shape.h"
 
 #include "check.h"
+#include "options.h"
 
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
 
-normcore_mlp_options normcore_mlp_defaults(void) {
-    normcore_mlp_options o = {0};
-    o.struct_size = sizeof o;
-    o.norm = NORMCORE_NORM_NONE;
-    o.keep = 1.0;
-    o.eps = 1e-5;
-    o.momentum = 0.9;
-    return o;
-}
-
 static normcore_status check_options(const normcore_mlp_options *o) {
-    if (o->struct_size < sizeof *o) return NORMCORE_ERROR_VALUE;
     if (!o->sizes) return NORMCORE_ERROR_NULL;
     if (o->num_sizes < 2) return NORMCORE_ERROR_SIZE;
     for (size_t i = 0; i < o->num_sizes; i++)
@@ -43,11 +33,13 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
     if (!mlp) return NORMCORE_ERROR_NULL;
     *mlp = NULL;
     if (!options) return NORMCORE_ERROR_NULL;
-    const normcore_status status = check_options(options);
+    normcore_mlp_options o;
+    normcore_status status = normcore_options_read_mlp(options, &o);
+    if (!status) status = check_options(&o);
     if (status) return status;
 
     int ok = 1;
-    const size_t layers = options->num_sizes - 1;
+    const size_t layers = o.num_sizes - 1;
     const size_t bytes = normcore_check_product(layers, sizeof(mlp_layer), &ok);
     if (!ok || bytes > SIZE_MAX - sizeof(normcore_mlp)) return NORMCORE_ERROR_SIZE;
     const int saved = errno;
@@ -56,16 +48,16 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
     if (!made) return NORMCORE_ERROR_MEMORY;
 
     made->num_layers = layers;
-    made->norm = options->norm;
-    made->keep = options->keep;
-    made->eps = options->eps;
-    made->momentum = options->momentum;
-    made->unbiased_running_var = options->unbiased_running_var;
+    made->norm = o.norm;
+    made->keep = o.keep;
+    made->eps = o.eps;
+    made->momentum = o.momentum;
+    made->unbiased_running_var = o.unbiased_running_var;
     made->parameter_count = made->buffer_count = made->widest = made->hidden_total = 0;
     for (size_t l = 0; l < layers; l++) {
         mlp_layer *layer = &made->layers[l];
-        layer->in = options->sizes[l];
-        layer->out = options->sizes[l + 1];
+        layer->in = o.sizes[l];
+        layer->out = o.sizes[l + 1];
         layer->hidden = l + 1 < layers;
         const int has_norm = layer->hidden && made->norm != NORMCORE_NORM_NONE;
         const int has_buffers = layer->hidden && made->norm == NORMCORE_NORM_BATCH;

@@ -7,6 +7,7 @@
 #include "check.h"
 #include "context.h"
 #include "mlp_shape.h"
+#include "options.h"
 #include "selftest.h"
 
 #include <math.h>

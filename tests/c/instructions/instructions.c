@@ -64,7 +64,8 @@ static void reset(void) {
                                  &data.weight_sum, NULL)
 #define BATCH_NORM(n, d, is_training)                                                                                  \
     do {                                                                                                               \
-        normcore_batch_norm_options options = normcore_batch_norm_defaults();                                          \
+        normcore_batch_norm_options options;                                                                           \
+        (void)normcore_batch_norm_defaults(&options, sizeof options);                                                  \
         options.training = is_training;                                                                                \
         return CALL(normcore_batch_norm_forward)(ctx, n, d, data.a, d, data.c, data.b, &options, data.slot1,           \
                                                  data.slot2, data.u, d, data.mean, data.rstd);                         \
@@ -79,7 +80,8 @@ static void reset(void) {
                                        data.v, data.w)
 #define UPDATE(optimizer, n)                                                                                           \
     do {                                                                                                               \
-        normcore_optimizer_options options = normcore_optimizer_defaults(optimizer);                                   \
+        normcore_optimizer_options options;                                                                            \
+        (void)normcore_optimizer_defaults(optimizer, &options, sizeof options);                                        \
         real *slot1 = optimizer == NORMCORE_SGD || optimizer == NORMCORE_RMSPROP ? NULL : data.slot1;                  \
         real *slot2 = optimizer == NORMCORE_RMSPROP || optimizer == NORMCORE_ADAM ? data.slot2 : NULL;                 \
         return CALL(normcore_optimizer_update)(ctx, &options, n, data.a, data.b, slot1, slot2);                        \
@@ -157,11 +159,14 @@ static int check(normcore_status status, const char *name) {
 
 int main(void) {
     const size_t sizes[] = {64, 64, 64, 10};
-    normcore_context_options options = {sizeof options, 1, NULL, NULL, NULL, NULL, NULL, NULL};
+    normcore_context_options options;
     normcore_context *ctx;
+    if (!check(normcore_context_defaults(&options, sizeof options), "options")) return 1;
+    options.num_threads = 1;
     if (!check(normcore_context_create(&options, &ctx), "context")) return 1;
     for (int norm = 0; norm < NETS; norm++) {
-        normcore_mlp_options net_options = normcore_mlp_defaults();
+        normcore_mlp_options net_options;
+        if (!check(normcore_mlp_defaults(&net_options, sizeof net_options), "options")) return 1;
         net_options.num_sizes = sizeof sizes / sizeof sizes[0];
         net_options.sizes = sizes;
         net_options.norm = (normcore_norm)norm;

@@ -167,7 +167,6 @@ static normcore_status batch_norm_forward_body(call *c, void *arguments) {
 }
 
 static normcore_status check_batch_norm_options(const normcore_batch_norm_options *o) {
-    if (o->struct_size < sizeof *o) return NORMCORE_ERROR_VALUE;
     if (!(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
     return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
@@ -177,8 +176,10 @@ normcore_status NAME(normcore_batch_norm_forward)(normcore_context *ctx, size_t 
                                                   const normcore_batch_norm_options *options, real *running_mean,
                                                   real *running_var, real *y, size_t y_stride, double *mean,
                                                   double *rstd) {
-    const normcore_batch_norm_options o = options ? *options : normcore_batch_norm_defaults();
-    normcore_status status = check_batch_norm_options(&o);
+    normcore_batch_norm_options o;
+    normcore_status status =
+        options ? normcore_options_read_batch_norm(options, &o) : normcore_batch_norm_defaults(&o, sizeof o);
+    if (!status) status = check_batch_norm_options(&o);
     if (status) return status;
     if (d && (!running_mean != !running_var || (!o.training && !running_mean))) return NORMCORE_ERROR_NULL;
     const operand operands[] = {IN_MATRIX(x, n, d, x_stride),

@@ -23,11 +23,10 @@ typedef struct cross_entropy_args {
     size_t tasks;
 } cross_entropy_args;
 
-static normcore_cross_entropy_options cross_entropy_options_or_default(const normcore_cross_entropy_options *options) {
-    normcore_cross_entropy_options o = {0};
-    if (options) return *options;
-    o.struct_size = sizeof o;
-    return o;
+static normcore_status read_cross_entropy_options(const normcore_cross_entropy_options *options,
+                                                  normcore_cross_entropy_options *full) {
+    return options ? normcore_options_read_cross_entropy(options, full)
+                   : normcore_cross_entropy_defaults(full, sizeof *full);
 }
 
 static int is_ignored(const normcore_cross_entropy_options *o, int64_t label) {
@@ -37,7 +36,6 @@ static int is_ignored(const normcore_cross_entropy_options *o, int64_t label) {
 /* Everything that can be wrong with the values, before anything is written. */
 static normcore_status check_cross_entropy_values(size_t n, size_t c, const int64_t *labels, int soft,
                                                   const normcore_cross_entropy_options *o, size_t *bad_row) {
-    if (o->struct_size < sizeof *o) return NORMCORE_ERROR_VALUE;
     if (!(o->label_smoothing >= 0.0 && o->label_smoothing <= 1.0)) return NORMCORE_ERROR_VALUE;
     if ((unsigned)o->reduction > NORMCORE_REDUCTION_NONE) return NORMCORE_ERROR_VALUE;
     if (soft && o->has_ignore_index) return NORMCORE_ERROR_VALUE;
@@ -152,7 +150,9 @@ normcore_status NAME(normcore_cross_entropy)(normcore_context *ctx, size_t n, si
                                              size_t targets_stride, const normcore_cross_entropy_options *options,
                                              double *loss, real *dlogits, size_t dlogits_stride, double *weight_sum,
                                              size_t *bad_row) {
-    const normcore_cross_entropy_options o = cross_entropy_options_or_default(options);
+    normcore_cross_entropy_options o;
+    normcore_status status = read_cross_entropy_options(options, &o);
+    if (status) return status;
     const size_t losses = o.reduction == NORMCORE_REDUCTION_NONE ? n : 1;
     if (n && !c) return NORMCORE_ERROR_SIZE;
     if (n && !labels == !targets) return NORMCORE_ERROR_NULL;
@@ -164,7 +164,7 @@ normcore_status NAME(normcore_cross_entropy)(normcore_context *ctx, size_t n, si
                                 OUT_VECTOR(loss, losses),
                                 OUT_OPTIONAL_MATRIX(dlogits, n, c, dlogits_stride, 1u << 0),
                                 OUT_OPTIONAL_VECTOR(weight_sum, 1)};
-    normcore_status status = normcore_check_operands(operands, 8);
+    status = normcore_check_operands(operands, 8);
     if (!status) status = check_cross_entropy_values(n, c, labels, targets != NULL, &o, bad_row);
     if (status) return status;
     cross_entropy_args args = {n,

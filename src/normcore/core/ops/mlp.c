@@ -62,7 +62,7 @@ static normcore_status mlp_norm_forward(call *c, const mlp_args *p, const mlp_la
     args.x = a->affine;
     args.gamma = p->params + layer->gamma;
     args.beta = p->params + layer->beta;
-    args.options = normcore_batch_norm_defaults();
+    (void)normcore_batch_norm_defaults(&args.options, sizeof args.options);
     args.options.training = training;
     args.options.eps = mlp->eps;
     args.options.momentum = mlp->momentum;
@@ -301,7 +301,9 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
     if (!mlp) return NORMCORE_ERROR_NULL;
     if (!n) return NORMCORE_ERROR_SIZE;
     if (!labels == !targets) return NORMCORE_ERROR_NULL;
-    const normcore_cross_entropy_options o = cross_entropy_options_or_default(options);
+    normcore_cross_entropy_options o;
+    normcore_status status = read_cross_entropy_options(options, &o);
+    if (status) return status;
     const size_t inputs = mlp->layers[0].in, outputs = mlp->layers[mlp->num_layers - 1].out;
     const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride),
                                 IN_OPTIONAL_VECTOR(labels, n),
@@ -313,7 +315,7 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
                                 OUT_VECTOR(grads, mlp->parameter_count),
                                 OUT_VECTOR(loss, 1),
                                 OUT_OPTIONAL_VECTOR(weight_sum, 1)};
-    normcore_status status = normcore_check_operands(operands, 10);
+    status = normcore_check_operands(operands, 10);
     if (!status && o.reduction == NORMCORE_REDUCTION_NONE) status = NORMCORE_ERROR_VALUE;
     if (!status) status = check_cross_entropy_values(n, outputs, labels, targets != NULL, &o, bad_row);
     if (status) return status;

@@ -65,8 +65,7 @@ static normcore_status optimizer_body(call *c, void *arguments) {
 static int is_fraction(double x) { return x >= 0.0 && x < 1.0; }
 
 static normcore_status check_optimizer_options(const normcore_optimizer_options *o) {
-    if (!o) return NORMCORE_ERROR_NULL;
-    if (o->struct_size < sizeof *o || (unsigned)o->optimizer > NORMCORE_ADAM || !o->step) return NORMCORE_ERROR_VALUE;
+    if ((unsigned)o->optimizer > NORMCORE_ADAM || !o->step) return NORMCORE_ERROR_VALUE;
     const int good = normcore_check_at_least(o->learning_rate, 0.0) && normcore_check_at_least(o->eps, 0.0) &&
                      normcore_check_at_least(o->l2, 0.0) && normcore_check_at_least(o->weight_decay, 0.0) &&
                      normcore_check_at_least(o->gradient_scale, -DBL_MAX) && is_fraction(o->momentum) &&
@@ -76,9 +75,12 @@ static normcore_status check_optimizer_options(const normcore_optimizer_options 
 
 normcore_status NAME(normcore_optimizer_update)(normcore_context *ctx, const normcore_optimizer_options *options,
                                                 size_t n, real *p, const real *g, real *slot1, real *slot2) {
-    normcore_status status = check_optimizer_options(options);
+    if (!options) return NORMCORE_ERROR_NULL;
+    normcore_optimizer_options o;
+    normcore_status status = normcore_options_read_optimizer(options, &o);
+    if (!status) status = check_optimizer_options(&o);
     if (status) return status;
-    const normcore_optimizer kind = options->optimizer;
+    const normcore_optimizer kind = o.optimizer;
     const int has1 = kind == NORMCORE_MOMENTUM || kind == NORMCORE_NESTEROV || kind == NORMCORE_ADAM;
     const int has2 = kind == NORMCORE_RMSPROP || kind == NORMCORE_ADAM;
     if (!has1) slot1 = NULL;
@@ -90,7 +92,7 @@ normcore_status NAME(normcore_optimizer_update)(normcore_context *ctx, const nor
     status = normcore_check_operands(operands, 4);
     if (status) return status;
     optimizer_args args = {0};
-    args.options = options;
+    args.options = &o;
     args.n = n;
     args.p = p;
     args.g = g;

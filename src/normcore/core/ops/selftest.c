@@ -36,8 +36,8 @@ static void selftest_fill(real *x, size_t n, uint64_t seed, double scale) {
 static normcore_status selftest_body(call *c, void *arguments) {
     selftest_state *s = arguments;
     const NAME(kernel_table) *kernels = kernels_of(c);
-    const normcore_batch_norm_options training = normcore_batch_norm_defaults();
-    normcore_status status = NORMCORE_OK;
+    normcore_batch_norm_options training;
+    normcore_status status = normcore_batch_norm_defaults(&training, sizeof training);
     for (int i = 0; i < SELFTEST_COUNT; i++) s->digests[i] = 0xcbf29ce484222325u;
 
     /* Sums deeper than a block, with products that need all bits. */
@@ -170,7 +170,8 @@ static normcore_status selftest_body(call *c, void *arguments) {
     digest_reals(&s->digests[SELFTEST_dropout], ST_SIZE, s->out);
 
     for (int kind = NORMCORE_SGD; kind <= NORMCORE_ADAM; kind++) {
-        normcore_optimizer_options options = normcore_optimizer_defaults((normcore_optimizer)kind);
+        normcore_optimizer_options options;
+        (void)normcore_optimizer_defaults((normcore_optimizer)kind, &options, sizeof options);
         options.learning_rate = 0.1;
         options.l2 = 0.01;
         options.weight_decay = 0.02;
