@@ -30,7 +30,8 @@ static int overlap(const operand *a, const operand *b) {
 }
 
 static int same(const operand *a, const operand *b) {
-    return a->data == b->data && (a->stride == b->stride || a->rows == 1) && a->rows == b->rows && a->cols == b->cols;
+    return a->data == b->data && a->element == b->element && a->rows == b->rows && a->cols == b->cols &&
+           (a->stride == b->stride || a->rows == 1);
 }
 
 normcore_status normcore_check_operands(const operand *operands, size_t count) {
