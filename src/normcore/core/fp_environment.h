@@ -64,10 +64,12 @@ NORMCORE_INLINE void fp_environment_leave(fp_environment saved) {
 
 /*
  * Portable C knows the rounding mode only: RISC-V, z/Architecture, scalar POWER and WebAssembly have no flush to zero.
- * A target that has one needs a case of its own above.
+ * A target that has one needs a case of its own above. Where <fenv.h> names no other mode than to nearest, as with
+ * arithmetic in software, there is nothing to set.
  */
 typedef int fp_environment;
 
+#if defined(FE_TONEAREST) && (defined(FE_UPWARD) || defined(FE_DOWNWARD) || defined(FE_TOWARDZERO))
 NORMCORE_INLINE fp_environment fp_environment_enter(void) {
     const int saved = fegetround();
     if (saved != FE_TONEAREST) fesetround(FE_TONEAREST);
@@ -76,6 +78,10 @@ NORMCORE_INLINE fp_environment fp_environment_enter(void) {
 NORMCORE_INLINE void fp_environment_leave(fp_environment saved) {
     if (saved != FE_TONEAREST) fesetround(saved);
 }
+#else
+NORMCORE_INLINE fp_environment fp_environment_enter(void) { return 0; }
+NORMCORE_INLINE void fp_environment_leave(fp_environment saved) { (void)saved; }
+#endif
 
 #endif
 

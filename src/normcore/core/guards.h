@@ -16,7 +16,8 @@
 #if defined(__ASSOCIATIVE_MATH__) || defined(__RECIPROCAL_MATH__) || defined(__NO_SIGNED_ZEROS__)
 #error "normcore: -funsafe-math-optimizations breaks the numeric contract"
 #endif
-#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0
+/* 0: each type in its own precision. 16: the same, and _Float16 has a precision of its own (gcc with AVX512-FP16). */
+#if defined(FLT_EVAL_METHOD) && FLT_EVAL_METHOD != 0 && FLT_EVAL_METHOD != 16
 #error "normcore: excess precision breaks the contract (x86: -msse2 -mfpmath=sse; s390x: -fexcess-precision=fast)"
 #endif
 #if defined(__GNUC__)
