@@ -19,14 +19,17 @@ static uint64_t multiply_high(uint64_t a, uint64_t b) {
     return a1 * b1 + (middle >> 32) + (middle2 >> 32);
 }
 
-enum { INTEGER_BUFFER = 512 };
+enum { INTEGER_BUFFER = 96 };
+
+/* How many integers from this number on fill the buffer: up to a block of two, of which none is then made twice. */
+static size_t integers_at_once(uint64_t number) { return INTEGER_BUFFER - (size_t)(number % 2); }
 
 static normcore_status integers_body(call *c, void *arguments) {
     const integers_args *p = arguments;
     const kernel_table_f32 *kernels = normcore_call_isa(c)->f32;
     uint32_t words[2 * INTEGER_BUFFER];
     for (size_t i = 0; i < p->n;) {
-        const size_t count = p->n - i < INTEGER_BUFFER ? p->n - i : INTEGER_BUFFER;
+        const size_t most = integers_at_once(p->offset + i), count = p->n - i < most ? p->n - i : most;
         kernels->random_words(p->seed, p->stream, 2 * (p->offset + i), 2 * count, words);
         for (size_t j = 0; j < count; j++)
             p->out[i + j] = (int64_t)multiply_high((uint64_t)words[2 * j + 1] << 32 | words[2 * j], p->bound);
@@ -52,7 +55,7 @@ static normcore_status permutation_body(call *c, void *arguments) {
     for (size_t i = 0; i < p->n; i++) p->out[i] = (int64_t)i;
     /* Draw number t (at offset + t) places element i = n - 1 - t. */
     for (size_t t = 0; t + 1 < p->n;) {
-        const size_t left = p->n - 1 - t, count = left < INTEGER_BUFFER ? left : INTEGER_BUFFER;
+        const size_t left = p->n - 1 - t, most = integers_at_once(p->offset + t), count = left < most ? left : most;
         kernels->random_words(p->seed, p->stream, 2 * (p->offset + t), 2 * count, words);
         for (size_t j = 0; j < count; j++) {
             const size_t i = p->n - 1 - (t + j);

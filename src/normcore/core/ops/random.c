@@ -1,6 +1,9 @@
 /* Random values and dropout: words by index, so that any stretch and any thread can be made alone. */
 
-enum { WORDS_PER_VALUE = sizeof(real) / 4, WORD_BUFFER = 1024 };
+enum { WORDS_PER_VALUE = sizeof(real) / 4, WORD_BUFFER = 192 };
+
+/* How many words from this number on fill the buffer: up to a block of four, of which none is then made twice. */
+static size_t words_at_once(uint64_t number) { return WORD_BUFFER - (size_t)(number % 4); }
 
 /* Above every normal deviate: the quantile of 2^-53 is -8.2. */
 enum { LARGEST_DEVIATE = 9 };
@@ -19,10 +22,10 @@ static void random_task(void *arg, size_t index) {
     const random_args *p = arg;
     const row_range r = row_range_of(p->n, p->tasks, index);
     uint32_t words[WORD_BUFFER];
-    const size_t values = WORD_BUFFER / WORDS_PER_VALUE;
     for (size_t i = r.start, end = r.start + r.count; i < end;) {
-        const size_t count = end - i < values ? end - i : values;
-        p->kernels->random_words(p->seed, p->stream, (p->offset + i) * WORDS_PER_VALUE, count * WORDS_PER_VALUE, words);
+        const uint64_t number = (p->offset + i) * WORDS_PER_VALUE;
+        const size_t values = words_at_once(number) / WORDS_PER_VALUE, count = end - i < values ? end - i : values;
+        p->kernels->random_words(p->seed, p->stream, number, count * WORDS_PER_VALUE, words);
         if (p->normal)
             p->kernels->random_normal(count, words, p->a, p->b, p->out + i);
         else
@@ -84,11 +87,13 @@ static void dropout_task(void *arg, size_t index) {
     const real factor = (real)(1.0 / p->keep);
     uint32_t words[WORD_BUFFER];
     for (size_t i = r.start; i < r.start + r.count; i++)
-        for (size_t j = 0; j < p->d; j += WORD_BUFFER) {
-            const size_t count = p->d - j < WORD_BUFFER ? p->d - j : WORD_BUFFER;
-            p->kernels->random_words(p->seed, p->stream, p->offset + (uint64_t)i * p->d + j, count, words);
+        for (size_t j = 0; j < p->d;) {
+            const uint64_t number = p->offset + (uint64_t)i * p->d + j;
+            const size_t values = words_at_once(number), count = p->d - j < values ? p->d - j : values;
+            p->kernels->random_words(p->seed, p->stream, number, count, words);
             p->kernels->dropout(count, p->x + i * p->x_stride + j, words, threshold, factor,
                                 p->y + i * p->y_stride + j);
+            j += count;
         }
 }
 
