@@ -1,4 +1,4 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
@@ -196,6 +196,20 @@ def optimizer_update(
     weight_decay: float = 0.0,
     gradient_scale: float = 1.0,
     step: SupportsIndex = 1,
+) -> None: ...
+def optimizer_update_groups(
+    optimizer: str,
+    groups: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None, float, float]],
+    learning_rate: float,
+    momentum: float,
+    decay_rate: float,
+    beta1: float,
+    beta2: float,
+    eps: float,
+    gradient_scale: float,
+    step: SupportsIndex,
+    calls: Iterable[tuple[Any, ...]],
+    /,
 ) -> None: ...
 def sum_of_squares(x: NDArray[np.floating[Any]]) -> float: ...
 

@@ -1516,6 +1516,12 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
         An unknown optimizer, sizes that differ, slots that do not go with the optimizer, arrays that overlap, a
         parameter out of range. Nothing has been changed.
     """
+    _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps, l2,
+                      weight_decay, gradient_scale, step)
+
+
+cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2,
+                              eps, l2, weight_decay, gradient_scale, step):
     cdef normcore_optimizer_options options
     cdef normcore_status status
     cdef PyThreadState *state
@@ -1566,6 +1572,20 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail("optimizer_update", status)
+
+
+def optimizer_update_groups(optimizer, groups, learning_rate, momentum, decay_rate, beta1, beta2, eps, gradient_scale,
+                            step, calls, /):
+    """`optimizer_update` of each group (params, grads, slot1, slot2, l2, weight_decay), then each call.
+
+    A call is (function, arguments ...). Python calls the handlers of signals between instructions of Python code alone: they
+    find all of it done or, if the functions are compiled too, nothing.
+    """
+    for params, grads, slot1, slot2, l2, weight_decay in groups:
+        _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps,
+                          l2, weight_decay, gradient_scale, step)
+    for function, *arguments in calls:
+        function(*arguments)
 
 
 def sum_of_squares(x):

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
+from normcore._signals import Call, uninterrupted
 from normcore.mlp import MLP
 from normcore.random import check_real
 
-__all__ = ["OPTIMIZERS", "Optimizer"]
+__all__ = ["OPTIMIZERS", "Optimizer", "StateOverflowError"]
 
 # Name -> the update rule of the core, and how many slots (arrays like the parameters) it keeps: first, second.
 OPTIMIZERS: dict[str, tuple[str, bool, bool]] = {
@@ -24,6 +25,31 @@ OPTIMIZERS: dict[str, tuple[str, bool, bool]] = {
     "adam": ("adam", True, True),
     "adamw": ("adam", True, True),
 }
+
+# What is in the slots of each rule, in words.
+_SLOTS = {
+    "momentum": ("velocity", ""),
+    "nesterov": ("velocity", ""),
+    "rmsprop": ("", "mean square"),
+    "adam": ("first moment", "second moment"),
+}
+
+
+class StateOverflowError(FloatingPointError):
+    """An update that would make an element of the optimiser's state NaN or infinite, which it would then stay.
+
+    Attributes
+    ----------
+    name : str
+        The first such parameter: "w1", ...
+    """
+
+    def __init__(self, message: str, name: str) -> None:
+        super().__init__(message)
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.name)
 
 
 def _check_range(value: float, name: str, *, below_one: bool) -> float:
@@ -52,6 +78,11 @@ class Optimizer:
     Notes
     -----
     Biases, gamma and beta are never decayed. The formulas stand in ``normcore.h`` under normcore_optimizer.
+
+    The velocity of momentum and Nesterov has the learning rate in it (v = momentum * v - learning_rate * g; p += v),
+    as in Keras and in the CS231n course: under a schedule it remembers the rates of the steps it comes from. In
+    PyTorch's form (v = momentum * v + g; p -= learning_rate * v) the current rate scales all of it. With a constant
+    rate the two are the same.
     """
 
     def __init__(
@@ -105,10 +136,11 @@ class Optimizer:
             for part, decayed in self._partition(model)
         ]
         self._weights = [model.theta[part] for part in model.weight_slices()]
+        self._limit = 0.25 * float(np.finfo(model.dtype).max)
 
     def __getstate__(self) -> dict[str, Any]:
         # A view would be copied as an array of its own, whose updates no model sees.
-        return {name: value for name, value in vars(self).items() if name not in ("_groups", "_weights")}
+        return {name: value for name, value in vars(self).items() if name not in ("_groups", "_weights", "_limit")}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -139,25 +171,83 @@ class Optimizer:
             total += _core.sum_of_squares(weights)
         return 0.5 * self.l2 * total
 
-    def update(self, learning_rate: float, gradient_scale: float = 1.0) -> None:
-        """Move the model's parameters by one update from its gradients, in place."""
-        step = self.updates + 1
-        for params, grads, slot1, slot2, l2, weight_decay in self._groups:
-            _core.optimizer_update(
-                self._rule,
-                params,
-                grads,
-                slot1,
-                slot2,
-                learning_rate=learning_rate,
-                momentum=self.momentum,
-                decay_rate=self.decay_rate,
-                beta1=self.betas[0],
-                beta2=self.betas[1],
-                eps=self.eps,
-                l2=l2,
-                weight_decay=weight_decay,
-                gradient_scale=gradient_scale,
-                step=step,
-            )
-        self.updates = step
+    def update(
+        self,
+        learning_rate: float,
+        gradient_scale: float = 1.0,
+        greatest: float = math.inf,
+        then: Iterable[Call] = (),
+    ) -> None:
+        """Move the model's parameters by one update from its gradients, in place.
+
+        Parameters
+        ----------
+        learning_rate, gradient_scale : float
+            As in `optimizer_update`.
+        greatest : float
+            No element of the scaled gradients, their L2 term included, is greater than this in magnitude. Where that
+            does not rule an overflow out, all that the update changes is copied first and the state looked through
+            afterwards, which takes several times as long.
+        then : (function, arguments ...) tuples
+            Called when all is done. If they are compiled functions, no signal finds the one done without the other.
+
+        Raises
+        ------
+        StateOverflowError
+            The state would no longer be finite. Nothing has been changed, nor by any other error.
+        """
+        done = self.updates
+        count = ((setattr, self, "updates", done + 1), *then)
+        if self._stays_finite(learning_rate, greatest):
+            self._apply(learning_rate, gradient_scale, count)
+            return
+        changed = [array for array in (self._model.theta, self.slot1, self.slot2) if array is not None]
+        copies = [array.copy() for array in changed]
+        try:
+            self._apply(learning_rate, gradient_scale, ())
+            self._check_state()
+            uninterrupted(count)
+        except BaseException:
+            if self.updates == done:
+                for array, copy in zip(changed, copies, strict=True):
+                    np.copyto(array, copy)
+            raise
+
+    def _apply(self, learning_rate: float, gradient_scale: float, then: Iterable[Call]) -> None:
+        # If anything is refused, then at the first group, before any change: it has all the scalars of the others.
+        _core.optimizer_update_groups(
+            self._rule,
+            self._groups,
+            learning_rate,
+            self.momentum,
+            self.decay_rate,
+            self.betas[0],
+            self.betas[1],
+            self.eps,
+            gradient_scale,
+            self.updates + 1,
+            then,
+        )
+
+    def _stays_finite(self, learning_rate: float, greatest: float) -> bool:
+        """Whether the update cannot make the state infinite.
+
+        With c the factor that the old state has in the update, what is added is below (1 - c) times a quarter of the
+        greatest number: the sum is a weighted mean of two finite numbers, with room left for all rounding.
+        """
+        if self._rule == "sgd":
+            return True
+        if self.slot2 is None:
+            return learning_rate * greatest <= (1.0 - self.momentum) * self._limit
+        return max(greatest, greatest * greatest) <= self._limit
+
+    def _check_state(self) -> None:
+        for slot, what in zip((self.slot1, self.slot2), _SLOTS.get(self._rule, ("", "")), strict=True):
+            if slot is None or np.isfinite(slot).all():
+                continue
+            start = 0
+            for name, parameter in self._model.parameters().items():
+                part = slice(start, start + parameter.size)
+                start = part.stop
+                if not np.isfinite(slot[part]).all():
+                    raise StateOverflowError(f"the update would make the {what} of {name} overflow", name)

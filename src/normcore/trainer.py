@@ -6,22 +6,20 @@ import importlib
 import math
 import operator
 import os
-import signal
 import string
 import sys
-import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from types import FrameType, TracebackType
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
+from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.mlp import MLP, check_features, check_targets, check_weights
-from normcore.optimizers import Optimizer
+from normcore.optimizers import Optimizer, StateOverflowError
 from normcore.random import Generator, check_real, check_uint64
 from normcore.schedules import Schedule, schedule_from_dict
 from normcore.serialization import model_from_tensors, model_tensors, path_name, read_archive, write_archive
@@ -29,6 +27,7 @@ from normcore.serialization import model_from_tensors, model_tensors, path_name,
 __all__ = ["History", "NonFiniteError", "Trainer"]
 
 FloatArray = npt.NDArray[Any]
+_Weights = tuple[FloatArray, FloatArray]  # theta and buffers_flat of a model
 LearningRate = float | Schedule | Callable[[int], float]
 
 # Streams of the trainer's seed. A model made with the same seed draws its weights from the streams 0, 1, 2 ...; these
@@ -45,7 +44,7 @@ _CHECKPOINT = "checkpoint"
 
 
 class NonFiniteError(FloatingPointError):
-    """A loss, a gradient, a parameter or a running statistic became NaN or infinite.
+    """A loss, a gradient, a parameter, a running statistic or the optimiser's state became NaN or infinite.
 
     Attributes
     ----------
@@ -54,7 +53,7 @@ class NonFiniteError(FloatingPointError):
         after the last step of an epoch: that step, which is done.
     name : str
         Where it shows first: "X", a parameter or, if all those are finite, a gradient such as "w1", or a running
-        statistic; else "loss", "train_loss" or "val_loss".
+        statistic; else "loss", "train_loss" or "val_loss". For the optimiser's state: the parameter it belongs to.
     """
 
     def __init__(self, message: str, step: int, name: str) -> None:
@@ -87,7 +86,8 @@ class History:
     """Epoch (index into the curves) of the best value of the monitored quantity; None if it was never measured."""
     best_value: float | None = None
     stopped_reason: str | None = None
-    """Why the last fit ended: "epochs", "early_stopping", "callback", "nonfinite", "interrupted" or "error"."""
+    """Why the last fit ended: "epochs", "early_stopping", "callback", "nonfinite", "interrupted" (by Ctrl-C or another
+    exception that is no `Exception`) or "error"."""
 
     def as_dict(self) -> dict[str, Any]:
         """Return all fields as a dict of lists and plain values, independent of this object."""
@@ -102,48 +102,8 @@ def _all_finite(array: FloatArray) -> bool:
     return not array.size or math.isfinite(_core.sum_of_squares(array)) or bool(np.isfinite(array).all())
 
 
-class _Shield:
-    """Holds Ctrl-C back while a step is committed, so that it never leaves half of one.
-
-    Only the main thread gets signals, and a handler that somebody else has installed is left alone.
-    """
-
-    def __init__(self) -> None:
-        self._depth = 0
-        self._pending = False
-        self._installed = False
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), ()  # the handler is this object's, not its copy's
-
-    def install(self) -> None:
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            signal.signal(signal.SIGINT, self._handle)
-            self._installed = True
-
-    def remove(self) -> None:
-        if self._installed:
-            self._installed = False
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-    def _handle(self, number: int, frame: FrameType | None) -> None:
-        if not self._depth:
-            raise KeyboardInterrupt
-        self._pending = True
-
-    def __enter__(self) -> None:
-        self._depth += 1
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._depth -= 1
-        if self._pending and not self._depth:
-            self._pending = False
-            if error is None:
-                raise KeyboardInterrupt
+def _same_bits(a: FloatArray, b: FloatArray) -> bool:
+    return np.array_equal(a.view(np.uint8), b.view(np.uint8))
 
 
 class _DataSet:
@@ -302,20 +262,22 @@ class Trainer:
     early_stopping : int, optional
         Stop when `monitor` has not improved for this many epochs.
     restore_best : bool
-        At the end put back the parameters and running statistics of the best epoch (0: before training).
+        When ``fit`` has ended, in whatever way, the model has the parameters and running statistics of the best epoch
+        (0: before training); training goes on, by ``fit``, ``step`` or `resume`, from those of the last step, which the
+        trainer keeps, unless the model has been changed in between.
     monitor : "val_loss", "val_accuracy", "train_loss" or "train_accuracy"
     evaluate_training : bool
         Whether the curves of the training data are made: one more forward pass over them each epoch.
     on_nonfinite : "raise", "skip" or "stop"
-        What to do when the loss, a gradient or a running statistic is NaN or infinite: raise `NonFiniteError`; leave
-        the step out; or leave it out and end the training. The model is not changed by such a step. An update that
-        makes a parameter so shows at the next step, or at the end of the epoch: then "raise" raises, and "skip" and
-        "stop" end the training, for there is no step left that could be done. So do "raise" and "stop" if the loss
-        measured after an epoch is not finite; "skip" goes on.
+        What to do when the loss, a gradient, a running statistic or, by the update, the optimiser's state is NaN or
+        infinite: raise `NonFiniteError`; leave the step out; or leave it out and end the training. Neither model nor
+        optimiser is changed by such a step. An update that makes a parameter so shows at the next step, or at the end
+        of the epoch: then "raise" raises, and "skip" and "stop" end the training, for there is no step left that could
+        be done. So do "raise" and "stop" if the loss measured after an epoch is not finite; "skip" goes on.
     callbacks : iterable, or one callback
         Objects with any of the methods on_train_begin, on_step_end, on_epoch_end, on_train_end, or functions, which are
-        called as on_epoch_end is. All are called with (trainer, logs), logs a dict; a step or epoch hook that returns
-        True ends the training.
+        called as on_epoch_end is. All are called with (trainer, logs), logs a dict, and return None or a bool; a step
+        or epoch hook that returns True ends the training.
     progress : bool, optional
         A bar on standard error (needs tqdm). None: if that is a terminal.
     seed : int in [0, 2**64)
@@ -324,6 +286,9 @@ class Trainer:
     Notes
     -----
     Losses of the curves have class weights, label smoothing and, for training data, sample weights, but no L2 term.
+    A row whose sample weight is 0 counts for nothing in the loss, but with batch norm it does in the statistics.
+
+    With a schedule, momentum and Nesterov are the form of Keras and CS231n, not PyTorch's: see `Optimizer`.
 
     Epoch e (from 0) draws its rows from stream 2**62 + e of the seed; step s (from 0) drops units of layer l by stream
     2**63 + s * layers + l. A model's weights come from streams 0, 1, ... of its own seed, which may be the same.
@@ -399,9 +364,10 @@ class Trainer:
         self._batch = 0  # batches done in the current epoch
         self._rows = 0  # rows of the training data of the current epoch
         self._halted = False
-        self._best: tuple[FloatArray, FloatArray] | None = None
+        # Parameters and running statistics of the best epoch and, while the model has those, of the last step.
+        self._best: _Weights | None = None
+        self._last: _Weights | None = None
         self._buffers_before = np.empty_like(model.buffers_flat)
-        self._shield = _Shield()
 
     def __repr__(self) -> str:
         return (
@@ -415,82 +381,123 @@ class Trainer:
         """Do one optimisation step on the batch `X` (rows, features), `y` as in `MLP.loss_and_grads`.
 
         Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
-        `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``.
+        `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``. A step
+        that raises changes nothing either, nor does one that a signal ends. ValueError for one row with batch norm.
         """
-        return self._step(X, y, sample_weight, None)
+        model = self.model
+        if model.norm == "batch" and np.size(X) == model.features and np.ndim(X) > 1:
+            raise ValueError("Trainer.step: X has one row; batch norm needs at least two to train")
+        rate = self._next_rate()
+        if self._last is None:
+            return self._step(X, y, sample_weight, rate, None)
+        with HeldSignals():
+            had_best = self._leave_best()
+            try:
+                return self._step(X, y, sample_weight, rate, None)
+            except BaseException:
+                if had_best:
+                    self._show_best()
+                raise
+
+    def _next_rate(self) -> float:
+        rate = self.learning_rate
+        return _rate(rate(self.step_count), f" of step {self.step_count}") if callable(rate) else rate
 
     def _step(
-        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, batch: int | None
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None,
+        rate: float,
+        batch: int | None,
     ) -> float:
-        model, optimizer = self.model, self.optimizer
-        step = self.step_count
-        schedule = self.learning_rate
-        rate = _rate(schedule(step), f" of step {step}") if callable(schedule) else schedule
-        np.copyto(self._buffers_before, model.buffers_flat)
-        with self._shield:
-            try:
-                loss, _ = model._training_pass(
-                    X,
-                    y,
-                    self.class_weight,
-                    sample_weight,
-                    self.label_smoothing,
-                    None,
-                    self.seed,
-                    _DROPOUT_STREAM + step * model.layers,
-                    "Trainer.step",
-                )
-                loss += optimizer.penalty()
-                norm_squared = _core.sum_of_squares(model.gradients_flat)
-                finite = (
-                    math.isfinite(loss)
-                    and (math.isfinite(norm_squared) or bool(np.isfinite(model.gradients_flat).all()))
-                    and _all_finite(model.buffers_flat)
-                )
-                if not finite and self.on_nonfinite == "raise":
-                    raise self._nonfinite(X, loss)
-            except BaseException:
-                np.copyto(model.buffers_flat, self._buffers_before)
-                raise
-            if finite:
-                optimizer.update(rate, self._clip_scale(norm_squared))
-            else:
-                np.copyto(model.buffers_flat, self._buffers_before)
-                self.history.skipped_steps.append(step)
-                self._halted = self.on_nonfinite == "stop"
-            self.history.loss.append(loss)
-            self.step_count = step + 1
+        """Do one step, or change nothing: all that can fail comes before all that is kept, which is one call."""
+        step, buffers = self.step_count, self.model.buffers_flat
+        np.copyto(self._buffers_before, buffers)
+        try:
+            loss, penalty, norm, fault = self._pass(X, y, sample_weight)
+            count: list[Call] = [(self.history.loss.append, loss), (setattr, self, "step_count", step + 1)]
             if batch is not None:
-                self._batch = batch + 1
+                count.append((setattr, self, "_batch", batch + 1))
+            if fault is None:
+                fault = self._update(rate, penalty, norm, count)
+            if fault is not None:
+                name, what = fault
+                if self.on_nonfinite == "raise":
+                    message = f"Trainer: step {step} (epoch {self.epoch}): the loss is {loss}; {what}"
+                    raise NonFiniteError(message, step, name)
+                np.copyto(buffers, self._buffers_before)
+                self._halted = self.on_nonfinite == "stop"
+                uninterrupted(((self.history.skipped_steps.append, step), *count))
+        except BaseException:
+            if self.step_count == step:
+                np.copyto(buffers, self._buffers_before)
+            raise
         return loss
 
-    def _clip_scale(self, norm_squared: float) -> float:
-        if self.clip_norm is None:
-            return 1.0
-        if math.isfinite(norm_squared):
-            norm = math.sqrt(norm_squared)
-        else:  # finite float64 gradients whose squares overflow
-            gradients = self.model.gradients_flat
-            greatest = float(np.abs(gradients).max())
-            norm = greatest * math.sqrt(_core.sum_of_squares(gradients / greatest))
-        return self.clip_norm / norm if norm > self.clip_norm else 1.0
+    def _pass(
+        self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None
+    ) -> tuple[float, float, float, tuple[str, str] | None]:
+        """Do the training pass of a step.
 
-    def _nonfinite(self, X: npt.ArrayLike, loss: float) -> NonFiniteError:
+        Returns the loss, the L2 term in it, the norm of the gradients, and, if any of that or the running statistics is
+        not finite, where and how.
+        """
+        model = self.model
+        loss, _ = model._training_pass(
+            X,
+            y,
+            self.class_weight,
+            sample_weight,
+            self.label_smoothing,
+            None,
+            self.seed,
+            _DROPOUT_STREAM + self.step_count * model.layers,
+            "Trainer.step",
+        )
+        penalty = self.optimizer.penalty()
+        loss += penalty
+        norm_squared = _core.sum_of_squares(model.gradients_flat)
+        finite = (
+            math.isfinite(loss)
+            and (math.isfinite(norm_squared) or bool(np.isfinite(model.gradients_flat).all()))
+            and _all_finite(model.buffers_flat)
+        )
+        if not finite:
+            return loss, penalty, norm_squared, self._nonfinite(X)
+        return loss, penalty, self._gradient_norm(norm_squared), None
+
+    def _update(self, rate: float, penalty: float, norm: float, count: Iterable[Call]) -> tuple[str, str] | None:
+        """Update the model and count the step, or return where and how the optimiser's state would not be finite."""
+        optimizer = self.optimizer
+        scale = 1.0 if self.clip_norm is None or norm <= self.clip_norm else self.clip_norm / norm
+        # The penalty is l2 / 2 times the sum of the squares of the weights: none of l2 * w is beyond the second root.
+        greatest = scale * norm + math.sqrt(2.0 * optimizer.l2 * penalty)
+        try:
+            optimizer.update(rate, scale, greatest, count)
+        except StateOverflowError as error:
+            return error.name, str(error)
+        return None
+
+    def _gradient_norm(self, norm_squared: float) -> float:
+        if math.isfinite(norm_squared):
+            return math.sqrt(norm_squared)
+        # Finite float64 gradients whose squares overflow.
+        gradients = self.model.gradients_flat
+        greatest = float(np.abs(gradients).max())
+        return greatest * math.sqrt(_core.sum_of_squares(gradients / greatest))
+
+    def _nonfinite(self, X: npt.ArrayLike) -> tuple[str, str]:
         """Say where a NaN or Inf shows first: in what goes in, and only then in what comes out."""
-        model, step = self.model, self.step_count
         features = np.asarray(X)
         if not np.isfinite(features).all():
             row = int(np.flatnonzero(~np.isfinite(features).all(axis=-1))[0])
-            name, what = "X", f"the features of row {row} of the batch are not finite"
-        else:
-            parameters = ("parameter", model.parameters())
-            gradients = ("gradient", model.gradients())
-            statistics = ("running statistic", model.buffers())
-            name, what = self._culprit(parameters, gradients, statistics) or (
-                "loss",
-                "all parameters and gradients are finite",
-            )
-        return NonFiniteError(f"Trainer: step {step} (epoch {self.epoch}): the loss is {loss}; {what}", step, name)
+            return "X", f"the features of row {row} of the batch are not finite"
+        model = self.model
+        found = self._culprit(
+            ("parameter", model.parameters()), ("gradient", model.gradients()), ("running statistic", model.buffers())
+        )
+        return found or ("loss", "all parameters and gradients are finite")
 
     @staticmethod
     def _culprit(*kinds: tuple[str, Mapping[str, FloatArray]]) -> tuple[str, str] | None:
@@ -551,23 +558,42 @@ class Trainer:
         return values
 
     def _record(self, values: Mapping[str, float], epoch: int) -> None:
-        """Append one entry to the curves and keep the model if it is the best so far."""
+        """Finish an epoch: append an entry to the curves, and keep the weights if they are the best so far."""
         history = self.history
-        for name, value in values.items():
-            getattr(history, name).append(value)
+        calls: list[Call] = [(getattr(history, name).append, value) for name, value in values.items()]
         value = values.get(self.monitor, math.nan)
-        if math.isnan(value):
-            return
         best = history.best_value
-        if best is None or (value < best if self.monitor.endswith("loss") else value > best):
-            history.best_value, history.best_epoch = value, epoch
+        if not math.isnan(value) and (
+            best is None or (value < best if self.monitor.endswith("loss") else value > best)
+        ):
+            calls += [(setattr, history, "best_value", value), (setattr, history, "best_epoch", epoch)]
             if self.restore_best:
-                self._best = (self.model.theta.copy(), self.model.buffers_flat.copy())
+                calls.append((setattr, self, "_best", self._weights()))
+        uninterrupted((*calls, (setattr, self, "epoch", epoch), (setattr, self, "_batch", 0)))
 
-    def _restore(self) -> None:
+    def _weights(self) -> _Weights:
+        return self.model.theta.copy(), self.model.buffers_flat.copy()
+
+    def _set_weights(self, weights: _Weights, last: _Weights | None) -> None:
+        arrays = (self.model.theta, self.model.buffers_flat)
+        calls: list[Call] = [(array.__setitem__, ..., values) for array, values in zip(arrays, weights, strict=True)]
+        uninterrupted((*calls, (setattr, self, "_last", last)))
+
+    def _show_best(self) -> None:
+        """Give the model the weights of the best epoch, if wanted, and keep those of the last step to go on from."""
         if self.restore_best and self._best is not None:
-            np.copyto(self.model.theta, self._best[0])
-            np.copyto(self.model.buffers_flat, self._best[1])
+            self._set_weights(self._best, self._weights())
+
+    def _leave_best(self) -> bool:
+        """Undo `_show_best`, if it was done and the model has not been changed since; return whether that was so."""
+        last, best = self._last, self._best
+        if last is None or best is None:
+            return False
+        unchanged = _same_bits(self.model.theta, best[0]) and _same_bits(self.model.buffers_flat, best[1])
+        if unchanged:
+            self._set_weights(last, None)
+        self._last = None
+        return unchanged
 
     # ------------------------------------------------------------------ training
 
@@ -605,7 +631,10 @@ class Trainer:
         Notes
         -----
         On KeyboardInterrupt or any other exception the model is as after the last finished step, or, with
-        `restore_best`, as after the best epoch; calling ``fit`` again goes on from there.
+        `restore_best`, as after the best epoch; calling ``fit`` again goes on from the last finished step.
+
+        Ctrl-C, and every signal whose handler is a Python function, has its way in callbacks, schedules and evaluations
+        at once, else when the running step is done: whatever the handler raises, steps and curves are whole.
         """
         data = _DataSet(self.model, X, y, sample_weight, "Trainer.fit")
         validation = None
@@ -622,30 +651,32 @@ class Trainer:
             raise ValueError(
                 f"Trainer.fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
             )
-        self._rows = data.rows
-
         history = self.history
-        history.stopped_reason = None
-        self._halted = False
-        steps = len(self._bounds(data.rows))
-        progress = _Progress(self.progress, self.epochs * steps, min(self.epoch, self.epochs) * steps + self._batch)
-        reason = "error"
-        self._shield.install()
-        try:
-            self._call("on_train_begin", {"epochs": self.epochs, "steps": steps, "rows": data.rows})
-            reason = self._run(data, validation, progress)
-        except KeyboardInterrupt:
-            reason = "interrupted"
-            raise
-        except NonFiniteError:
-            reason = "nonfinite"
-            raise
-        finally:
-            self._shield.remove()
-            progress.close()
-            history.stopped_reason = reason
-            self._restore()
-            self._call("on_train_end", {"epoch": self.epoch, "step": self.step_count, "stopped_reason": reason})
+        with HeldSignals() as signals:
+            self._rows = data.rows
+            self._halted = False
+            history.stopped_reason = None
+            steps = len(self._bounds(data.rows))
+            done = min(self.epoch, self.epochs) * steps + self._batch
+            progress = _Progress(self.progress, self.epochs * steps, done)
+            self._leave_best()
+            reason = "error"
+            try:
+                begin = {"epochs": self.epochs, "steps": steps, "rows": data.rows}
+                signals.through(self._call, "on_train_begin", begin)
+                reason = self._run(data, validation, progress, signals)
+            except BaseException as error:
+                if isinstance(error, NonFiniteError):
+                    reason = "nonfinite"
+                elif not isinstance(error, Exception):
+                    reason = "interrupted"
+                raise
+            finally:
+                history.stopped_reason = reason
+                self._show_best()
+                progress.close()
+                end = {"epoch": self.epoch, "step": self.step_count, "stopped_reason": reason}
+                signals.through(self._call, "on_train_end", end)
         return history
 
     def _check_monitor(self, validation: _DataSet | None) -> None:
@@ -677,43 +708,44 @@ class Trainer:
             return generator.integers(rows, batches * self.batch_size)
         return generator.permutation(rows)
 
-    def _run(self, data: _DataSet, validation: _DataSet | None, progress: _Progress) -> str:
+    def _run(self, data: _DataSet, validation: _DataSet | None, progress: _Progress, signals: HeldSignals) -> str:
+        """Train and return why that ended. What is long, or calls the caller's code, goes through `signals`."""
         bounds = self._bounds(data.rows)
         batch = _Batch(data, max(stop - start for start, stop in bounds))
         curves = (self.history.train_loss, self.history.val_loss)
         if self.epoch == 0 and self._batch == 0 and not any(curves):
-            self._record(self._measure(data, validation), 0)
+            self._record(signals.through(self._measure, data, validation), 0)
         while self.epoch < self.epochs:
             if self._patience_spent():
                 return "early_stopping"
             order = self._order(data.rows, len(bounds))
             for number in range(self._batch, len(bounds)):
                 start, stop = bounds[number]
-                loss = self._step(*batch.gather(order[start:stop]), number)
-                progress.step(loss)
-                stopped = self._call(
-                    "on_step_end", {"epoch": self.epoch, "step": self.step_count, "batch": number, "loss": loss}
-                )
+                rate = signals.through(self._next_rate)
+                loss = self._step(*batch.gather(order[start:stop]), rate, number)
+                stopped = signals.through(self._after_step, progress, number, loss)
                 if self._halted:
                     return "nonfinite"
                 if stopped:
                     return "nonfinite" if self._diverged() else "callback"
             if self._diverged():
                 return "nonfinite"
-            values = self._measure(data, validation)
-            with self._shield:
-                self.epoch += 1
-                self._batch = 0
-                self._record(values, self.epoch)
+            values = signals.through(self._measure, data, validation)
+            self._record(values, self.epoch + 1)
             if self._unmeasurable(values):
                 return "nonfinite"
             total = 0.0
             for loss in self.history.loss[-len(bounds) :]:  # sum() rounds differently from Python 3.12 on
                 total += loss
             logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(bounds), **values}
-            if self._call("on_epoch_end", logs):
+            if signals.through(self._call, "on_epoch_end", logs):
                 return "callback"
         return "epochs"
+
+    def _after_step(self, progress: _Progress, number: int, loss: float) -> bool:
+        progress.step(loss)
+        logs = {"epoch": self.epoch, "step": self.step_count, "batch": number, "loss": loss}
+        return self._call("on_step_end", logs)
 
     def _patience_spent(self) -> bool:
         if self.early_stopping is None:
@@ -722,13 +754,21 @@ class Trainer:
         return self.epoch - (self.history.best_epoch or 0) >= self.early_stopping
 
     def _call(self, hook: str, logs: dict[str, Any]) -> bool:
+        """Call the callbacks that have `hook`; whether one of them returned True."""
         stop = False
         for callback in self.callbacks:
             method = getattr(callback, hook, None)
-            if method is not None:
-                stop |= method(self, logs) is True
-            elif hook == "on_epoch_end" and not any(hasattr(callback, name) for name in _HOOKS):
-                stop |= callback(self, logs) is True
+            if method is None and hook == "on_epoch_end" and not any(hasattr(callback, name) for name in _HOOKS):
+                method = callback
+            if method is None:
+                continue
+            answer = method(self, logs)
+            if not (answer is None or isinstance(answer, (bool, np.bool_))):
+                raise TypeError(
+                    f"Trainer: {hook} of the callback {callback!r} returned a {type(answer).__name__}; it must return "
+                    "None, or a bool"
+                )
+            stop |= bool(answer)
         return stop
 
     # ------------------------------------------------------------------ checkpoints
@@ -736,8 +776,8 @@ class Trainer:
     def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
         """Write model, optimiser, position and history to a safetensors file, whole or not at all; see `resume`.
 
-        May be called at any time, also from a callback. The data are not in it, nor are callbacks, nor a learning rate
-        that is a plain function.
+        May be called at any time, also from a callback and after Ctrl-C. The data are not in it, nor are callbacks, nor
+        a learning rate that is a plain function.
         """
         optimizer, history = self.optimizer, self.history
         rate: Any = self.learning_rate
@@ -785,9 +825,10 @@ class Trainer:
             "class_weight": self.class_weight,
             "optimizer.slot1": optimizer.slot1,
             "optimizer.slot2": optimizer.slot2,
-            "best.parameters": self._best[0] if self._best else None,
-            "best.buffers": self._best[1] if self._best else None,
         }
+        for group, weights in (("best", self._best), ("last", self._last)):
+            if weights is not None:
+                optional |= {f"{group}.parameters": weights[0], f"{group}.buffers": weights[1]}
         tensors |= {name: array for name, array in optional.items() if array is not None}
         for name in ("loss", *_MONITORS):
             tensors[f"history.{name}"] = np.array(getattr(history, name), dtype=np.float64)
@@ -804,7 +845,8 @@ class Trainer:
     ) -> Trainer:
         """Return the trainer in a file of `save_checkpoint`, with a model of its own.
 
-        ``fit`` with the same data then gives the same bits as if the run had never been interrupted.
+        ``fit`` with the same data then gives the same bits as if the run had never been interrupted. Its model is as it
+        was when the file was written: after a ``fit`` with `restore_best`, that of the best epoch.
 
         Parameters
         ----------
@@ -867,11 +909,17 @@ class Trainer:
         for slot, array in (("slot1", optimizer.slot1), ("slot2", optimizer.slot2)):
             if array is not None:
                 np.copyto(array, like("optimizer", slot, array))
-        if "best" in parts:
-            self._best = (
-                like("best", "parameters", model.theta).copy(),
-                like("best", "buffers", model.buffers_flat).copy(),
-            )
+                if not _all_finite(array) or (slot == "slot2" and bool((array < 0.0).any())):
+                    raise ValueError(f"optimizer.{slot} must be finite{' and not negative' if slot == 'slot2' else ''}")
+
+        def weights(group: str) -> _Weights | None:
+            if group not in parts:
+                return None
+            patterns = {"parameters": model.theta, "buffers": model.buffers_flat}
+            theta, buffers = (like(group, entry, pattern).copy() for entry, pattern in patterns.items())
+            return theta, buffers
+
+        self._best, self._last = weights("best"), weights("last")
         # The streams of the seed end somewhere: see _SHUFFLE_STREAM and _DROPOUT_STREAM.
         self.epoch = _entry(state, "epoch", _SHUFFLE_STREAM - 1)
         self.step_count = _entry(state, "step", _DROPOUT_STREAM // model.layers - 1)

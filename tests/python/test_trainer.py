@@ -21,8 +21,8 @@ from sklearn.datasets import load_digits
 
 import normcore
 from normcore import MLP, Generator, History, Trainer
-from normcore.optimizers import OPTIMIZERS
-from normcore.schedules import ConstantSchedule, CosineSchedule, Schedule
+from normcore.optimizers import OPTIMIZERS, Optimizer, StateOverflowError
+from normcore.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
 from normcore.serialization import read_archive, save_model, write_archive
 from normcore.testing import use_isa, use_num_threads
 from normcore.trainer import NonFiniteError
@@ -87,14 +87,14 @@ def batches_of(trainer: Trainer, X: Any, y: Any, **options: Any) -> list[np.ndar
     seen: list[np.ndarray] = []
     step = trainer._step
 
-    def spy(batch_X: Any, batch_y: Any, weight: Any, number: Any) -> float:
+    def spy(batch_X: Any, batch_y: Any, weight: Any, rate: float, number: Any) -> float:
         index = batch_X[:, 0].astype(int)
         np.testing.assert_array_equal(batch_X, X[index])
         np.testing.assert_array_equal(batch_y, np.asarray(y)[index])
         if weight is not None:
             np.testing.assert_array_equal(weight, options["sample_weight"][index])
         seen.append(index)
-        return step(batch_X, batch_y, weight, number)
+        return step(batch_X, batch_y, weight, rate, number)
 
     trainer._step = spy  # type: ignore[method-assign]
     trainer.fit(X, y, **options)
@@ -246,6 +246,35 @@ def test_one_row_cannot_train_batch_norm(shuffle: Any) -> None:
     with pytest.raises(ValueError, match="batch_size is 1; with norm='batch' it must be at least 2"):
         Trainer(model, batch_size=1)
     assert model.theta.tobytes() == before.tobytes()
+
+
+def test_one_row_is_no_step_of_batch_norm_either() -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model())
+    before = state_of(trainer)
+    for wrong in (X[:1], X[:1][np.newaxis], X[:1].tolist()):
+        with pytest.raises(ValueError, match=r"^Trainer\.step: X has one row; batch norm needs at least two to train$"):
+            trainer.step(wrong, np.zeros(np.shape(wrong)[:-1], int))
+    with pytest.raises(ValueError, match=r"Trainer\.step: X is \(6,\)"):
+        trainer.step(X[0], y[:1])
+    assert state_of(trainer) == before
+    for norm in (None, "layer"):
+        Trainer(make_model(norm)).step(X[:1], y[:1])
+    trainer.step(X[np.newaxis, :2], y[np.newaxis, :2])
+
+
+def test_a_row_of_weight_zero_counts_in_the_statistics() -> None:
+    X, y = make_data()
+    weight = np.ones(60)
+    weight[7] = 0.0
+    statistics = []
+    for rows in (np.arange(60), np.flatnonzero(weight)):
+        trainer = Trainer(make_model())
+        trainer.step(X[rows], y[rows], sample_weight=weight[rows])
+        statistics.append(trainer.model.buffers_flat.copy())
+    plain = Trainer(make_model())
+    plain.step(X, y)
+    assert statistics[0].tobytes() == plain.model.buffers_flat.tobytes() != statistics[1].tobytes()
 
 
 def test_a_step_allocates_no_large_array() -> None:
@@ -424,6 +453,23 @@ def test_learning_rates() -> None:
         trainer = Trainer(make_model(), learning_rate=lambda step, value=value: value)  # type: ignore[misc]
         with pytest.raises(error, match="learning_rate of step 0"):
             trainer.step(X, y)
+
+
+@pytest.mark.parametrize("name", ["momentum", "nesterov"])
+def test_momentum_remembers_the_rates_of_its_steps(name: str) -> None:
+    X, y = make_data(dtype="float64")
+    trainer = Trainer(
+        make_model(dtype="float64"), optimizer=name, momentum=0.9, learning_rate=StepSchedule(0.1, every=2, factor=0.01)
+    )
+    velocity: Any = 0.0
+    for step in range(4):
+        rate = 0.1 if step < 2 else 0.001
+        before = trainer.model.theta.copy()
+        trainer.step(X, y)
+        gradient = trainer.model.gradients_flat
+        velocity = 0.9 * velocity - rate * gradient  # not 0.9 * velocity + gradient, and the rate applied afterwards
+        moved = velocity if name == "momentum" else 0.9 * velocity - rate * gradient
+        np.testing.assert_allclose(trainer.model.theta - before, moved, rtol=1e-9, atol=1e-14)
 
 
 def test_steps_by_hand_are_the_steps_of_fit() -> None:
@@ -668,6 +714,72 @@ def test_what_is_watched_must_be_measured(options: dict[str, Any]) -> None:
     Trainer(make_model(), epochs=1, monitor="train_accuracy", **options).fit(X, y)
 
 
+def overfit(**options: Any) -> tuple[Trainer, dict[str, Any]]:
+    """A trainer whose best epoch is in the middle, and the data for its fit."""
+    X, y = make_data(40)
+    data = {"X": X, "y": y, "validation_data": (X, np.where(np.arange(40) % 2, y, Generator(4).integers(3, 40)))}
+    trainer = Trainer(make_model(dropout=0.2), learning_rate=0.05, batch_size=10, **{"restore_best": True, **options})
+    return trainer, data
+
+
+def weights_of(model: MLP) -> tuple[bytes, bytes]:
+    return model.theta.tobytes(), model.buffers_flat.tobytes()
+
+
+def test_training_goes_on_from_the_last_step_and_not_from_the_best(tmp_path: Path) -> None:
+    last, data = overfit(epochs=4, restore_best=False)
+    last.fit(**data)
+    trainer, _ = overfit(epochs=4)
+    trainer.fit(**data)
+    assert 0 < trainer.history.best_epoch < 4
+    assert weights_of(trainer.model) != weights_of(last.model)
+    trainer.save_checkpoint(tmp_path / "run")
+    resumed = Trainer.resume(tmp_path / "run")
+    assert weights_of(resumed.model) == weights_of(trainer.model)
+    resumed.save_checkpoint(tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == (tmp_path / "run").read_bytes()
+    whole, _ = overfit(epochs=7)
+    whole.fit(**data)
+    stepped = copy.deepcopy(trainer)
+    for other in (trainer, resumed, by_pickle(trainer)):
+        other.epochs = 7
+        other.fit(**data)
+        assert state_of(other) == state_of(whole)
+    # A step by hand does so too, and one that fails leaves the best model there.
+    shown = weights_of(stepped.model)
+    with pytest.raises(ValueError, match=r"Trainer\.step: y is"):
+        stepped.step(data["X"], data["y"][:3])
+    assert weights_of(stepped.model) == shown
+    assert stepped.step(data["X"], data["y"]) == last.step(data["X"], data["y"])
+    assert weights_of(stepped.model) == weights_of(last.model)
+
+
+def test_a_fit_with_nothing_to_do_leaves_the_best_model(tmp_path: Path) -> None:
+    trainer, data = overfit(epochs=4, early_stopping=2)
+    trainer.fit(**data)
+    before = state_of(trainer), trainer.history.stopped_reason
+    trainer.fit(**data)
+    assert (state_of(trainer), trainer.history.stopped_reason) == before
+
+
+@pytest.mark.parametrize("change", ["theta", "buffers_flat"])
+def test_a_model_changed_after_fit_is_trained_as_it_is(change: str) -> None:
+    trainer, data = overfit(epochs=4)
+    trainer.fit(**data)
+    getattr(trainer.model, change)[...] += 1.0
+    expected, _ = trainer.model.copy().loss_and_grads(data["X"], data["y"], seed=0, stream=2**63 + 16 * 3)
+    assert trainer.step(data["X"], data["y"]) == expected
+
+
+def test_wrong_data_leave_the_best_model() -> None:
+    trainer, data = overfit(epochs=4)
+    trainer.fit(**data)
+    before = weights_of(trainer.model)
+    with pytest.raises(ValueError, match="fit: y is"):
+        trainer.fit(data["X"], data["y"][:-1], validation_data=data["validation_data"])
+    assert weights_of(trainer.model) == before
+
+
 # ---------------------------------------------------------------------- NaN and Inf
 
 
@@ -831,6 +943,202 @@ def test_running_statistics_that_overflow(policy: Any) -> None:
     assert (model.theta.tobytes(), model.buffers_flat.tobytes()) == before
 
 
+def fill_value(rule: str) -> tuple[Trainer, Any, Any, tuple[Any, Any]]:
+    """A trainer with its first batch good, and then data with a fill value in a row that the model takes for wrong."""
+    rng = Generator(0)
+    X = rng.normal((64, 3), dtype="float32")
+    y = (X[:, 1] < 0).astype(int)
+    model = MLP([3, 2], rng=3)
+    trainer = Trainer(model, optimizer=rule, learning_rate=0.05 if rule in ("rmsprop", "adam", "adamw") else 20.0)
+    trainer.step(X, y)
+    bad_X, bad_y = X.copy(), y.copy()
+    bad_X[7, 1] = 9.96921e36  # netCDF's fill value of float data
+    bad_y[7] = 1 - model.predict(bad_X[7:8])[0]
+    if rule in ("momentum", "nesterov"):
+        bad_X[:, 1] = bad_X[7, 1]
+        bad_y[:] = bad_y[7]
+        trainer.learning_rate = 1e3
+    return trainer, bad_X, bad_y, (X, y)
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip", "stop"])
+@pytest.mark.parametrize(
+    ("rule", "state"),
+    [
+        ("rmsprop", "mean square"),
+        ("adam", "second moment"),
+        ("adamw", "second moment"),
+        ("momentum", "velocity"),
+        ("nesterov", "velocity"),
+    ],
+)
+def test_a_state_that_overflows_is_noticed(rule: str, state: str, policy: Any) -> None:
+    trainer, bad_X, bad_y, good = fill_value(rule)
+    trainer.on_nonfinite = policy
+    before = state_of(trainer)
+    if policy == "raise":
+        message = rf"^Trainer: step 1 \(epoch 0\): the loss is .*; the update would make the {state} of w1 overflow$"
+        with pytest.raises(NonFiniteError, match=message) as caught:
+            trainer.step(bad_X, bad_y)
+        assert (caught.value.step, caught.value.name) == (1, "w1")
+        assert state_of(trainer) == before
+    else:
+        loss = trainer.step(bad_X, bad_y)
+        assert math.isfinite(loss)
+        assert trainer.history.skipped_steps == [1]
+        assert trainer.history.loss[1] == loss
+        assert (trainer.step_count, trainer.optimizer.updates) == (2, 1)
+        assert state_of(trainer)[:4] == before[:4]
+        fitted = Trainer(
+            trainer.model, optimizer=rule, on_nonfinite=policy, epochs=2, learning_rate=trainer.learning_rate
+        )
+        assert fitted.fit(bad_X, bad_y).stopped_reason == ("epochs" if policy == "skip" else "nonfinite")
+        assert len(fitted.history.skipped_steps) == (2 if policy == "skip" else 1)
+    trainer.learning_rate = 1e-3
+    trainer.step(*good)
+    for slot in (trainer.optimizer.slot1, trainer.optimizer.slot2):
+        assert slot is None or np.isfinite(slot).all()
+
+
+def refused_update(optimizer: Optimizer, greatest: float) -> StateOverflowError | None:
+    try:
+        optimizer.update(0.5, 1.0, greatest)
+    except StateOverflowError as error:
+        return error
+    return None
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_no_gradient_makes_a_state_infinite_in_silence(name: str, dtype: str) -> None:
+    """Gradients up to the greatest number, with the tightest bound and with none: the same bits or the same refusal."""
+    greatest = float(np.finfo(dtype).max)
+    sizes = [*np.logspace(-3, math.log10(greatest) - 0.01, 60).tolist(), greatest]
+    refused = 0
+    for decays in (0.0, 0.5, 0.999):
+        options: dict[str, Any] = {"momentum": decays, "decay_rate": decays, "betas": (decays, decays)}
+        optimizers = [Optimizer(make_model("layer", dtype=dtype), name, **options) for _ in range(2)]
+        for size in sizes:
+            results = []
+            for bounded, optimizer in zip((True, False), optimizers, strict=True):
+                model = optimizer._model
+                signs = np.where(np.arange(model.theta.size) % 3, 1.0, -1.0)
+                model.theta[...] = 0
+                model.gradients_flat[...] = signs * size
+                bound = float(np.abs(model.gradients_flat).max()) if bounded else math.inf
+                before = (model.theta.tobytes(), optimizer.updates)
+                refusal = refused_update(optimizer, bound)
+                if refusal is not None:
+                    assert (model.theta.tobytes(), optimizer.updates) == before
+                    assert str(pickle.loads(pickle.dumps(refusal))) == str(refusal)
+                results.append("" if refusal is None else refusal.name)
+                for slot in (optimizer.slot1, optimizer.slot2):
+                    assert slot is None or np.isfinite(slot).all()
+                results[-1] += repr([None if s is None else s.tobytes() for s in (optimizer.slot1, optimizer.slot2)])
+            assert results[0] == results[1]
+            refused += results[0].startswith("w1")
+    _, first, second = OPTIMIZERS[name]
+    assert bool(refused) is (second or (first and dtype == "float32"))  # there the velocities add up to too much
+
+
+def test_the_l2_term_can_make_the_state_overflow() -> None:
+    model = make_model(None)
+    model.theta[...] = 0.0
+    model.parameters()["w2"][0, 0] = 1e15
+    trainer = Trainer(model, optimizer="rmsprop", l2=1e8)
+    X, y = make_data()
+    with pytest.raises(NonFiniteError, match="the update would make the mean square of w2 overflow") as caught:
+        trainer.step(X, y)
+    assert caught.value.name == "w2"
+    model.parameters()["w2"][0, 0] = 1e5
+    trainer.step(X, y)
+
+
+def test_gradients_of_usual_size_are_updated_without_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(optimizer: Optimizer) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Optimizer, "_check_state", fail)
+    X, y = make_data()
+    for name in OPTIMIZERS:
+        for options in ({}, {"l2": 1e-2}, {"clip_norm": 1e3}):
+            Trainer(make_model(), optimizer=name, epochs=2, **options).fit(X * 1e3, y)
+
+
+class BrokenError(Exception):
+    pass
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize(
+    "where",
+    ["rate", "schedule", "option", "pass", "penalty", "norm", "update", "after the update", "labels", "weights"],
+)
+def test_a_step_that_fails_has_changed_nothing(norm: Any, where: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(norm), optimizer="adamw", l2=1e-3, clip_norm=1.0)
+    trainer.step(X, y)
+    other = Trainer(make_model(norm), optimizer="adamw", l2=1e-3, clip_norm=1.0)
+    other.step(X, y)
+    before, arguments = state_of(trainer), {"X": X, "y": y}
+    optimizer = trainer.optimizer
+
+    def fail(*args: Any) -> Any:
+        raise BrokenError
+
+    expected: Any = BrokenError
+    if where == "rate":
+        monkeypatch.setattr(trainer, "learning_rate", math.nan)
+        expected = ValueError
+    elif where == "schedule":
+        monkeypatch.setattr(trainer, "learning_rate", fail)
+    elif where == "option":
+        monkeypatch.setattr(optimizer, "betas", (0.9, 1.5))
+        expected = ValueError
+    elif where == "pass":
+        monkeypatch.setattr(trainer.model, "_training_pass", fail)
+    elif where == "penalty":
+        monkeypatch.setattr(optimizer, "penalty", fail)
+    elif where == "norm":
+        monkeypatch.setattr(trainer, "_gradient_norm", fail)
+    elif where == "update":
+        monkeypatch.setattr(optimizer, "update", fail)
+    elif where == "after the update":
+        monkeypatch.setattr(optimizer, "_limit", 0.0)
+        monkeypatch.setattr(optimizer, "_check_state", fail)
+    elif where == "labels":
+        arguments["y"] = np.where(np.arange(60) == 59, 3, y)
+        expected = ValueError
+    else:
+        arguments["sample_weight"] = np.where(np.arange(60) == 59, -1.0, 1.0)
+        expected = ValueError
+    with pytest.raises(expected):
+        trainer.step(**arguments)
+    assert state_of(trainer) == before
+    monkeypatch.undo()
+    trainer.step(X, y)
+    other.step(X, y)
+    assert state_of(trainer) == state_of(other)
+
+
+def test_a_callback_that_breaks_the_rate() -> None:
+    X, y = make_data()
+    kept: list[Any] = []
+
+    class Break:
+        def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+            kept.append(state_of(trainer)[:-1])
+            if logs["step"] == 5:
+                trainer.learning_rate = math.nan
+
+    trainer = Trainer(make_model(), epochs=4, batch_size=20, callbacks=Break())
+    with pytest.raises(ValueError, match="learning_rate is nan"):
+        trainer.fit(X, y)
+    assert trainer.history.stopped_reason == "error"
+    assert trainer.step_count == len(kept) == 5
+    assert state_of(trainer)[:-1] == kept[-1]
+
+
 # ---------------------------------------------------------------------- callbacks and interrupts
 
 
@@ -882,6 +1190,32 @@ def test_a_step_hook_may_stop() -> None:
     history = trainer.fit(X, y)
     assert (history.stopped_reason, trainer.epoch, trainer.step_count) == ("callback", 1, 5)
     assert len(history.train_loss) == 2
+
+
+@pytest.mark.parametrize("answer", [True, np.True_, np.array([True])[0]])
+def test_every_kind_of_true_stops(answer: Any) -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=9, callbacks=[lambda trainer, logs: answer, lambda trainer, logs: False])
+    assert trainer.fit(X, y).stopped_reason == "callback"
+    assert trainer.epoch == 1
+
+
+@pytest.mark.parametrize("answer", [None, False, np.False_])
+def test_none_and_false_do_not_stop(answer: Any) -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=3, callbacks=lambda trainer, logs: answer)
+    assert trainer.fit(X, y).stopped_reason == "epochs"
+
+
+@pytest.mark.parametrize("hook", ["on_train_begin", "on_step_end", "on_epoch_end", "on_train_end"])
+@pytest.mark.parametrize("answer", [1, 0, "stop", np.array([True]), np.float64(1.0), []])
+def test_other_answers_of_callbacks_are_refused(hook: str, answer: Any) -> None:
+    X, y = make_data()
+    callback = type("Mine", (), {hook: lambda self, trainer, logs: answer})()
+    trainer = Trainer(make_model(), epochs=1, callbacks=callback)
+    with pytest.raises(TypeError, match=rf"^Trainer: {hook} of the callback <.*Mine.*> returned a .*; it must return"):
+        trainer.fit(X, y)
+    assert trainer.history.stopped_reason == ("epochs" if hook == "on_train_end" else "error")
 
 
 def test_an_unfinished_epoch_is_finished_by_the_next_fit() -> None:
@@ -1082,6 +1416,64 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_never_interrupted(
     assert resumed.learning_rate == whole.learning_rate
 
 
+class SaveEveryStep:
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        trainer.save_checkpoint(self.folder / f"step{trainer.step_count}")
+
+
+@pytest.mark.parametrize("shuffle", ["permutation", "replacement"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_resume_at_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, norm: Any, shuffle: Any
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    X, y = make_data(18)
+    whole = Trainer(
+        MLP([6, 4, 3], norm=norm, dropout=0.2, rng=1),
+        optimizer=name,
+        shuffle=shuffle,
+        learning_rate=CosineSchedule(1e-2, 10, warmup=2),
+        epochs=3,
+        batch_size=5,
+        l2=1e-3,
+        clip_norm=1.0,
+        restore_best=True,
+        seed=5,
+        callbacks=SaveEveryStep(tmp_path),
+    )
+    whole.fit(X, y, validation_data=(X[:7], y[:7]))
+    files = list(tmp_path.iterdir())
+    assert len(files) == whole.step_count == 3 * (4 if shuffle == "permutation" else 3)
+    for file in files:
+        resumed = Trainer.resume(file)
+        resumed.fit(X, y, validation_data=(X[:7], y[:7]))
+        assert state_of(resumed) == state_of(whole)
+
+
+@pytest.mark.parametrize("step", [1, 5, 9, 15])
+def test_a_checkpoint_after_an_interrupt_goes_on(tmp_path: Path, step: int) -> None:
+    class Interrupt:
+        def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+            if logs["step"] == step:
+                raise KeyboardInterrupt
+
+    whole, data = overfit(epochs=4)
+    whole.fit(**data)
+    assert 0 < whole.history.best_epoch < 4
+    trainer, _ = overfit(epochs=4, callbacks=Interrupt())
+    with pytest.raises(KeyboardInterrupt):
+        trainer.fit(**data)
+    trainer.save_checkpoint(tmp_path / "run")
+    resumed = Trainer.resume(tmp_path / "run")
+    assert weights_of(resumed.model) == weights_of(trainer.model)
+    resumed.fit(**data)
+    assert state_of(resumed) == state_of(whole)
+
+
 def test_a_run_in_pieces_with_replacement(tmp_path: Path) -> None:
     X, y = make_data(dtype="float64")
     options: dict[str, Any] = {"epochs": 3, "batch_size": 8, "shuffle": "replacement", "on_nonfinite": "skip"}
@@ -1179,11 +1571,9 @@ def test_a_copy_made_in_the_middle_of_a_run_goes_on(duplicate: Callable[[Trainer
     other = callback.copy
     assert other is not None
     assert other.step_count == step
-    # The handler of the run that was copied is not the copy's to remove.
-    other._shield.remove()
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    assert not other._shield._installed
     other.fit(X, y)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert state_of(other) == state_of(trainer)
 
 
@@ -1233,6 +1623,8 @@ def test_models_are_no_checkpoints(checkpoint: Path) -> None:
         lambda config, tensors: config["model"].update(sizes=[6, 3]),
         lambda config, tensors: tensors.pop("optimizer.slot2"),
         lambda config, tensors: tensors.pop("best.buffers"),
+        lambda config, tensors: tensors.pop("last.buffers"),
+        lambda config, tensors: tensors.update({"last.parameters": tensors["last.parameters"][:-1]}),
         lambda config, tensors: tensors.pop("history.loss"),
         lambda config, tensors: tensors.pop("model.w1"),
         lambda config, tensors: tensors.update({"optimizer.slot1": np.zeros(3, np.float32)}),
@@ -1268,6 +1660,9 @@ def test_inconsistent_checkpoints_are_refused(checkpoint: Path, change: Callable
         ("skipped_steps", 3, "state.skipped_steps is 3; it must be a list"),
         ("skipped_steps", [0, 1], r"state.skipped_steps\[1\] is 1; it must be an integer in \[0, 0\]"),
         ("stopped_reason", "tired", "state.stopped_reason is 'tired'; it must be one of epochs, "),
+        ("optimizer.slot1", math.nan, "optimizer.slot1 must be finite$"),
+        ("optimizer.slot2", math.inf, "optimizer.slot2 must be finite and not negative$"),
+        ("optimizer.slot2", -1.0, "optimizer.slot2 must be finite and not negative$"),
         ("history.loss", np.zeros((1, 1)), r"history.loss is float64 \(1, 1\); it must be float64 and have one axis"),
         ("history.loss", np.zeros(2), r"history.loss is float64 \(2,\); .* at most 1"),
         ("history.val_loss", np.zeros(3), r"history.val_loss is float64 \(3,\); .* at most 2"),
@@ -1278,6 +1673,8 @@ def test_resume_names_the_entry_that_is_wrong(checkpoint: Path, entry: str, valu
     config, tensors, _, _ = read_archive(checkpoint, "checkpoint")
     if entry.startswith("history"):
         tensors[entry] = value
+    elif entry.startswith("optimizer"):
+        tensors[entry][3] = value
     else:
         config["state"][entry] = value
     write_archive(checkpoint, "checkpoint", config, tensors)

@@ -1,0 +1,116 @@
+"""Work that no signal leaves half done.
+
+Python calls a signal's handler between any two instructions of Python code, and a handler that raises, as Ctrl-C's
+does, ends there whatever was being done.
+"""
+
+from __future__ import annotations
+
+import importlib
+import operator
+import signal
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import starmap
+from types import FrameType, TracebackType
+from typing import Any, TypeVar
+
+__all__ = ["HeldSignals", "uninterrupted"]
+
+Result = TypeVar("Result")
+
+# Those of `signal` make every handler an enum first, and fail, which takes ten times as long as the system's part.
+_signal = importlib.import_module("_signal")
+
+_NUMBERS = tuple(sorted(map(int, signal.valid_signals())))
+
+
+Call = tuple[Any, ...]
+"""A function and its arguments."""
+
+
+def uninterrupted(calls: Iterable[Call]) -> None:
+    """Make all the calls in turn: a handler of a signal finds none of them done, or all.
+
+    The functions must be compiled ones, for Python looks for signals in Python code alone. So no handler, of whatever
+    signal, and no thread can get in between.
+    """
+    deque(starmap(operator.call, calls), maxlen=0)
+
+
+class HeldSignals:
+    """In its ``with`` block all signals wait whose handlers are called from Python, as Ctrl-C's is.
+
+    The handlers are replaced by one that only takes notes. `through` calls a function in which they have their way;
+    after it, and at the end of the block, they get what has been noted. Nothing is interrupted but what goes through.
+
+    A signal that nobody handles, which ends the process, or that is ignored is left alone. Only the main thread gets
+    signals: in others this does nothing. A block may be within what goes through another one. A handler set meanwhile
+    is not replaced at the end. An object is for one block.
+    """
+
+    __slots__ = ("_found", "_open", "_pending")
+
+    def __init__(self) -> None:
+        self._found: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._pending: list[int] = []
+        self._open = False
+
+    def __enter__(self) -> HeldSignals:
+        if threading.current_thread() is threading.main_thread():
+            try:
+                for number in _NUMBERS:
+                    handler = _signal.getsignal(number)
+                    if callable(handler):
+                        self._found[number] = handler
+                        _signal.signal(number, self._handle)
+            except BaseException:  # by a handler not yet replaced, when others are
+                self._end()
+                raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def through(self, function: Callable[..., Result], *args: Any) -> Result:
+        """Return ``function(*args)``, with the signals as they are outside; then those that came before have their way.
+
+        The function is always called, whatever waits: it may be what reports the thing that was just done.
+        """
+        try:
+            self._open = True
+            result = function(*args)
+            self._deliver()
+            return result
+        finally:
+            self._open = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        if self._open:
+            self._found[number](number, frame)
+        elif number not in self._pending:
+            self._pending.append(number)
+
+    def _deliver(self) -> None:
+        while self._pending:
+            number = self._pending.pop(0)
+            self._found[number](number, sys._getframe())
+
+    def _put_back(self) -> None:
+        for number, handler in self._found.items():
+            if _signal.getsignal(number) == self._handle:
+                _signal.signal(number, handler)
+
+    def _end(self) -> None:
+        try:
+            self._put_back()
+        except BaseException:  # by a handler that was back before the last one
+            self._put_back()
+            raise
+        finally:
+            self._open = True  # should a handler of ours be left even so, it does nothing but call the one it replaced
+            self._deliver()

@@ -1,0 +1,488 @@
+"""Signals at every place where Python looks for them: no step, no curve, no model and no handler is left half done."""
+
+from __future__ import annotations
+
+import dis
+import functools
+import itertools
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from normcore import MLP, CosineSchedule, Generator, Trainer
+from normcore._signals import HeldSignals, uninterrupted
+from test_trainer import Spy, state_of
+
+# Each of the sweeps in full takes some seconds; this many times fewer places are tried, from 1 (all) on.
+STRIDE = int(os.environ.get("NORMCORE_SIGNAL_STRIDE", "1"))
+
+
+class Terminated(BaseException):
+    """What a handler of SIGTERM raises in a program that cleans up."""
+
+
+def terminate(number: int, frame: FrameType | None) -> None:
+    raise Terminated
+
+
+@pytest.fixture(autouse=True)
+def _handlers() -> Iterator[None]:
+    """Python's own handler of SIGINT, which is not there where the tests were started in the background."""
+    old = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    for number, handler in old.items():
+        signal.signal(number, handler)
+
+
+@functools.cache
+def check_points(code: CodeType) -> frozenset[int]:
+    """Offsets of the instructions before which CPython may just have looked for signals.
+
+    It does so at the start of a function, after a call and after a jump back.
+    """
+    instructions = list(dis.get_instructions(code))
+    points = {
+        following.offset
+        for this, following in itertools.pairwise(instructions)
+        if this.opname == "RESUME" or this.opname.startswith("CALL")
+    }
+    points |= {
+        this.argval for this in instructions if "JUMP_BACKWARD" in this.opname and "NO_INTERRUPT" not in this.opname
+    }
+    return frozenset(points)
+
+
+def interrupted(
+    call: Callable[[], Any], place: int, *numbers: int, files: str = ""
+) -> tuple[bool, BaseException | None]:
+    """Make `call`, with the signals coming at its place-th check point: whether there was one, and what was raised.
+
+    Only code of files with `files` in their names counts.
+    """
+    count = 0
+
+    def enter(frame: FrameType, event: str, argument: Any) -> Any:
+        if files not in frame.f_code.co_filename:
+            return None
+        frame.f_trace_opcodes, frame.f_trace_lines = True, False
+        points = check_points(frame.f_code)
+
+        def trace(frame: FrameType, event: str, argument: Any) -> Any:
+            nonlocal count
+            if event == "opcode" and frame.f_lasti in points:
+                count += 1
+                if count == place + 1:
+                    sys.settrace(None)
+                    for number in numbers:
+                        signal.raise_signal(number)
+            return trace
+
+        return trace
+
+    raised: BaseException | None = None
+    sys.settrace(enter)
+    try:
+        call()
+    except BaseException as error:
+        raised = error
+    finally:
+        sys.settrace(None)
+    return count > place, raised
+
+
+def test_the_places_are_those_of_this_interpreter() -> None:
+    """A handler is called at a place of `check_points`, and each of them is such a place."""
+
+    def loop() -> None:
+        for _ in range(2):
+            len("")
+
+    instructions = {i.offset: i for i in dis.get_instructions(loop.__code__)}
+    assert {instructions[offset].opname for offset in check_points(loop.__code__)} & {"FOR_ITER", "POP_TOP"}
+    places = 0
+    while (result := interrupted(loop, places, signal.SIGINT))[0]:
+        assert isinstance(result[1], KeyboardInterrupt)
+        places += 1
+    # The start of `loop`; after range and twice after len; twice after the jump back. More in the trace's own way out.
+    assert places >= 6
+    assert result == (False, None)
+
+
+# ---------------------------------------------------------------------- training
+
+
+X = Generator(3).normal((8, 2), dtype="float32")
+Y = np.array([0, 1, 1, 0, 1, 0, 0, 1])
+VALIDATION = (Generator(4).normal((5, 2), dtype="float32"), np.array([0, 1, 0, 1, 1]))
+
+
+def make(**options: Any) -> Trainer:
+    model = MLP([2, 3, 2], norm="batch", dropout=0.2, rng=1)
+    options = {"epochs": 2, "batch_size": 4, "l2": 1e-3, "clip_norm": 1.0, "seed": 18, **options}
+    return Trainer(model, **{"learning_rate": CosineSchedule(0.3, 6), **options})
+
+
+class States:
+    """Keeps the model of each step."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple[bytes, bytes]] = []
+
+    def on_train_begin(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        self.on_step_end(trainer, logs)
+
+    def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        self.steps.append((trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()))
+
+
+def fit(trainer: Trainer) -> None:
+    trainer.fit(X, Y, validation_data=VALIDATION)
+
+
+def check_position(trainer: Trainer, whole: Trainer) -> None:
+    """Everything is as after trainer.step_count steps and trainer.epoch epochs of the whole run."""
+    history, reference = trainer.history, whole.history
+    assert history.loss == reference.loss[: trainer.step_count]
+    assert trainer.optimizer.updates == trainer.step_count
+    assert trainer.step_count == 2 * trainer.epoch + trainer._batch
+    entries = trainer.epoch + 1 if trainer.step_count or history.train_loss else 0
+    for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
+        assert getattr(history, name) == getattr(reference, name)[:entries]
+    losses = reference.val_loss[:entries]
+    assert history.best_value == (min(losses) if losses else None)
+    assert history.best_epoch == (losses.index(min(losses)) if losses else None)
+
+
+@pytest.fixture
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+
+
+@pytest.mark.usefixtures("no_sync")
+def test_control_c_anywhere_in_fit(tmp_path: Path) -> None:
+    states = States()
+    whole = make(restore_best=True, callbacks=[states])
+    fit(whole)
+    assert whole.history.best_epoch == 1
+    final, path, files = state_of(whole), tmp_path / "run", set()
+    place = 0
+    while True:
+        trainer = make(restore_best=True, callbacks=[Spy()])
+        found, error = interrupted(lambda trainer=trainer: fit(trainer), place, signal.SIGINT)  # type: ignore[misc]
+        if not found:
+            break
+        assert type(error) is KeyboardInterrupt
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        check_position(trainer, whole)
+        model = (trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes())
+        assert model == states.steps[2 * (trainer.history.best_epoch or 0)]
+        events = [name for name, _ in trainer.callbacks[0].events]
+        if "train_begin" in events and trainer.history.stopped_reason == "interrupted":
+            assert events[-1] == "train_end"
+        trainer.save_checkpoint(path)
+        content = path.read_bytes()
+        if content not in files:  # as it is, and from the file, it goes on as if nothing had been
+            files.add(content)
+            resumed = Trainer.resume(path)
+            assert resumed.model.theta.tobytes() == trainer.model.theta.tobytes()
+            for other in (trainer, resumed):
+                fit(other)
+                assert state_of(other) == final
+        place += STRIDE
+    assert place > 300
+    assert error is None
+    assert state_of(trainer) == final
+    # Untouched; before the first value; before each step and after the last; each with each reason; some more.
+    assert len(files) > 6
+
+
+def test_without_holding_signals_steps_and_epochs_are_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in other threads, where nothing is held, and which may be ended by exceptions from outside."""
+    monkeypatch.setattr("normcore._signals._NUMBERS", ())
+    states = States()
+    whole = make(callbacks=[states])
+    fit(whole)
+    final, seen = state_of(whole), set()
+    place = 0
+    while True:
+        trainer = make()
+        found, error = interrupted(lambda t=trainer: fit(t), place, signal.SIGINT, files="normcore")  # type: ignore[misc]
+        if not found:
+            break
+        assert type(error) is KeyboardInterrupt
+        check_position(trainer, whole)
+        model = (trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes())
+        assert model == states.steps[trainer.step_count]
+        position = repr((trainer.epoch, trainer._batch, trainer.history))
+        if position not in seen:
+            seen.add(position)
+            fit(trainer)
+            assert state_of(trainer) == final
+        place += STRIDE
+    assert place > 300
+    assert error is None
+
+
+@pytest.mark.parametrize("kind", ["update", "careful update", "skipped", "after the best epoch"])
+def test_control_c_anywhere_in_step(kind: str) -> None:
+    options: dict[str, Any] = {"optimizer": "momentum", "l2": 1e-3, "on_nonfinite": "skip", "epochs": 1}
+    batch = X.copy()
+    if kind == "skipped":
+        batch[1, 1] = np.inf
+
+    if kind == "after the best epoch":
+        options |= {"restore_best": True, "monitor": "train_loss", "learning_rate": 5.0}
+
+    def begin() -> Trainer:
+        trainer = make(**options)
+        trainer.fit(X, Y)
+        if kind == "careful update":
+            trainer.optimizer._limit = 0.0
+        return trainer
+
+    before, whole = begin(), begin()
+    whole.step(batch, Y)
+    assert (before._last is not None) is ("restore_best" in options)
+    done, place = 0, 0
+    while True:
+        trainer = begin()
+        found, error = interrupted(lambda trainer=trainer: trainer.step(batch, Y), place, signal.SIGINT)  # type: ignore[misc]
+        if not found:
+            break
+        assert type(error) is KeyboardInterrupt
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+        if trainer.step_count == before.step_count:
+            assert state_of(trainer) == state_of(before)
+            trainer.step(batch, Y)
+        else:
+            done += 1
+        assert state_of(trainer) == state_of(whole)
+        place += 1
+    assert 0 < done < place
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # a file that is closed a little late
+@pytest.mark.usefixtures("no_sync")
+def test_control_c_anywhere_in_save_checkpoint(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    trainer = make(restore_best=True, monitor="train_loss", epochs=1)
+    trainer.save_checkpoint(path)
+    old = path.read_bytes()
+    trainer.fit(X, Y)
+    trainer.save_checkpoint(path)
+    new, state = path.read_bytes(), state_of(trainer)
+    seen, place = set(), 0
+    while True:
+        path.write_bytes(old)
+        found, error = interrupted(lambda: trainer.save_checkpoint(path), place, signal.SIGINT, files="normcore")
+        if not found:
+            break
+        assert type(error) is KeyboardInterrupt
+        assert path.read_bytes() in (old, new)
+        assert state_of(trainer) == state
+        seen.add(path.read_bytes())
+        place += STRIDE
+    assert place > 100
+    assert path.read_bytes() == new
+    assert STRIDE > 1 or seen == {old, new}
+
+
+def test_sigterm_waits_as_control_c_does() -> None:
+    signal.signal(signal.SIGTERM, terminate)
+    trainer = make()
+    update = trainer.optimizer.update
+
+    def press(*args: Any) -> None:
+        if trainer.step_count == 2:
+            signal.raise_signal(signal.SIGTERM)
+            signal.raise_signal(signal.SIGINT)
+        update(*args)
+
+    trainer.optimizer.update = press  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fit(trainer)
+    assert signal.getsignal(signal.SIGTERM) is terminate
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    # Both had their way, in the order in which they came.
+    assert isinstance(caught.value.__context__, Terminated)
+    assert trainer.history.stopped_reason == "interrupted"
+    assert (trainer.step_count, trainer.optimizer.updates) == (3, 3)
+
+
+def test_a_fit_in_a_callback_of_another() -> None:
+    inner = make()
+    moved: list[bool] = []
+
+    def train(trainer: Trainer, logs: dict[str, Any]) -> None:
+        update = inner.optimizer.update
+
+        def press(*args: Any) -> None:
+            signal.raise_signal(signal.SIGINT)
+            moved.append(True)
+            update(*args)
+
+        inner.optimizer.update = press  # type: ignore[method-assign]
+        fit(inner)
+
+    outer = make(callbacks=train)
+    with pytest.raises(KeyboardInterrupt):
+        fit(outer)
+    assert moved == [True]
+    assert (inner.step_count, inner.optimizer.updates, inner.history.stopped_reason) == (1, 1, "interrupted")
+    assert (outer.step_count, outer.epoch, outer.history.stopped_reason) == (2, 1, "interrupted")
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_fit_in_another_thread() -> None:
+    trainer, whole = make(), make()
+    seen: list[Any] = []
+    spy = Spy()
+    spy.on_step_end = lambda *_: seen.append(signal.getsignal(signal.SIGINT))  # type: ignore[method-assign]
+    trainer.callbacks = [spy]
+    thread = threading.Thread(target=fit, args=(trainer,))
+    thread.start()
+    thread.join()
+    fit(whole)
+    assert state_of(trainer) == state_of(whole)
+    assert seen == [signal.default_int_handler] * 4
+
+
+# ---------------------------------------------------------------------- held signals
+
+
+def test_signals_wait_but_where_they_go_through() -> None:
+    order: list[str] = []
+
+    def press() -> None:
+        with HeldSignals() as signals:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            order.append("held")
+            signals.through(order.append, "through")
+            order.append("not reached")
+
+    with pytest.raises(KeyboardInterrupt):
+        press()
+    assert order == ["held", "through"]
+    with HeldSignals() as signals:
+        with pytest.raises(KeyboardInterrupt):
+            signals.through(signal.raise_signal, signal.SIGINT)
+        assert signals.through(len, "abc") == 3
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def pressed(order: list[str], error: Exception | None = None) -> None:
+    with HeldSignals():
+        signal.raise_signal(signal.SIGINT)
+        order.append("to the end")
+        if error is not None:
+            raise error
+
+
+def test_a_signal_is_not_lost() -> None:
+    order: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        pressed(order)
+    assert order == ["to the end"]
+    with pytest.raises(KeyboardInterrupt) as caught:
+        pressed(order, ValueError("mine"))
+    assert isinstance(caught.value.__context__, ValueError)
+
+
+def test_signals_that_nobody_in_python_handles_are_left_alone() -> None:
+    for handler in (signal.SIG_DFL, signal.SIG_IGN):
+        signal.signal(signal.SIGINT, handler)
+        signal.signal(signal.SIGTERM, handler)
+        with HeldSignals():
+            assert signal.getsignal(signal.SIGINT) is handler
+            assert signal.getsignal(signal.SIGTERM) is handler
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with HeldSignals() as signals:
+        signal.raise_signal(signal.SIGINT)
+        signals.through(signal.raise_signal, signal.SIGINT)
+
+
+def test_a_handler_set_meanwhile_stays() -> None:
+    with HeldSignals() as signals:
+        signals.through(signal.signal, signal.SIGINT, terminate)
+    assert signal.getsignal(signal.SIGINT) is terminate
+
+
+def test_a_handler_of_ours_that_is_left_does_nothing() -> None:
+    """Whatever goes wrong with putting back: the next block is as good, and signals come through."""
+    with HeldSignals():
+        left = signal.getsignal(signal.SIGINT)
+    assert left is not signal.default_int_handler
+    signal.signal(signal.SIGINT, left)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    order: list[str] = []
+    with pytest.raises(KeyboardInterrupt):
+        pressed(order)
+    assert order == ["to the end"]
+    assert signal.getsignal(signal.SIGINT) == left
+
+
+@pytest.mark.parametrize(
+    "numbers", [(signal.SIGINT,), (signal.SIGTERM,), (signal.SIGINT, signal.SIGTERM), (signal.SIGTERM, signal.SIGINT)]
+)
+def test_handlers_are_put_back_whenever_a_signal_comes(numbers: tuple[int, ...]) -> None:
+    calls: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        calls.append(number)
+        if len(calls) < len(numbers):
+            signal.raise_signal(numbers[len(calls)])
+        raise Terminated
+
+    def block() -> None:
+        with HeldSignals() as signals:
+            half.append(1)
+            half.append(2)
+            signals.through(len, "")
+            half.append(3)
+            half.append(4)
+
+    half: list[int] = []
+    halves, place = set(), 0
+    while True:
+        signal.signal(signal.SIGINT, handle)
+        signal.signal(signal.SIGTERM, handle)
+        calls.clear()
+        half.clear()
+        found, error = interrupted(block, place, numbers[0])
+        if not found:
+            break
+        assert type(error) is Terminated
+        assert sorted(calls) == sorted(numbers)
+        assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM) is handle
+        halves.add(len(half))
+        place += 1
+    assert error is None
+    assert halves == {0, 2, 4}
+
+
+def test_uninterrupted_calls_have_no_place_between_them() -> None:
+    lengths = set()
+    place = 0
+    while True:
+        items: list[int] = []
+        calls = [(items.append, number) for number in range(5)]
+        found, _ = interrupted(lambda calls=calls: uninterrupted(calls), place, signal.SIGINT)  # type: ignore[misc]
+        if not found:
+            break
+        lengths.add(len(items))
+        place += 1
+    assert lengths == {0, 5}
+    with pytest.raises(ZeroDivisionError):
+        uninterrupted(((items.append, 5), (divmod, 1, 0), (items.append, 6)))
+    assert items == [0, 1, 2, 3, 4, 5]
