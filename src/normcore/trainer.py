@@ -382,7 +382,8 @@ class Trainer:
 
         Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
         `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``. A step
-        that raises changes nothing either, nor does one that a signal ends. ValueError for one row with batch norm.
+        that fails changes nothing either; one that a signal ends is done and counted, or has changed nothing.
+        ValueError for one row with batch norm.
         """
         model = self.model
         if model.norm == "batch" and np.size(X) == model.features and np.ndim(X) > 1:
