@@ -1,12 +1,12 @@
 #!/bin/sh
-# Usage: check_stack.sh FOLDER
+# Usage: check_stack.sh MOST FOLDER
 #
 # Reads what the compiler says of every function's stack (-fstack-usage: NAME.su beside each object file of the library).
-# None may take more than 4096 bytes, or as many as its arguments say.
+# None may take more than MOST bytes, or as many as its arguments say.
 set -eu
 
-folder=$1
-most=4096
+most=$1
+folder=$2
 
 objects=0
 for object in "$folder"/*.p/*.o; do

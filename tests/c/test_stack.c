@@ -7,11 +7,11 @@
 #include <sys/mman.h>
 
 /*
- * A call, kernels and the C library's allocator included; and what the two functions of this program above it take. The
- * trees over chunks of the batch are recursive: each doubling of the rows beyond those here adds a frame of theirs, less
- * than 300 bytes.
+ * MOST_BYTES, of the build, is for a call with its kernels and the C library's allocator, CALLERS for the two functions of
+ * this program above it. The trees over chunks of the batch are recursive: each doubling of the rows beyond those here
+ * adds a frame of theirs, less than 300 bytes.
  */
-enum { MOST_BYTES = 4096, CALLERS = 256 };
+enum { CALLERS = 256 };
 enum { STACK = 1 << 18, PAINT = 0x5a };
 
 typedef struct visit {
