@@ -29,7 +29,10 @@
  *            busy in one thread serves a second one serially rather than waiting. On Linux a context
  *            keeps its own threads off the CPU that the caller is on, where the caller's affinity mask has others
  *            enough (or, if that is one CPU, the mask at the time they were started), and leaves alone those whose
- *            mask somebody else has set.
+ *            mask somebody else has set. If another thread or process changes an input or an options struct during
+ *            the call, the results are unspecified, but nothing outside the arrays is read or written.
+ * Scalars    A parameter that is used in the data's type is judged after rounding to it: with _f32, a learning rate of
+ *            1e39 is infinite, a momentum of 1 - 1e-9 is 1.
  * FP state   Results are defined for round-to-nearest with subnormals. Where the caller's environment differs, it is
  *            set for the duration of the call and put back.
  *
@@ -71,9 +74,9 @@ typedef enum normcore_status {
     NORMCORE_ERROR_SIZE = 2,   /* a size, or a product of sizes, does not fit into size_t, or an impossible shape */
     NORMCORE_ERROR_STRIDE = 3, /* a row stride is smaller than the row */
     NORMCORE_ERROR_ALIAS = 4,  /* an output overlaps an argument it must not overlap */
-    NORMCORE_ERROR_VALUE = 5,  /* a scalar parameter is out of its range or NaN */
+    NORMCORE_ERROR_VALUE = 5,  /* a scalar parameter is out of its range or NaN, or a running variance negative */
     NORMCORE_ERROR_LABEL = 6,  /* a label is out of range; *bad_row tells the first such row */
-    NORMCORE_ERROR_WEIGHT = 7, /* a class or sample weight is negative, infinite or NaN; *bad_row tells its index */
+    NORMCORE_ERROR_WEIGHT = 7, /* a weight is negative, infinite, NaN or too large; *bad_row tells its index */
     NORMCORE_ERROR_MEMORY = 8, /* the allocator gave NULL */
     NORMCORE_ERROR_ISA = 9,    /* no such instruction set in this build, or not on this machine */
     NORMCORE_ERROR_ENVIRONMENT_ISA = 10,     /* the environment variable NORMCORE_ISA names none of this build */
@@ -255,7 +258,8 @@ typedef enum normcore_reduction {
 
 typedef struct normcore_cross_entropy_options {
     size_t struct_size; /* sizeof(normcore_cross_entropy_options) */
-    /* (c) finite, not negative. A row weighs as its label's class does, or, with soft targets, as
+    /* (c) finite, not negative; the greatest times the greatest sample weight is finite in the data's type, and times n
+       at most 2^960 (1e289), so that sums of weighted losses are finite. A row weighs as its label's class does, or, with soft targets, as
        sum(class_weight * target). NULL: every row weighs 1, whatever its targets sum to. */
     const double *class_weight;
     const double *sample_weight; /* (n) finite, not negative; or NULL: 1 */
@@ -312,6 +316,7 @@ NORMCORE_API normcore_status normcore_batch_norm_defaults(normcore_batch_norm_op
  * 1 / sqrt(var + eps) used, which the backward function needs. `options` may be NULL: the defaults.
  * Training: mean and biased variance are the batch's; running_mean, running_var (d), both or neither, ACCUMULATED.
  * Evaluation: they are the running statistics, which are then needed. n == 0 in training leaves mean 0, rstd 0.
+ * A negative running variance is NORMCORE_ERROR_VALUE in both (NaN is not: it stays in its column).
  * Where var + eps == 0, rstd is +inf and y NaN.
  */
 NORMCORE_API normcore_status normcore_batch_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
@@ -421,7 +426,7 @@ NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx, 
 
 /*
  * Inverted dropout: y[i][j] = x[i][j] times 1 / keep, rounded to the dtype, where word number offset + i d + j of the
- * stream is below floor(keep 2^32), +0 elsewhere. keep in (0, 1]. The mask is not stored: the backward call is the
+ * stream is below floor(keep 2^32), +0 elsewhere. keep in [2^-32, 1]. The mask is not stored: the backward call is the
  * same function on dy, with the same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x. keep == 1
  * copies.
  */
@@ -447,14 +452,15 @@ typedef enum normcore_optimizer {
 typedef struct normcore_optimizer_options {
     size_t struct_size; /* sizeof(normcore_optimizer_options) */
     normcore_optimizer optimizer;
-    double learning_rate;  /* lr: finite, not negative */
-    double momentum;       /* mu in [0, 1) */
-    double decay_rate;     /* rho in [0, 1) */
-    double beta1, beta2;   /* in [0, 1) */
-    double eps;            /* finite, not negative */
-    double l2;             /* g + l2 p is used for g, p as before the decay; finite, not negative */
-    double weight_decay;   /* decoupled: p -= lr weight_decay p first; finite, not negative */
-    double gradient_scale; /* g is multiplied by it before anything else (clipping); finite */
+    /* All are judged after rounding to the data's type, whether this optimiser uses them or not. */
+    double learning_rate; /* lr: finite, not negative; for Adam lr / (1 - b1) as well. May round to 0: no move */
+    double momentum;      /* mu in [0, 1) */
+    double decay_rate;    /* rho in [0, 1) */
+    double beta1, beta2;  /* in [0, 1) */
+    double eps;           /* finite, not negative; 0 only if given as 0: a gradient of 0 is then 0 / 0, NaN */
+    double l2;           /* g + l2 p is used for g, p as before the decay; finite, not negative, 0 only if given as 0 */
+    double weight_decay; /* decoupled: p -= lr weight_decay p first; not negative, lr weight_decay finite */
+    double gradient_scale; /* g is multiplied by it before anything else (clipping); finite, 0 only if given as 0 */
     uint64_t step;         /* t: 1 at the first update */
 } normcore_optimizer_options;
 
@@ -499,7 +505,7 @@ typedef struct normcore_mlp_options {
     size_t num_sizes;     /* at least 2 */
     const size_t *sizes;  /* features, hidden widths ..., outputs; each at least 1; copied */
     normcore_norm norm;   /* after each hidden affine map */
-    double keep;          /* dropout after each hidden ReLU: probability to keep, in (0, 1]; 1: none */
+    double keep;          /* dropout after each hidden ReLU: probability to keep, in [2^-32, 1]; 1: none */
     double eps, momentum; /* of the norms, as in normcore_batch_norm_options */
     int unbiased_running_var;
 } normcore_mlp_options;
@@ -539,7 +545,8 @@ NORMCORE_API normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, s
                                                       normcore_mlp_segment *segment);
 
 /*
- * Weights = scale normal, with scale = weight_scale, or sqrt(2 / in) (He et al., arXiv 1502.01852) if that is negative;
+ * Weights = scale normal, with scale = weight_scale (9 times which is finite in the data's type), or sqrt(2 / in) (He et
+ * al., arXiv 1502.01852) if that is negative;
  * layer l uses stream `stream + l` of the seed. Biases and beta 0, gamma 1; running mean 0, running variance 1.
  * OVERWRITTEN.
  */
@@ -552,7 +559,7 @@ NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, 
 
 /*
  * Logits (n, outputs) of x (n, features) in evaluation mode. OVERWRITTEN. Row by row: any split of the rows, same
- * bits.
+ * bits. A negative running variance in the buffers is NORMCORE_ERROR_VALUE, here and in training.
  */
 NORMCORE_API normcore_status normcore_mlp_forward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                       const float *x, size_t x_stride, const float *params,
@@ -565,7 +572,8 @@ NORMCORE_API normcore_status normcore_mlp_forward_f64(normcore_context *ctx, con
  * One training pass: forward in training mode, cross-entropy (labels, targets, options, weight_sum and bad_row as in
  * normcore_cross_entropy; reduction mean or sum), backward. buffers ACCUMULATED (once the labels have been found good),
  * grads and *loss OVERWRITTEN. Layer l draws its dropout from stream `stream + l` of the seed at offset 0. Call it
- * with a new stream block for each step. NORMCORE_ERROR_SIZE if n == 0.
+ * with a new stream block for each step. NORMCORE_ERROR_SIZE if n == 0. Rows of weight 0 count in batch normalisation's
+ * statistics all the same. One row is its own mean there: it teaches the layers below nothing.
  */
 NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                              const float *x, size_t x_stride, const int64_t *labels,

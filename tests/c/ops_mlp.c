@@ -52,8 +52,12 @@ static void add_parameters(call *c, role parameters, role buffers) {
         add_vector(c, buffers, reference_mlp_buffer_count(&mlp));
     else
         add_absent(c);
-    if (c->flavour == SPECIAL) return;
     const array *p = &c->a[c->count - 2], *b = &c->a[c->count - 1];
+    if (c->flavour == SPECIAL) { /* all but negative variances, which are refused */
+        for (size_t i = 0; buffers != OUTPUT && b->data && i < b->cols; i++)
+            if (((real *)b->data)[i] < 0) ((real *)b->data)[i] = -((real *)b->data)[i];
+        return;
+    }
     for (size_t i = 0; parameters != OUTPUT && i < p->cols; i++) ((real *)p->data)[i] *= (real)0.25;
     for (size_t i = 0; buffers != OUTPUT && b->data && i < b->cols; i++)
         ((real *)b->data)[i] = (real)(0.125L + fabsl((wide)((real *)b->data)[i]));

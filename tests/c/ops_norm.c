@@ -91,7 +91,7 @@ static void setup_batch_forward(call *c) {
         add_vector(c, running, c->k);
         /* Where the running statistics do not move (n == 0), what was there must be canonical for the checks. */
         for (size_t j = 0; j < c->k; j++) {
-            POINTER(4)[j] = c->flavour == SPECIAL ? POINTER(4)[j] : (real)fabsl((wide)POINTER(4)[j]);
+            POINTER(4)[j] = POINTER(4)[j] < 0 ? -POINTER(4)[j] : POINTER(4)[j];
             if (!(variant & EVALUATION)) {
                 POINTER(3)[j] = POINTER(3)[j] == POINTER(3)[j] ? POINTER(3)[j] : 0;
                 POINTER(4)[j] = POINTER(4)[j] == POINTER(4)[j] ? POINTER(4)[j] : 0;

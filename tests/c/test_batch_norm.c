@@ -228,6 +228,14 @@ static void test_refusals(void) {
                                                                           running_mean, running_var, y, 2, mean, rstd));
     }
     options = options_of(1e-5, 0.9);
+    for (options.training = 0; options.training < 2; options.training++) {
+        running_var[1] = (real)-1e-30;
+        CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options,
+                                                                          running_mean, running_var, y, 2, mean, rstd));
+        CHECK(running_var[1] == (real)-1e-30);
+        running_var[1] = 7;
+    }
+    options.training = 1;
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options,
                                                                      running_mean, NULL, y, 2, mean, rstd));
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options, NULL,
@@ -240,6 +248,11 @@ static void test_refusals(void) {
                                                  (normcore_batch_norm_algorithm)2, y, 2, NULL, NULL));
     for (size_t i = 0; i < 4; i++) CHECK(y[i] == 7);
     for (size_t i = 0; i < 2; i++) CHECK(mean[i] == 7 && rstd[i] == 7 && running_mean[i] == 7 && running_var[i] == 7);
+    /* -0 is no negative variance, NaN stays in its column. */
+    running_var[0] = (real)-0.0, running_var[1] = (real)NAN;
+    CHECK_STATUS(NORMCORE_OK, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options, running_mean,
+                                                             running_var, y, 2, mean, rstd));
+    CHECK(y[0] == y[0] && y[2] == y[2] && y[1] != y[1] && y[3] != y[3]);
 }
 
 int main(int argc, char **argv) {

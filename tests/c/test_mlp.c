@@ -277,6 +277,7 @@ static void test_refusals(void) {
     REFUSED(NORMCORE_ERROR_VALUE, norm, (normcore_norm)3);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 0);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 1.5);
+    REFUSED(NORMCORE_ERROR_VALUE, keep, 1e-10);
     REFUSED(NORMCORE_ERROR_VALUE, keep, nan);
     REFUSED(NORMCORE_ERROR_VALUE, eps, -1);
     REFUSED(NORMCORE_ERROR_VALUE, eps, nan);
@@ -286,9 +287,36 @@ static void test_refusals(void) {
     CHECK_STATUS(NORMCORE_ERROR_NULL, normcore_mlp_create(NULL, &mlp));
     CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&good, &mlp));
     CHECK_STATUS(NORMCORE_ERROR_NULL, normcore_mlp_get_segment(mlp, 0, NULL));
-    real params[32], x[4] = {0}, logits[2];
+    real params[32], x[4] = {0}, logits[4];
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_forward)(NULL, NULL, 1, x, 4, params, NULL, logits, 2));
     CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_mlp_initialize)(NULL, mlp, 0, 0, nan, params, NULL));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_mlp_initialize)(NULL, mlp, 0, 0, REAL_MAX / 8, params, NULL));
+    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, mlp, 0, 0, REAL_MAX / 10, params, NULL));
+    normcore_mlp_destroy(mlp);
+
+    /* A negative running variance, in whichever layer, before anything is written. */
+    const size_t four[4] = {4, 3, 2, 2};
+    const int64_t labels[2] = {0, 1};
+    real all[48] = {0}, grads[48], buffers[10], pairs[8] = {0};
+    double loss = 7;
+    o = good;
+    o.num_sizes = 4;
+    o.sizes = four;
+    o.norm = NORMCORE_NORM_BATCH;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&o, &mlp));
+    CHECK(normcore_mlp_parameter_count(mlp) <= 48 && normcore_mlp_buffer_count(mlp) == 10);
+    for (size_t i = 0; i < 10; i++) {
+        const int variance = (i >= 3 && i < 6) || i >= 8; /* mean 3, variance 3, mean 2, variance 2 */
+        for (size_t j = 0; j < 10; j++) buffers[j] = j == i ? -1 : 1;
+        for (size_t j = 0; j < 48; j++) grads[j] = 7;
+        harness_note("buffer %lu", (unsigned long)i);
+        CHECK_STATUS(variance ? NORMCORE_ERROR_VALUE : NORMCORE_OK,
+                     T(normcore_mlp_forward)(NULL, mlp, 2, pairs, 4, all, buffers, logits, 1 + 1));
+        CHECK_STATUS(variance ? NORMCORE_ERROR_VALUE : NORMCORE_OK,
+                     T(normcore_mlp_loss_and_grads)(NULL, mlp, 2, pairs, 4, labels, NULL, 0, NULL, 0, 0, all, buffers,
+                                                    grads, &loss, NULL, NULL));
+        CHECK(!variance || (grads[0] == 7 && buffers[i] == -1));
+    }
     normcore_mlp_destroy(mlp);
     normcore_mlp_destroy(NULL);
 }

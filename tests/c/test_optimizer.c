@@ -137,6 +137,53 @@ static void test_refusals(void) {
             o = good, o.beta2 = not_a_fraction[i];
             if (kind == NORMCORE_ADAM) REFUSED(NORMCORE_ERROR_VALUE);
         }
+        harness_note("optimiser %d, scalars that do not fit", kind);
+        const double too_large = TEST_DTYPE == 32 ? 0x1.ffffffp+127 : inf;
+        o = good, o.learning_rate = too_large;
+        REFUSED(NORMCORE_ERROR_VALUE);
+        o = good, o.l2 = too_large;
+        REFUSED(NORMCORE_ERROR_VALUE);
+        o = good, o.eps = too_large;
+        REFUSED(NORMCORE_ERROR_VALUE);
+        o = good, o.gradient_scale = -too_large;
+        REFUSED(NORMCORE_ERROR_VALUE);
+        o = good, o.learning_rate = (double)REAL_MAX / 1e3, o.weight_decay = 1.01e3;
+        REFUSED(NORMCORE_ERROR_VALUE);
+        o = good, o.learning_rate = (double)REAL_MAX / 9.9;
+        if (kind == NORMCORE_ADAM) REFUSED(NORMCORE_ERROR_VALUE);
+#if TEST_DTYPE == 32
+        /* Half the least float rounds to 0, 1 - 2^-25 to 1; the next double does not. In an environment that flushes, too. */
+        for (size_t e = 0; e < environment_count; e++) {
+            environment_enter(&environments[e]);
+            for (int next = 0; next < 2; next++) {
+                const double tiny = next ? 0x1.0000000000001p-150 : 0x1p-150;
+                const double nearly_1 = next ? 0x1.fffffefffffffp-1 : 0x1.ffffffp-1;
+                normcore_status status[7];
+#define UPDATE(i, field, value)                                                                                        \
+    o = good, o.field = (value);                                                                                       \
+    status[i] = normcore_optimizer_update_f32(NULL, &o, 0, NULL, NULL, NULL, NULL)
+                UPDATE(0, eps, tiny);
+                UPDATE(1, l2, tiny);
+                UPDATE(2, gradient_scale, -tiny);
+                UPDATE(3, momentum, nearly_1);
+                UPDATE(4, decay_rate, nearly_1);
+                UPDATE(5, beta1, nearly_1);
+                UPDATE(6, beta2, nearly_1);
+                environment_leave();
+                for (size_t i = 0; i < 7; i++) {
+                    harness_note("optimiser %d, %s, number %lu", kind, environments[e].name, (unsigned long)i);
+                    CHECK_STATUS(next ? NORMCORE_OK : NORMCORE_ERROR_VALUE, status[i]);
+                }
+                environment_enter(&environments[e]);
+            }
+            environment_leave();
+        }
+        /* A rate that rounds to 0 moves nothing, as a schedule that goes on falling wants it. */
+        o = good, o.learning_rate = 1e-60;
+        CHECK_STATUS(NORMCORE_OK, normcore_optimizer_update_f32(NULL, &o, 0, NULL, NULL, NULL, NULL));
+#endif
+        o = good, o.eps = 0, o.l2 = 0, o.gradient_scale = 0, o.learning_rate = 0;
+        CHECK_STATUS(NORMCORE_OK, T(normcore_optimizer_update)(NULL, &o, 0, NULL, NULL, NULL, NULL));
         harness_note("optimiser %d", kind);
         o = good, o.optimizer = (normcore_optimizer)9;
         REFUSED(NORMCORE_ERROR_VALUE);

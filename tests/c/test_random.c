@@ -140,7 +140,7 @@ static void test_dropout_backward_is_dropout(void) {
 
 static void test_refusals(void) {
     const double nan = (double)NAN, inf = (double)INFINITY;
-    const double keeps[] = {0, -0.5, 1.0000001, nan, inf, -inf};
+    const double keeps[] = {0, -0.5, 1.0000001, nan, inf, -inf, 0x1.fffffffffffffp-33};
     real out[4] = {7, 7, 7, 7};
     const real x[4] = {1, 2, 3, 4};
     int64_t integers[4] = {7, 7, 7, 7};
@@ -150,11 +150,22 @@ static void test_refusals(void) {
     CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_normal)(NULL, 0, 0, 0, 4, nan, 1, out));
     CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_uniform)(NULL, 0, 0, 0, 4, nan, 1, out));
     CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_uniform)(NULL, 0, 0, 0, 4, 0, nan, out));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_uniform)(NULL, 0, 0, 0, 4, 2, 1, out));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_uniform)(NULL, 0, 0, 0, 4, 0, 1.01 * REAL_MAX, out));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_uniform)(NULL, 0, 0, 0, 4, -1.01 * REAL_MAX, 0, out));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE,
+                 T(normcore_random_uniform)(NULL, 0, 0, 0, 4, -0.6 * REAL_MAX, 0.6 * REAL_MAX, out));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_random_normal)(NULL, 0, 0, 0, 4, 0, REAL_MAX / 8, out));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE,
+                 T(normcore_random_normal)(NULL, 0, 0, 0, 4, -0.2 * REAL_MAX, REAL_MAX / 10, out));
     CHECK_STATUS(NORMCORE_ERROR_VALUE, normcore_random_integers(NULL, 0, 0, 0, 4, 0, integers));
     CHECK_STATUS(NORMCORE_ERROR_VALUE, normcore_random_integers(NULL, 0, 0, 0, 4, (UINT64_C(1) << 63) + 1, integers));
     for (size_t i = 0; i < EACH(keeps); i++)
         CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_dropout)(NULL, 2, 2, x, 2, keeps[i], 0, 0, 0, out, 2));
     for (size_t i = 0; i < 4; i++) CHECK(out[i] == 7 && integers[i] == 7);
+    CHECK_STATUS(NORMCORE_OK, T(normcore_dropout)(NULL, 2, 2, x, 2, 0x1p-32, 0, 0, 0, out, 2));
+    CHECK_STATUS(NORMCORE_OK, T(normcore_random_uniform)(NULL, 0, 0, 0, 4, -0.5 * REAL_MAX, 0.5 * REAL_MAX, out));
+    CHECK_STATUS(NORMCORE_OK, T(normcore_random_normal)(NULL, 0, 0, 0, 4, 0, REAL_MAX / 9.1, out));
     CHECK_STATUS(NORMCORE_OK, T(normcore_random_normal)(NULL, 0, 0, 0, 4, 2, 0, out));
     for (size_t i = 0; i < 4; i++) CHECK(out[i] == 2);
 }

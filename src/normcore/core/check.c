@@ -14,6 +14,8 @@ size_t normcore_check_product(size_t a, size_t b, int *ok) {
 
 int normcore_check_at_least(double x, double low) { return x >= low && x <= DBL_MAX; }
 
+int normcore_check_keep(double keep) { return keep >= 0x1p-32 && keep <= 1.0; }
+
 static int is_empty(const operand *o) { return !o->rows || !o->cols || (o->optional && !o->data); }
 
 /* Bytes from the first element to past the last. */

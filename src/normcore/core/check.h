@@ -31,4 +31,7 @@ size_t normcore_check_product(size_t a, size_t b, int *ok);
 /* Whether x is finite and low <= x; false for NaN. */
 int normcore_check_at_least(double x, double low);
 
+/* Whether dropout can keep elements with that probability: it compares 32-bit words with keep 2^32. */
+int normcore_check_keep(double keep);
+
 #endif

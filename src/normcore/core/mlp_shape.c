@@ -12,10 +12,8 @@
 static normcore_status check_options(const normcore_mlp_options *o) {
     if (!o->sizes) return NORMCORE_ERROR_NULL;
     if (o->num_sizes < 2) return NORMCORE_ERROR_SIZE;
-    for (size_t i = 0; i < o->num_sizes; i++)
-        if (!o->sizes[i]) return NORMCORE_ERROR_SIZE;
     if ((unsigned)o->norm > NORMCORE_NORM_LAYER) return NORMCORE_ERROR_VALUE;
-    if (!(o->keep > 0.0 && o->keep <= 1.0) || !(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
+    if (!normcore_check_keep(o->keep) || !(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
     return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 
@@ -33,6 +31,7 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
     if (!mlp) return NORMCORE_ERROR_NULL;
     *mlp = NULL;
     if (!options) return NORMCORE_ERROR_NULL;
+    /* What is checked is what is used, whoever changes the caller's memory meanwhile: each value of it is read once. */
     normcore_mlp_options o;
     normcore_status status = normcore_options_read_mlp(options, &o);
     if (!status) status = check_options(&o);
@@ -40,6 +39,7 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
 
     int ok = 1;
     const size_t layers = o.num_sizes - 1;
+    const volatile size_t *const sizes = o.sizes;
     const size_t bytes = normcore_check_product(layers, sizeof(mlp_layer), &ok);
     if (!ok || bytes > SIZE_MAX - sizeof(normcore_mlp)) return NORMCORE_ERROR_SIZE;
     const int saved = errno;
@@ -56,8 +56,9 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
     made->parameter_count = made->buffer_count = made->widest = made->hidden_total = 0;
     for (size_t l = 0; l < layers; l++) {
         mlp_layer *layer = &made->layers[l];
-        layer->in = o.sizes[l];
-        layer->out = o.sizes[l + 1];
+        layer->in = l ? made->layers[l - 1].out : sizes[0];
+        layer->out = sizes[l + 1];
+        if (!layer->in || !layer->out) ok = 0;
         layer->hidden = l + 1 < layers;
         const int has_norm = layer->hidden && made->norm != NORMCORE_NORM_NONE;
         const int has_buffers = layer->hidden && made->norm == NORMCORE_NORM_BATCH;

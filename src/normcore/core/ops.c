@@ -14,6 +14,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "ops/scalars.c"
+
 #include "ops/rows.c"
 #include "ops/rowwise.c"
 #include "ops/affine.c"

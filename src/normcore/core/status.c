@@ -18,11 +18,11 @@ const char *normcore_strerror(normcore_status status) {
     case NORMCORE_ERROR_ALIAS:
         return "an output overlaps another argument";
     case NORMCORE_ERROR_VALUE:
-        return "a parameter is out of its range or NaN";
+        return "a parameter is out of its range or NaN, or a running variance is negative";
     case NORMCORE_ERROR_LABEL:
         return "a label is out of range";
     case NORMCORE_ERROR_WEIGHT:
-        return "a weight is negative, infinite or NaN";
+        return "a weight is negative, infinite, NaN or too large";
     case NORMCORE_ERROR_MEMORY:
         return "out of memory";
     case NORMCORE_ERROR_ISA:

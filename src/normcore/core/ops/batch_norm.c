@@ -171,6 +171,13 @@ static normcore_status check_batch_norm_options(const normcore_batch_norm_option
     return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 
+/* No variance is negative. NaN passes: it reaches the results of its column alone. */
+static int are_variances(size_t d, const real *var) {
+    for (size_t j = 0; j < d; j++)
+        if (var[j] < (real)0) return 0;
+    return 1;
+}
+
 normcore_status NAME(normcore_batch_norm_forward)(normcore_context *ctx, size_t n, size_t d, const real *x,
                                                   size_t x_stride, const real *gamma, const real *beta,
                                                   const normcore_batch_norm_options *options, real *running_mean,
@@ -191,6 +198,7 @@ normcore_status NAME(normcore_batch_norm_forward)(normcore_context *ctx, size_t 
                                 OUT_VECTOR(mean, d),
                                 OUT_VECTOR(rstd, d)};
     status = normcore_check_operands(operands, 8);
+    if (!status && running_var && !are_variances(d, running_var)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
     batch_norm_args args = {0};
     args.n = n;

@@ -103,6 +103,13 @@ static size_t mlp_statistics_size(const normcore_mlp *mlp, size_t n, size_t widt
     return mlp->norm == NORMCORE_NORM_BATCH ? width : mlp->norm == NORMCORE_NORM_LAYER ? n : 0;
 }
 
+/* Whether no running variance is negative. */
+static int are_buffers(const normcore_mlp *mlp, const real *buffers) {
+    for (size_t l = 0; mlp->buffer_count && l < mlp->num_layers; l++)
+        if (mlp->layers[l].hidden && !are_variances(mlp->layers[l].out, buffers + mlp->layers[l].running_var)) return 0;
+    return 1;
+}
+
 /* ------------------------------------------------------------------------------------------------ evaluation */
 
 static normcore_status mlp_forward_body(call *c, void *arguments) {
@@ -147,7 +154,8 @@ normcore_status NAME(normcore_mlp_forward)(normcore_context *ctx, const normcore
     const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride), IN_VECTOR(params, mlp->parameter_count),
                                 IN_VECTOR(buffers, mlp->buffer_count),
                                 OUT_MATRIX(logits, n, outputs, logits_stride, 0)};
-    const normcore_status status = normcore_check_operands(operands, 4);
+    normcore_status status = normcore_check_operands(operands, 4);
+    if (!status && !are_buffers(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
     mlp_args args = {0};
     args.mlp = mlp;
@@ -316,7 +324,8 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
                                 OUT_VECTOR(loss, 1),
                                 OUT_OPTIONAL_VECTOR(weight_sum, 1)};
     status = normcore_check_operands(operands, 10);
-    if (!status && o.reduction == NORMCORE_REDUCTION_NONE) status = NORMCORE_ERROR_VALUE;
+    if (!status && (o.reduction == NORMCORE_REDUCTION_NONE || !are_buffers(mlp, buffers)))
+        status = NORMCORE_ERROR_VALUE;
     if (!status) status = check_cross_entropy_values(n, outputs, labels, targets != NULL, &o, bad_row);
     if (status) return status;
     mlp_args args = {0};
@@ -369,6 +378,7 @@ normcore_status NAME(normcore_mlp_initialize)(normcore_context *ctx, const normc
                                               uint64_t stream, double weight_scale, real *params, real *buffers) {
     if (!mlp) return NORMCORE_ERROR_NULL;
     if (!normcore_check_at_least(weight_scale, -DBL_MAX)) return NORMCORE_ERROR_VALUE;
+    if (weight_scale >= 0.0 && !is_normal_range(0.0, weight_scale)) return NORMCORE_ERROR_VALUE;
     const operand operands[] = {OUT_VECTOR(params, mlp->parameter_count), OUT_VECTOR(buffers, mlp->buffer_count)};
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;

@@ -62,14 +62,19 @@ static normcore_status optimizer_body(call *c, void *arguments) {
     return NORMCORE_OK;
 }
 
-static int is_fraction(double x) { return x >= 0.0 && x < 1.0; }
+static int is_size(double x) { return x >= 0.0 && fits(x); }
 
+/*
+ * A learning rate or decay that rounds to 0 moves nothing, as a smaller one would; an eps, l2 or gradient_scale of 0 is
+ * another update.
+ */
 static normcore_status check_optimizer_options(const normcore_optimizer_options *o) {
     if ((unsigned)o->optimizer > NORMCORE_ADAM || !o->step) return NORMCORE_ERROR_VALUE;
-    const int good = normcore_check_at_least(o->learning_rate, 0.0) && normcore_check_at_least(o->eps, 0.0) &&
-                     normcore_check_at_least(o->l2, 0.0) && normcore_check_at_least(o->weight_decay, 0.0) &&
-                     normcore_check_at_least(o->gradient_scale, -DBL_MAX) && is_fraction(o->momentum) &&
-                     is_fraction(o->decay_rate) && is_fraction(o->beta1) && is_fraction(o->beta2);
+    const int good = is_size(o->learning_rate) && is_size(o->eps) && fits_or_is_zero(o->eps) && is_size(o->l2) &&
+                     fits_or_is_zero(o->l2) && is_size(o->weight_decay) && fits(o->learning_rate * o->weight_decay) &&
+                     fits_or_is_zero(o->gradient_scale) && is_fraction(o->momentum) && is_fraction(o->decay_rate) &&
+                     is_fraction(o->beta1) && is_fraction(o->beta2) &&
+                     (o->optimizer != NORMCORE_ADAM || fits(o->learning_rate / (1.0 - o->beta1)));
     return good ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 

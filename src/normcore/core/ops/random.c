@@ -44,9 +44,6 @@ static normcore_status random_body(call *c, void *arguments) {
     return NORMCORE_OK;
 }
 
-/* Whether the dtype can hold x; false for NaN. */
-static int fits(double x) { return fabs(x) <= (double)REAL_MAX; }
-
 normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
                                               size_t n, double low, double high, real *out) {
     if (!fits(low) || !fits(high) || !fits(high - low) || !(low <= high)) return NORMCORE_ERROR_VALUE;
@@ -57,9 +54,13 @@ normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t se
     return normcore_call_run(ctx, random_body, &args);
 }
 
+static int is_normal_range(double mean, double scale) {
+    return scale >= 0.0 && fits(fabs(mean) + LARGEST_DEVIATE * scale);
+}
+
 normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
                                              size_t n, double mean, double scale, real *out) {
-    if (!(scale >= 0.0) || !fits(mean) || !fits(fabs(mean) + LARGEST_DEVIATE * scale)) return NORMCORE_ERROR_VALUE;
+    if (!is_normal_range(mean, scale)) return NORMCORE_ERROR_VALUE;
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
@@ -115,12 +116,10 @@ static normcore_status dropout_body(call *c, void *arguments) {
     return NORMCORE_OK;
 }
 
-static int is_probability_to_keep(double keep) { return keep > 0.0 && keep <= 1.0; }
-
 normcore_status NAME(normcore_dropout)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
                                        double keep, uint64_t seed, uint64_t stream, uint64_t offset, real *y,
                                        size_t y_stride) {
-    if (!is_probability_to_keep(keep)) return NORMCORE_ERROR_VALUE;
+    if (!normcore_check_keep(keep)) return NORMCORE_ERROR_VALUE;
     const operand operands[] = {IN_MATRIX(x, n, d, x_stride), OUT_MATRIX(y, n, d, y_stride, 1u << 0)};
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;

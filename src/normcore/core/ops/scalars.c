@@ -1,0 +1,24 @@
+/*
+ * Scalars are judged as they are used: where a kernel takes one in the data's type, rounded to it. Comparisons of doubles
+ * say so, for checks run in the caller's floating-point environment, where a conversion might flush or round otherwise.
+ */
+
+/* From REAL_OVERFLOW on a double rounds to infinity, up to REAL_UNDERFLOW to 0, from REAL_ONE on to 1. */
+#if NORMCORE_DTYPE == 32
+#define REAL_OVERFLOW  0x1.ffffffp+127
+#define REAL_UNDERFLOW 0x1p-150
+#define REAL_ONE       0x1.ffffffp-1
+#else
+#define REAL_OVERFLOW  ((double)INFINITY)
+#define REAL_UNDERFLOW 0.0
+#define REAL_ONE       1.0
+#endif
+
+/* Whether x stays finite; false for NaN. */
+static int fits(double x) { return fabs(x) < REAL_OVERFLOW; }
+
+/* Whether x stays finite and does not become 0: where 0 would do something else. */
+static int fits_or_is_zero(double x) { return fits(x) && (x == 0.0 || fabs(x) > REAL_UNDERFLOW); }
+
+/* Whether x stays in [0, 1). */
+static int is_fraction(double x) { return x >= 0.0 && x < REAL_ONE; }
