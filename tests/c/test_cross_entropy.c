@@ -169,6 +169,14 @@ static void test_labels_and_weights_are_checked_first(void) {
         {{0, 1, 2, 0}, {1, 1, 1}, {1, 1, 1, -0.5}, NORMCORE_ERROR_WEIGHT, 3},
         {{0, 1, 2, 0}, {1, 1, 1}, {1, inf, nan, 1}, NORMCORE_ERROR_WEIGHT, 1},
         {{0, 1, 2, 0}, {1, 1, 1}, {nan, 1, 1, 1}, NORMCORE_ERROR_WEIGHT, 0},
+        /* Weights whose sum over the rows is infinite, or that a gradient of this type cannot hold. */
+        {{0, 1, 2, 0}, {1, 1, 1}, {1, 1, 0x1.0000001p958, 0}, NORMCORE_ERROR_WEIGHT, 2},
+        {{0, 1, 2, 0}, {0.1, 1, 0x1.0000001p958}, {1, 1, 1, 1}, NORMCORE_ERROR_WEIGHT, 2},
+        {{0, 1, 2, 0}, {1, 2e160, 1}, {1, 1e160, 1, 1}, NORMCORE_ERROR_WEIGHT, 1},
+#if TEST_DTYPE == 32
+        {{0, 1, 2, 0}, {1, 1, 1}, {1, 1e39, 1, 1}, NORMCORE_ERROR_WEIGHT, 1},
+        {{0, 1, 2, 0}, {1, 1, 2e19}, {1, 1, 1, 2e19}, NORMCORE_ERROR_WEIGHT, 3},
+#endif
     };
     real z[12] = {0}, dz[12], dz_before[12];
     for (size_t i = 0; i < EACH(cases); i++)
@@ -209,6 +217,29 @@ static void test_labels_and_weights_are_checked_first(void) {
     CHECK_STATUS(NORMCORE_ERROR_LABEL, T(normcore_cross_entropy)(NULL, 3, 3, z, 3, labels, NULL, 0, &options, &loss, dz,
                                                                  3, &weight_sum, &bad_row));
     CHECK(bad_row == 1);
+}
+
+/* The greatest weights that are taken give numbers. */
+static void test_large_weights(void) {
+    const double greatest = TEST_DTYPE == 32 ? (double)REAL_MAX : 0x1p958;
+    const double weights[4] = {greatest, greatest, greatest, greatest};
+    const int64_t row_labels[4] = {0, 1, 2, 0};
+    real z[12] = {1, 2, 0, 3, 1, 1, 0, 0, 0, 2, 0, 1}, dz[12];
+    normcore_cross_entropy_options options;
+    double loss, mean, weight_sum;
+    memset(&options, 0, sizeof options);
+    options.struct_size = sizeof options;
+    CHECK_STATUS(NORMCORE_OK,
+                 T(normcore_cross_entropy)(NULL, 4, 3, z, 3, row_labels, NULL, 0, NULL, &mean, dz, 3, NULL, NULL));
+    options.sample_weight = weights;
+    for (int reduction = 0; reduction < 2; reduction++) {
+        options.reduction = (normcore_reduction)reduction;
+        CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 4, 3, z, 3, row_labels, NULL, 0, &options, &loss, dz,
+                                                            3, &weight_sum, NULL));
+        CHECK(weight_sum == 4 * greatest);
+        if (reduction == NORMCORE_REDUCTION_MEAN) CHECK(fabsl((wide)(loss - mean)) < 1e-14L);
+        for (size_t i = 0; i < 12; i++) CHECK(dz[i] == dz[i] && fabsl((wide)dz[i]) <= (wide)REAL_MAX);
+    }
 }
 
 static void test_options_are_checked(void) {
@@ -290,6 +321,7 @@ int main(int argc, char **argv) {
         {"nothing_counts", test_nothing_counts},
         {"special_rows", test_special_rows},
         {"labels_and_weights_are_checked_first", test_labels_and_weights_are_checked_first},
+        {"large_weights", test_large_weights},
         {"options_are_checked", test_options_are_checked},
     };
     return harness_main(argc, argv, tests, EACH(tests));

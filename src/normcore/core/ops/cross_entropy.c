@@ -33,24 +33,51 @@ static int is_ignored(const normcore_cross_entropy_options *o, int64_t label) {
     return o->has_ignore_index && label == o->ignore_index;
 }
 
+static int is_class(int64_t label, size_t c) { return label >= 0 && (uint64_t)label < c; }
+
+/*
+ * The class of row i, below c; or c for a row that counts for nothing. Labels are the caller's memory, which another
+ * thread or process may change after the check: they are read here alone, once (volatile), and a label that is no longer
+ * a class is ignored, for whatever this returns becomes an index.
+ */
+static size_t class_of(const cross_entropy_args *p, size_t i) {
+    const int64_t label = *(const volatile int64_t *)&p->labels[i];
+    return is_class(label, p->c) && !is_ignored(&p->options, label) ? (size_t)label : p->c;
+}
+
+/* Finds the greatest of `count` weights (1 without weights) and where it is; or, returning 0, the first that is none. */
+static int check_weights(size_t count, const double *weights, double *greatest, size_t *at) {
+    *greatest = weights && count ? 0.0 : 1.0;
+    *at = 0;
+    for (size_t i = 0; weights && i < count; i++) {
+        const int good = normcore_check_at_least(weights[i], 0.0);
+        if (good && weights[i] <= *greatest) continue;
+        *greatest = weights[i];
+        *at = i;
+        if (!good) return 0;
+    }
+    return 1;
+}
+
+/* Whether the greatest weight fits the dtype, in which gradients are, and n of them, times losses, the range of double. */
+static int are_weights_summable(size_t n, double greatest) { return fits(greatest) && greatest * (double)n <= 0x1p960; }
+
 /* Everything that can be wrong with the values, before anything is written. */
 static normcore_status check_cross_entropy_values(size_t n, size_t c, const int64_t *labels, int soft,
                                                   const normcore_cross_entropy_options *o, size_t *bad_row) {
     if (!(o->label_smoothing >= 0.0 && o->label_smoothing <= 1.0)) return NORMCORE_ERROR_VALUE;
     if ((unsigned)o->reduction > NORMCORE_REDUCTION_NONE) return NORMCORE_ERROR_VALUE;
     if (soft && o->has_ignore_index) return NORMCORE_ERROR_VALUE;
-    for (size_t j = 0; o->class_weight && j < c; j++)
-        if (!normcore_check_at_least(o->class_weight[j], 0.0)) {
-            if (bad_row) *bad_row = j;
-            return NORMCORE_ERROR_WEIGHT;
-        }
-    for (size_t i = 0; o->sample_weight && i < n; i++)
-        if (!normcore_check_at_least(o->sample_weight[i], 0.0)) {
-            if (bad_row) *bad_row = i;
-            return NORMCORE_ERROR_WEIGHT;
-        }
+    double by_class, by_sample;
+    size_t bad_class, bad_sample;
+    const int good_classes = check_weights(c, o->class_weight, &by_class, &bad_class);
+    const int good = check_weights(n, o->sample_weight, &by_sample, &bad_sample) && good_classes;
+    if (!good || !are_weights_summable(n, by_class * by_sample)) {
+        if (bad_row) *bad_row = !good_classes || (good && by_class > by_sample) ? bad_class : bad_sample;
+        return NORMCORE_ERROR_WEIGHT;
+    }
     for (size_t i = 0; labels && i < n; i++)
-        if (!is_ignored(o, labels[i]) && (labels[i] < 0 || (uint64_t)labels[i] >= c)) {
+        if (!is_ignored(o, labels[i]) && !is_class(labels[i], c)) {
             if (bad_row) *bad_row = i;
             return NORMCORE_ERROR_LABEL;
         }
@@ -70,8 +97,9 @@ static double row_weight(const cross_entropy_args *p, size_t i) {
     const normcore_cross_entropy_options *o = &p->options;
     double weight = 1.0;
     if (p->labels) {
-        if (is_ignored(o, p->labels[i])) return 0.0;
-        if (o->class_weight) weight = o->class_weight[p->labels[i]];
+        const size_t label = class_of(p, i);
+        if (label == p->c) return 0.0;
+        if (o->class_weight) weight = o->class_weight[label];
     } else if (o->class_weight) {
         weight = weighted_target(p->c, p->targets + i * p->targets_stride, o->class_weight);
     }
@@ -97,7 +125,8 @@ static void cross_entropy_task(void *arg, size_t index) {
     for (size_t i = r.start; i < r.start + r.count; i++) {
         real *const dz = p->dz ? p->dz + i * p->dz_stride : p->row_scratch + index * p->c;
         const double weight = p->weights[i];
-        if (p->labels && is_ignored(&p->options, p->labels[i])) {
+        const size_t label = p->labels ? class_of(p, i) : 0;
+        if (label == p->c) {
             for (size_t j = 0; j < p->c; j++) dz[j] = (real)0;
             p->losses[i] = 0.0;
             continue;
@@ -105,7 +134,7 @@ static void cross_entropy_task(void *arg, size_t index) {
         const double factor = p->divisor > 0.0 ? weight / p->divisor : weight;
         const NAME(cross_entropy_row_problem) row = {p->c,
                                                      p->z + i * p->z_stride,
-                                                     p->labels ? (size_t)p->labels[i] : 0,
+                                                     label,
                                                      p->targets ? p->targets + i * p->targets_stride : NULL,
                                                      p->options.label_smoothing,
                                                      factor,
