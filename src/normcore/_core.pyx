@@ -6,6 +6,12 @@ Each argument takes one of two ways. An array that C can read as it lies (right 
 last stride, row stride of at least a row) is used as it is; anything else is packed once, or refused with an error that
 names the operation, the argument and the shapes. Arguments are plain objects looked at through PyArray_* macros: typed
 memoryviews cost ten times as much as everything else in a call on small arrays.
+
+Converting a scalar, a list or an array may run anybody's Python code (__float__, __index__, __array__, a warning), and
+lets other threads run: either may give an array that has been looked at another shape, dtype or memory. So each
+operation converts first, compares shapes then, and looks at every array a last time (_take) in a stretch without Python
+code that ends in the call of C. What stays open is open in NumPy too: ``ndarray.resize(..., refcheck=False)`` in
+another thread frees memory that is in use.
 """
 import os
 import sys
@@ -17,7 +23,7 @@ import numpy as np
 
 cimport numpy as cnp
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
-from libc.math cimport isfinite
+from libc.math cimport fabs, isfinite
 from libc.stdint cimport INT64_MAX, int64_t, uint64_t
 from libc.stdlib cimport free, getenv, malloc
 from libc.string cimport memcpy, memset
@@ -50,6 +56,12 @@ cdef object INT64 = np.dtype(np.int64)
 
 # Giving the GIL away and taking it back costs 50 ns: a twentieth of the work of this many elements.
 cdef double GIL_WORK = 16384.0
+
+# From here on a double rounds to infinity in float32, up to there to 0, from there on to 1; and the greatest float32.
+cdef double FLOAT32_OVERFLOW = (2.0 - 2.0 ** -24) * 2.0 ** 127
+cdef double FLOAT32_UNDERFLOW = 2.0 ** -150
+cdef double FLOAT32_ONE = 1.0 - 2.0 ** -25
+cdef double LEAST_KEEP = 2.0 ** -32
 
 # One context for the process. Busy in one thread, it serves a second one serially, so no thread needs its own.
 cdef normcore_context *context = NULL
@@ -113,18 +125,56 @@ cdef double _fraction(str op, str name, object value) except? -1.0:
     return real
 
 
-cdef double _below_one(str op, str name, object value) except? -1.0:
+# Scalars that kernels take in the dtype `t` are judged after rounding to it. C does the same; here they get a name.
+
+cdef double _below_one(str op, str name, object value, int t) except? -1.0:
     cdef double real = _real(op, name, value)
     if not 0.0 <= real < 1.0:
         raise ValueError(f"{op}: {name} is {value!r}; it must be in [0, 1)")
+    if t == cnp.NPY_FLOAT and real >= FLOAT32_ONE:
+        raise ValueError(f"{op}: {name} is {value!r}, which is 1 in float32; it must be in [0, 1)")
     return real
+
+
+cdef double _greatest(int t) noexcept:
+    return FLT_MAX if t == cnp.NPY_FLOAT else DBL_MAX
+
+
+cdef inline bint _is_infinite(double real, int t) noexcept:
+    return not (fabs(real) < FLOAT32_OVERFLOW if t == cnp.NPY_FLOAT else isfinite(real))
+
+
+cdef int _check_fit(str op, str what, object value, double real, int t) except -1:
+    """ValueError where `real`, given as `value` (None: computed), is infinite in the dtype."""
+    if _is_infinite(real, t):
+        raise ValueError(f"{op}: {what} is {real if value is None else value!r}; it must be finite in {_name(t)}, at "
+                         f"most {_greatest(t):.8g}")
+    return 0
+
+
+cdef int _check_use(str op, str name, object value, double real, int t) except -1:
+    """_check_fit, and ValueError where `real` is not 0, but is in the dtype, where 0 would do something else."""
+    _check_fit(op, name, value, real, t)
+    if t == cnp.NPY_FLOAT and real != 0.0 and fabs(real) <= FLOAT32_UNDERFLOW:
+        raise ValueError(f"{op}: {name} is {value!r}, which is 0 in float32; it must be 0 or at least 1e-45 there")
+    return 0
+
+
+cdef str _name(int t):
+    return "float32" if t == cnp.NPY_FLOAT else "float64"
 
 
 cdef double _keep(str op, object value) except? -1.0:
     cdef double real = _real(op, "keep", value)
-    if not 0.0 < real <= 1.0:
-        raise ValueError(f"{op}: keep is {value!r}; it is the probability to keep an element and must be in (0, 1]")
+    if not LEAST_KEEP <= real <= 1.0:
+        raise ValueError(f"{op}: keep is {value!r}; it is the probability to keep an element and must be in "
+                         f"[2**-32, 1]")
     return real
+
+
+cdef extern from "<float.h>":
+    const double FLT_MAX
+    const double DBL_MAX
 
 
 cdef object _integer(str op, str name, object value, object low, object high):
@@ -175,8 +225,12 @@ cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
     cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(a)
     cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(a)
     cdef cnp.npy_intp size = 4 if t == cnp.NPY_FLOAT else 8
-    cdef cnp.npy_intp n = 1, step = 0, d = dims[last]
+    cdef cnp.npy_intp n = 1, step = 0, d
     cdef bint even = True  # one step leads from each row to the next
+    if last < 0:
+        memset(rows, 0, sizeof(Rows))
+        return False
+    d = dims[last]
     for axis in range(last - 1, -1, -1):
         if dims[axis] != 1:
             if n == 1:
@@ -208,6 +262,26 @@ cdef object _rows(object a, int t, Rows *rows):
         a = np.array(a, dtype=FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64, order="C", subok=False)
         _as_it_lies(<cnp.ndarray>a, t, rows)
     return a
+
+
+cdef int _changed(str op, str name) except -1:
+    raise ValueError(f"{op}: {name} was given another shape, dtype or layout during the call")
+
+
+cdef inline int _take(str op, str name, object a, int t, size_t n, size_t d, Rows *rows) except -1:
+    """Fills `rows` for the call of C that follows. ValueError if `a`, which C could use as it lay, is no longer n rows of
+    d. From the first of these to the call no Python code runs: this is where pointers come from."""
+    if not _as_it_lies(<cnp.ndarray>a, t, rows) or rows.n != n or rows.d != d:
+        _changed(op, name)
+    return 0
+
+
+cdef inline const double *_take_doubles(str op, str name, object a, size_t count) except? NULL:
+    """As _take, for C-contiguous doubles of any shape."""
+    if not (cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.NPY_DOUBLE and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>a)
+            and <size_t>cnp.PyArray_SIZE(<cnp.ndarray>a) == count):
+        _changed(op, name)
+    return <const double *>cnp.PyArray_DATA(<cnp.ndarray>a)
 
 
 cdef int _refuse(str op, str name, object a) except -1:
@@ -264,18 +338,24 @@ cdef object _vector(str op, str name, object a, int t, str other_name, object ot
     return _rows(a, t, rows)
 
 
-cdef object _statistic(str op, str name, object a, object x, int ndim, const cnp.npy_intp *dims, const double **data):
-    """A saved mean or rstd, of the shape given, as contiguous doubles."""
-    cdef Rows rows
+cdef inline bint _has_rows_of(cnp.ndarray a, cnp.ndarray x) noexcept:
+    """Whether the shape of `a` is that of x's leading axes."""
+    return _dims_are(a, cnp.PyArray_NDIM(x) - 1, cnp.PyArray_DIMS(x))
+
+
+cdef object _statistic(str op, str name, object a, object x, bint by_row):
+    """A saved mean or rstd, one a row or one a column of x, as contiguous doubles."""
+    cdef int last
     if not cnp.PyArray_Check(a) and isinstance(a, np.floating):
         a = np.asarray(a)  # 0-d arrays turn into scalars at the first arithmetic
     _type(op, name, a, 0)
-    if not _dims_are(<cnp.ndarray>a, ndim, dims):
-        shape = tuple([dims[axis] for axis in range(ndim)])
-        raise ValueError(f"{op}: {name} is {a.shape} but x is {x.shape}; {name} must be {shape}")
+    last = cnp.PyArray_NDIM(<cnp.ndarray>x) - 1
+    if not (last >= 0 and (_has_rows_of(<cnp.ndarray>a, <cnp.ndarray>x) if by_row
+                           else _dims_are(<cnp.ndarray>a, 1, cnp.PyArray_DIMS(<cnp.ndarray>x) + last))):
+        raise ValueError(f"{op}: {name} is {a.shape} but x is {x.shape}; {name} must be "
+                         f"{_leading(x) if by_row else x.shape[-1:]}")
     if not (cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.NPY_DOUBLE and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>a)):
         a = np.array(a, dtype=FLOAT64, order="C", subok=False)
-    data[0] = <const double *>cnp.PyArray_DATA(<cnp.ndarray>a)
     return a
 
 
@@ -283,6 +363,8 @@ cdef inline object _new(int t, cnp.ndarray like, size_t last, Rows *rows):
     """A new array of the leading axes of `like` and a last axis of `last`."""
     cdef cnp.npy_intp dims[64]  # NPY_MAXDIMS of NumPy 2
     cdef int ndim = cnp.PyArray_NDIM(like)
+    if ndim < 1:
+        raise ValueError("an array was given another shape during the call")
     memcpy(dims, cnp.PyArray_DIMS(like), ndim * sizeof(cnp.npy_intp))
     dims[ndim - 1] = <cnp.npy_intp>last
     a = cnp.PyArray_EMPTY(ndim, dims, t, 0)
@@ -467,6 +549,11 @@ def affine_forward(x, w, b=None, *, bint relu=False, out=None):
                 | _clash("affine_forward", "out", out, "w", w, APART)
                 | _clash("affine_forward", "out", out, "b", b, APART)):
             y = _new(t, <cnp.ndarray>x, wr.d, &yr)
+    _take("affine_forward", "x", x_held, t, xr.n, wr.n, &xr)
+    _take("affine_forward", "w", w_held, t, wr.n, wr.d, &wr)
+    if b is not None:
+        _take("affine_forward", "b", b_held, t, 1, wr.d, &br)
+    _take("affine_forward", "out", y, t, xr.n, wr.d, &yr)
     state = _release_gil(<double>xr.n * (xr.d + 1) * wr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_affine_forward_f32(
@@ -527,6 +614,11 @@ def affine_backward(dy, x, w):
     dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
     dw = _new(t, <cnp.ndarray>w, wr.d, &dwr)
     db = _new_vector(t, wr.d, &dbr)
+    _take("affine_backward", "dy", dy_held, t, xr.n, wr.d, &dyr)
+    _take("affine_backward", "x", x_held, t, xr.n, wr.n, &xr)
+    _take("affine_backward", "w", w_held, t, wr.n, wr.d, &wr)
+    _take("affine_backward", "dx", dx, t, xr.n, wr.n, &dxr)
+    _take("affine_backward", "dw", dw, t, wr.n, wr.d, &dwr)
     state = _release_gil(2.0 * xr.n * (xr.d + 1) * wr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_affine_backward_f32(
@@ -566,6 +658,8 @@ cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out):
     y = _target(op, out, t, <cnp.ndarray>x, xr.d, &yr)
     if out is not None and _clash(op, "out", out, "x", x, IN_PLACE):
         y = _new(t, <cnp.ndarray>x, xr.d, &yr)
+    _take(op, "x", x_held, t, xr.n, xr.d, &xr)
+    _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
     if t == cnp.NPY_FLOAT:
         status = f32(context, xr.n, xr.d, <const float *>xr.data, xr.stride, <float *>yr.data, yr.stride)
@@ -589,6 +683,9 @@ cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, objec
     dx = _target(op, out, t, <cnp.ndarray>y, yr.d, &dxr)
     if out is not None and (_clash(op, "out", out, "dy", dy, IN_PLACE) | _clash(op, "out", out, "y", y, IN_PLACE)):
         dx = _new(t, <cnp.ndarray>y, yr.d, &dxr)
+    _take(op, "dy", dy_held, t, yr.n, yr.d, &dyr)
+    _take(op, "y", y_held, t, yr.n, yr.d, &yr)
+    _take(op, "out", dx, t, yr.n, yr.d, &dxr)
     state = _release_gil(<double>yr.n * yr.d)
     if t == cnp.NPY_FLOAT:
         status = f32(context, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data, yr.stride,
@@ -726,8 +823,6 @@ cdef struct Goal:
 
 cdef object _labels(str op, object labels, str name, object x, size_t c):
     """Labels as C-contiguous int64 of x's leading axes, or soft targets as an array of floats (leading axes, c)."""
-    cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
-    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(<cnp.ndarray>x)
     cdef bint listed = not cnp.PyArray_Check(labels)
     if not (cnp.PyArray_CheckExact(labels) and cnp.PyArray_TYPE(<cnp.ndarray>labels) == cnp.NPY_INT64
             and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>labels)):
@@ -751,8 +846,8 @@ cdef object _labels(str op, object labels, str name, object x, size_t c):
             if beyond.size:
                 raise ValueError(f"{op}: labels has {labels.reshape(-1)[beyond[0]]} in row {beyond[0]}; labels must be "
                                  f"in [0, {c})")
-        labels = np.array(labels, dtype=INT64, order="C")
-    if not _dims_are(<cnp.ndarray>labels, ndim - 1, dims):
+        labels = np.array(labels, dtype=INT64, order="C", subok=False)
+    if not _has_rows_of(<cnp.ndarray>labels, <cnp.ndarray>x):
         raise ValueError(f"{op}: labels is {labels.shape} but {name} is {x.shape}; labels must be {_leading(x)}, or "
                          f"floats of shape {_leading(x) + (c,)} (soft targets)")
     return labels
@@ -763,9 +858,9 @@ cdef inline bint _are_targets(object labels) noexcept:
     return cnp.PyArray_TYPE(<cnp.ndarray>labels) in (cnp.NPY_FLOAT, cnp.NPY_DOUBLE)
 
 
-cdef object _weights(str op, str name, object weights, str x_name, object x, int ndim, const cnp.npy_intp *dims,
-                     const double **data):
-    """Weights of the shape given as C-contiguous doubles."""
+cdef object _weights(str op, str name, object weights, str x_name, object x, bint by_row, size_t c):
+    """Weights, one a row of x or one a class, as C-contiguous doubles."""
+    cdef cnp.npy_intp classes = <cnp.npy_intp>c
     if not (cnp.PyArray_CheckExact(weights) and cnp.PyArray_TYPE(<cnp.ndarray>weights) == cnp.NPY_DOUBLE
             and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>weights)):
         if isinstance(weights, np.ma.MaskedArray):
@@ -774,47 +869,43 @@ cdef object _weights(str op, str name, object weights, str x_name, object x, int
         if weights.dtype.kind not in "biuf":
             raise TypeError(f"{op}: {name} is an array of {weights.dtype}; it must be of real numbers")
         weights = np.array(weights, dtype=FLOAT64, order="C", subok=False)
-    if not _dims_are(<cnp.ndarray>weights, ndim, dims):
-        shape = tuple([dims[axis] for axis in range(ndim)])
-        raise ValueError(f"{op}: {name} is {weights.shape} but {x_name} is {x.shape}; {name} must be {shape}")
-    data[0] = <const double *>cnp.PyArray_DATA(<cnp.ndarray>weights)
+    if not (_has_rows_of(<cnp.ndarray>weights, <cnp.ndarray>x) if by_row
+            else _dims_are(<cnp.ndarray>weights, 1, &classes)):
+        raise ValueError(f"{op}: {name} is {weights.shape} but {x_name} is {x.shape}; {name} must be "
+                         f"{_leading(x) if by_row else (c,)}")
     return weights
 
 
-cdef object _class_weights(str op, object weights, size_t c):
-    """A mapping {class: weight} as an array; classes that it does not name weigh 1."""
-    array = np.ones(c)
+def class_weights(str operation, weights, size_t classes):
+    """Class weights from a mapping {class: weight}, as an array; classes that it does not name weigh 1.
+
+    For `operation`, which the errors name: TypeError for a key that is no class index, ValueError for one out of range.
+    """
+    array = np.ones(classes)
     for label, weight in weights.items():
         try:
             position = _as_index(label)
         except TypeError:
-            raise TypeError(f"{op}: class_weight has the key {label!r}; keys must be class indices") from None
-        if not 0 <= position < c:
-            raise ValueError(f"{op}: class_weight has the class {position}; classes are in [0, {c})")
-        array[position] = _real(op, f"class_weight[{position}]", weight)
+            raise TypeError(f"{operation}: class_weight has the key {label!r}; keys must be class indices") from None
+        if not 0 <= position < classes:
+            raise ValueError(f"{operation}: class_weight has the class {position}; classes are in [0, {classes})")
+        array[position] = _not_negative(operation, f"class_weight[{position}]", weight)
     return array
 
 
 cdef tuple _goal(str op, object labels, str x_name, object x, int t, size_t c, object class_weight,
                  object sample_weight, object label_smoothing, object ignore_index, object reduction, Goal *goal):
-    """Fills `goal` from what _labels returned and the options. Returns what holds its memory."""
-    cdef cnp.npy_intp classes = <cnp.npy_intp>c
+    """Fills the options of `goal` but for pointers. Returns what will hold its memory: labels (as _labels gave them, or
+    soft targets that C can use as they lie), class weights and sample weights, or None."""
+    cdef Rows rows
     memset(goal, 0, sizeof(Goal))
     normcore_cross_entropy_defaults(&goal.options, sizeof(normcore_cross_entropy_options))
-    if _are_targets(labels):
-        labels = _rows(labels, t, &goal.targets)
-    else:
-        goal.labels = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>labels)
-    if class_weight is not None:
-        if isinstance(class_weight, Mapping):
-            class_weight = _class_weights(op, class_weight, c)
-        class_weight = _weights(op, "class_weight", class_weight, x_name, x, 1, &classes, &goal.options.class_weight)
-    if sample_weight is not None:
-        sample_weight = _weights(op, "sample_weight", sample_weight, x_name, x, cnp.PyArray_NDIM(<cnp.ndarray>x) - 1,
-                                 cnp.PyArray_DIMS(<cnp.ndarray>x), &goal.options.sample_weight)
+    if c == 1:
+        raise ValueError(f"{op}: there is one output, and the softmax over one is 1 whatever its logit; use two, one for "
+                         f"each class")
     goal.options.label_smoothing = _fraction(op, "label_smoothing", label_smoothing)
     if ignore_index is not None:
-        if goal.labels == NULL:
+        if _are_targets(labels):
             raise ValueError(f"{op}: ignore_index is {ignore_index!r}, but labels are soft targets")
         goal.options.has_ignore_index = 1
         goal.options.ignore_index = _integer(op, "ignore_index", ignore_index, -INT64_MAX - 1, INT64_MAX)
@@ -826,23 +917,54 @@ cdef tuple _goal(str op, object labels, str x_name, object x, int t, size_t c, o
         goal.options.reduction = NORMCORE_REDUCTION_NONE
     else:
         raise ValueError(f"{op}: reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    if _are_targets(labels):
+        labels = _rows(labels, t, &rows)
+    if class_weight is not None:
+        if isinstance(class_weight, Mapping):
+            class_weight = class_weights(op, class_weight, c)
+        class_weight = _weights(op, "class_weight", class_weight, x_name, x, False, c)
+    if sample_weight is not None:
+        sample_weight = _weights(op, "sample_weight", sample_weight, x_name, x, True, c)
     return labels, class_weight, sample_weight
 
 
-cdef int _bad_goal(str op, normcore_status status, object given, size_t c, tuple held, const Goal *goal,
+cdef int _take_goal(str op, tuple held, int t, size_t n, size_t c, Goal *goal) except -1:
+    """As _take, for what _goal returned: n labels or rows of targets, c and n weights."""
+    labels, class_weight, sample_weight = held
+    if _are_targets(labels):
+        _take(op, "labels", labels, t, n, c, &goal.targets)
+    else:
+        if not (cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(<cnp.ndarray>labels), cnp.NPY_INT64)
+                and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>labels) and <size_t>cnp.PyArray_SIZE(<cnp.ndarray>labels) == n):
+            _changed(op, "labels")
+        goal.labels = <const int64_t *>cnp.PyArray_DATA(<cnp.ndarray>labels)
+    if class_weight is not None:
+        goal.options.class_weight = _take_doubles(op, "class_weight", class_weight, c)
+    if sample_weight is not None:
+        goal.options.sample_weight = _take_doubles(op, "sample_weight", sample_weight, n)
+    return 0
+
+
+cdef int _bad_goal(str op, normcore_status status, int t, size_t c, tuple held, const Goal *goal,
                    size_t bad) except -1:
     """Raises for a failed call on `goal`; names the label or the weight."""
     if status == NORMCORE_ERROR_LABEL:
         ignored = f" (or ignore_index, {goal.options.ignore_index})" if goal.options.has_ignore_index else ""
-        value = np.asarray(given).reshape(-1)[bad]
-        raise ValueError(f"{op}: labels has {value} in row {bad}; labels must be in [0, {c}){ignored}")
+        value = held[0].reshape(-1)[bad:bad + 1].tolist()  # empty if somebody has taken the labels away meanwhile
+        raise ValueError(f"{op}: labels has {value[0] if value else 'no class'} in row {bad}; labels must be in "
+                         f"[0, {c}){ignored}")
     if status == NORMCORE_ERROR_WEIGHT:
+        greatest = {}
         for name, weights in zip(("class_weight", "sample_weight"), held[1:], strict=True):
-            if weights is not None:
+            if weights is not None and weights.size:
                 wrong = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0.0)))
                 if wrong.size:
                     raise ValueError(f"{op}: {name}[{wrong[0]}] is {weights.reshape(-1)[wrong[0]]}; weights must be "
                                      f"finite and not negative")
+                greatest[name] = float(weights.max())
+        raise ValueError(f"{op}: the greatest {' times the greatest '.join(greatest)} is "
+                         f"{' * '.join(map(repr, greatest.values()))}; it must be finite in {_name(t)}, and times the "
+                         f"number of rows at most 2**960")
     return _fail(op, status)
 
 
@@ -858,7 +980,8 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     class_weight : array_like (c,) or mapping of class to weight, optional
         Finite and not negative. A mapping may leave classes out: they weigh 1.
     sample_weight : array_like (...), optional
-        A weight for each row, finite and not negative.
+        A weight for each row, finite and not negative. The greatest times the greatest class weight is finite in the
+        dtype, and times the number of rows at most 2**960.
     label_smoothing : float in [0, 1]
         e: the target is ``(1 - e) * target + e / c``.
     ignore_index : int, optional
@@ -879,7 +1002,8 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     TypeError
         `logits` is no NumPy array of float32 or float64, `labels` is neither of integers nor soft targets.
     ValueError
-        Shapes that do not fit; a label out of range or a bad weight, named with its row and value.
+        Shapes that do not fit; a label out of range or a bad weight, named with its row and value; one class alone,
+        whose softmax is 1 whatever its logit.
 
     Notes
     -----
@@ -908,7 +1032,11 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     if goal.options.reduction == NORMCORE_REDUCTION_NONE:
         result = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(<cnp.ndarray>logits) - 1, cnp.PyArray_DIMS(<cnp.ndarray>logits),
                                    cnp.NPY_DOUBLE, 0)
-        losses = <double *>cnp.PyArray_DATA(<cnp.ndarray>result)
+    _take_goal("softmax_cross_entropy", held, t, zr.n, c, &goal)
+    _take("softmax_cross_entropy", "logits", logits_held, t, zr.n, c, &zr)
+    _take("softmax_cross_entropy", "dlogits", dlogits, t, zr.n, c, &dzr)
+    if result is not None:
+        losses = <double *>_take_doubles("softmax_cross_entropy", "loss", result, zr.n)
     state = _release_gil(<double>zr.n * zr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_cross_entropy_f32(
@@ -920,7 +1048,7 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
             goal.targets.stride, &goal.options, losses, <double *>dzr.data, dzr.stride, &weight_sum, &bad)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _bad_goal("softmax_cross_entropy", status, labels, c, held, &goal, bad)
+        _bad_goal("softmax_cross_entropy", status, t, c, held, &goal, bad)
     return (loss if result is None else result), dlogits, weight_sum
 
 
@@ -943,6 +1071,14 @@ cdef object _running(str op, str name, object a, int t, object x, size_t d, bint
     return _rows(a, t, rows)
 
 
+cdef int _check_variance(str op, str name, object variances) except -1:
+    """ValueError, which names it, if a running variance is negative."""
+    negative = np.flatnonzero(np.less(variances, 0.0))
+    if negative.size:
+        raise ValueError(f"{op}: {name}[{negative[0]}] is {variances[negative[0]]}; a variance must not be negative")
+    return 0
+
+
 def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, bint training=True, momentum=0.9,
                        eps=1e-5, bint unbiased_running_var=False, out=None):
     """Batch normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta``, column by column (arXiv 1502.03167).
@@ -953,7 +1089,8 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
         All axes but the last are the batch.
     gamma, beta : ndarray (d,)
     running_mean, running_var : ndarray (d,), optional, both or neither
-        Updated in place in training, of the dtype of the operation. Needed in evaluation, which leaves them alone.
+        Updated in place in training, of the dtype of the operation. Needed in evaluation, which leaves them alone. The
+        variance is not negative.
     training : bool
         Normalise with the mean and the biased variance of the batch; otherwise with the running statistics.
     momentum : float in [0, 1]
@@ -1024,6 +1161,13 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
             y = _new(t, <cnp.ndarray>x, xr.d, &yr)
     mean = _new_vector(cnp.NPY_DOUBLE, xr.d, &mr)
     rstd = _new_vector(cnp.NPY_DOUBLE, xr.d, &sr)
+    _take("batch_norm_forward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("batch_norm_forward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("batch_norm_forward", "beta", beta_held, t, 1, xr.d, &br)
+    if running_mean is not None:
+        _take("batch_norm_forward", "running_mean", rm_held, t, 1, xr.d, &rmr)
+        _take("batch_norm_forward", "running_var", rv_held, t, 1, xr.d, &rvr)
+    _take("batch_norm_forward", "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_batch_norm_forward_f32(
@@ -1037,6 +1181,8 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
             <double *>sr.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
+        if status == NORMCORE_ERROR_VALUE and running_var is not None:
+            _check_variance("batch_norm_forward", "running_var", rv_held)
         _fail("batch_norm_forward", status)
     if training and running_mean is not None:
         _finish(running_mean, rm_held)
@@ -1073,7 +1219,6 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, algorithm="fused", bint tra
     cdef Rows dyr, xr, gr, dxr, dgr, dbr
     cdef const double *mean_data
     cdef const double *rstd_data
-    cdef cnp.npy_intp d
     cdef normcore_batch_norm_algorithm chosen
     cdef normcore_status status
     cdef PyThreadState *state
@@ -1089,12 +1234,17 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, algorithm="fused", bint tra
     dy_held = _rows(dy, t, &dyr)
     x_held = _rows(x, t, &xr)
     gamma_held = _vector("batch_norm_backward", "gamma", gamma, t, "x", x, xr.d, &gr)
-    d = <cnp.npy_intp>xr.d
-    mean_held = _statistic("batch_norm_backward", "mean", mean, x, 1, &d, &mean_data)
-    rstd_held = _statistic("batch_norm_backward", "rstd", rstd, x, 1, &d, &rstd_data)
+    mean_held = _statistic("batch_norm_backward", "mean", mean, x, False)
+    rstd_held = _statistic("batch_norm_backward", "rstd", rstd, x, False)
     dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
     dgamma = _new_vector(t, xr.d, &dgr)
     dbeta = _new_vector(t, xr.d, &dbr)
+    _take("batch_norm_backward", "dy", dy_held, t, xr.n, xr.d, &dyr)
+    _take("batch_norm_backward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("batch_norm_backward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("batch_norm_backward", "dx", dx, t, xr.n, xr.d, &dxr)
+    mean_data = _take_doubles("batch_norm_backward", "mean", mean_held, xr.d)
+    rstd_data = _take_doubles("batch_norm_backward", "rstd", rstd_held, xr.d)
     state = _release_gil(<double>xr.n * xr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_batch_norm_backward_f32(
@@ -1140,6 +1290,8 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
         Shapes that do not fit, a bad eps or `out`.
     """
     cdef Rows xr, gr, br, yr
+    cdef double *mean_data
+    cdef double *rstd_data
     cdef normcore_status status
     cdef PyThreadState *state
     cdef int ndim
@@ -1158,17 +1310,21 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
     ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
     mean = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
     rstd = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
+    _take("layer_norm_forward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("layer_norm_forward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("layer_norm_forward", "beta", beta_held, t, 1, xr.d, &br)
+    _take("layer_norm_forward", "out", y, t, xr.n, xr.d, &yr)
+    mean_data = <double *>_take_doubles("layer_norm_forward", "x", mean, xr.n)
+    rstd_data = <double *>_take_doubles("layer_norm_forward", "x", rstd, xr.n)
     state = _release_gil(<double>xr.n * xr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_layer_norm_forward_f32(
             context, xr.n, xr.d, <const float *>xr.data, xr.stride, <const float *>gr.data, <const float *>br.data,
-            epsilon, <float *>yr.data, yr.stride, <double *>cnp.PyArray_DATA(<cnp.ndarray>mean),
-            <double *>cnp.PyArray_DATA(<cnp.ndarray>rstd))
+            epsilon, <float *>yr.data, yr.stride, mean_data, rstd_data)
     else:
         status = normcore_layer_norm_forward_f64(
             context, xr.n, xr.d, <const double *>xr.data, xr.stride, <const double *>gr.data, <const double *>br.data,
-            epsilon, <double *>yr.data, yr.stride, <double *>cnp.PyArray_DATA(<cnp.ndarray>mean),
-            <double *>cnp.PyArray_DATA(<cnp.ndarray>rstd))
+            epsilon, <double *>yr.data, yr.stride, mean_data, rstd_data)
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail("layer_norm_forward", status)
@@ -1200,8 +1356,6 @@ def layer_norm_backward(dy, x, gamma, mean, rstd):
     cdef Rows dyr, xr, gr, dxr, dgr, dbr
     cdef const double *mean_data
     cdef const double *rstd_data
-    cdef cnp.npy_intp *dims
-    cdef int ndim
     cdef normcore_status status
     cdef PyThreadState *state
     cdef int t = max(_type("layer_norm_backward", "dy", dy, 1), _type("layer_norm_backward", "x", x, 1),
@@ -1210,13 +1364,17 @@ def layer_norm_backward(dy, x, gamma, mean, rstd):
     dy_held = _rows(dy, t, &dyr)
     x_held = _rows(x, t, &xr)
     gamma_held = _vector("layer_norm_backward", "gamma", gamma, t, "x", x, xr.d, &gr)
-    ndim = cnp.PyArray_NDIM(<cnp.ndarray>x) - 1
-    dims = cnp.PyArray_DIMS(<cnp.ndarray>x)
-    mean_held = _statistic("layer_norm_backward", "mean", mean, x, ndim, dims, &mean_data)
-    rstd_held = _statistic("layer_norm_backward", "rstd", rstd, x, ndim, dims, &rstd_data)
+    mean_held = _statistic("layer_norm_backward", "mean", mean, x, True)
+    rstd_held = _statistic("layer_norm_backward", "rstd", rstd, x, True)
     dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
     dgamma = _new_vector(t, xr.d, &dgr)
     dbeta = _new_vector(t, xr.d, &dbr)
+    _take("layer_norm_backward", "dy", dy_held, t, xr.n, xr.d, &dyr)
+    _take("layer_norm_backward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("layer_norm_backward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("layer_norm_backward", "dx", dx, t, xr.n, xr.d, &dxr)
+    mean_data = _take_doubles("layer_norm_backward", "mean", mean_held, xr.n)
+    rstd_data = _take_doubles("layer_norm_backward", "rstd", rstd_held, xr.n)
     state = _release_gil(<double>xr.n * xr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_layer_norm_backward_f32(
@@ -1249,6 +1407,8 @@ cdef object _dropout(str op, str name, object x, object keep, object seed, objec
     y = _target(op, out, t, <cnp.ndarray>x, xr.d, &yr)
     if out is not None and _clash(op, "out", out, name, x, IN_PLACE):
         y = _new(t, <cnp.ndarray>x, xr.d, &yr)
+    _take(op, name, x_held, t, xr.n, xr.d, &xr)
+    _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
     if t == cnp.NPY_FLOAT:
         status = normcore_dropout_f32(context, xr.n, xr.d, <const float *>xr.data, xr.stride, probability, seed_word,
@@ -1268,7 +1428,7 @@ def dropout_forward(x, keep, *, seed, stream=0, offset=0, out=None):
     Parameters
     ----------
     x : ndarray (..., d), float32 or float64
-    keep : float in (0, 1]
+    keep : float in [2**-32, 1]
         Probability to keep an element; 1 copies.
     seed, stream, offset : int in [0, 2**64)
         Element number i (in C order) depends on word ``offset + i`` of the Philox stream alone.
@@ -1307,7 +1467,7 @@ def random_uniform(n, *, seed, stream=0, offset=0, low=0.0, high=1.0, dtype="flo
     seed, stream, offset : int in [0, 2**64)
         Value i depends on place ``offset + i`` of the stream alone.
     low, high : float
-        Finite bounds. Rounding may give `high` itself.
+        Bounds; they and their difference are finite in `dtype`. Rounding may give `high` itself.
     dtype : float32 or float64
         u is a multiple of 2**-24 or 2**-53 in [0, 1).
 
@@ -1330,8 +1490,11 @@ def random_uniform(n, *, seed, stream=0, offset=0, low=0.0, high=1.0, dtype="flo
     cdef uint64_t offset_word = _uint64("random_uniform", "offset", offset)
     cdef double least = _finite("random_uniform", "low", low)
     cdef double most = _finite("random_uniform", "high", high)
+    _check_fit("random_uniform", "low", low, least, t)
+    _check_fit("random_uniform", "high", high, most, t)
     if most < least:
         raise ValueError(f"random_uniform: high is {high!r}, which is less than low, {low!r}")
+    _check_fit("random_uniform", "high - low", None, most - least, t)
     result = _new_vector(t, count, &rows)
     state = _release_gil(count)
     if t == cnp.NPY_FLOAT:
@@ -1346,6 +1509,15 @@ def random_uniform(n, *, seed, stream=0, offset=0, low=0.0, high=1.0, dtype="flo
     return result
 
 
+cdef int _check_deviation(str op, str name, object value, double mean, double scale, int t) except -1:
+    """ValueError where normal deviates, of which none is beyond 9, may be infinite in the dtype."""
+    cdef double room = (_greatest(t) - fabs(mean)) / 9.0
+    if _is_infinite(fabs(mean) + 9.0 * scale, t):
+        raise ValueError(f"{op}: {name} is {value!r}; values of up to 9 times it{' beside the mean' if mean else ''} must "
+                         f"be finite in {_name(t)}, so that it is at most {room:.8g}")
+    return 0
+
+
 def random_normal(n, *, seed, stream=0, offset=0, mean=0.0, scale=1.0, dtype="float64"):
     """`n` normal deviates from a Philox4x32-10 stream, by inversion (Wichura, algorithm AS 241).
 
@@ -1358,7 +1530,7 @@ def random_normal(n, *, seed, stream=0, offset=0, mean=0.0, scale=1.0, dtype="fl
     mean : float
         Finite.
     scale : float
-        Standard deviation, finite and not negative.
+        Standard deviation, finite and not negative; ``abs(mean) + 9 * scale`` is finite in `dtype`.
     dtype : float32 or float64
 
     Returns
@@ -1380,6 +1552,8 @@ def random_normal(n, *, seed, stream=0, offset=0, mean=0.0, scale=1.0, dtype="fl
     cdef uint64_t offset_word = _uint64("random_normal", "offset", offset)
     cdef double centre = _finite("random_normal", "mean", mean)
     cdef double deviation = _not_negative("random_normal", "scale", scale)
+    _check_fit("random_normal", "mean", mean, centre, t)
+    _check_deviation("random_normal", "scale", scale, centre, deviation, t)
     result = _new_vector(t, count, &rows)
     state = _release_gil(count)
     if t == cnp.NPY_FLOAT:
@@ -1466,8 +1640,8 @@ def random_permutation(n, *, seed, stream=0, offset=0):
 
 # ------------------------------------------------------------------------------------------------ optimisers
 
-cdef char *_flat(str op, str name, object a, int t, size_t n, bint written) except? NULL:
-    """Memory of a flat array that C uses as it lies: 1-D, contiguous, of just this dtype and size."""
+cdef int _flat(str op, str name, object a, int t, size_t n, bint written) except -1:
+    """Makes sure of a flat array that C uses as it lies: 1-D, contiguous, of just this dtype and size."""
     cdef cnp.npy_intp dim = <cnp.npy_intp>n
     dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
     if not cnp.PyArray_CheckExact(a) and (not cnp.PyArray_Check(a) or isinstance(a, np.ma.MaskedArray)):
@@ -1480,7 +1654,7 @@ cdef char *_flat(str op, str name, object a, int t, size_t n, bint written) exce
         raise ValueError(f"{op}: {name} must be contiguous, aligned and in native byte order")
     if written and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>a):
         raise ValueError(f"{op}: {name} is read-only, but it is changed in place")
-    return cnp.PyArray_BYTES(<cnp.ndarray>a)
+    return 0
 
 
 cdef dict OPTIMIZERS = {"sgd": NORMCORE_SGD, "momentum": NORMCORE_MOMENTUM, "nesterov": NORMCORE_NESTEROV,
@@ -1501,8 +1675,11 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
     slot2 : ndarray (n,) or None
         Second moment of "rmsprop" and "adam"; zero before the first step.
     learning_rate, eps, l2, weight_decay : float, finite and not negative
-        `l2` adds ``l2 * params`` to the gradient; `weight_decay` is decoupled.
+        `l2` adds ``l2 * params`` to the gradient; `weight_decay` is decoupled. With ``eps=0`` a parameter whose gradient
+        has always been 0 becomes NaN, 0 / 0.
     momentum, decay_rate, beta1, beta2 : float in [0, 1)
+        Multiplies the velocity, as in CS231n and Keras: ``v = momentum * v - learning_rate * g; params += v``. PyTorch
+        multiplies by the learning rate after the sum, which is another path when the rate changes.
     gradient_scale : float
         The gradient is multiplied by it first (clipping).
     step : int
@@ -1515,6 +1692,11 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
     ValueError
         An unknown optimizer, sizes that differ, slots that do not go with the optimizer, arrays that overlap, a
         parameter out of range. Nothing has been changed.
+
+    Notes
+    -----
+    All numbers are judged after rounding to the dtype of `params`: in float32 a learning rate of 1e39 is infinite, a
+    momentum of ``1 - 1e-9`` is 1, and an eps, l2 or gradient scale of 1e-46, which becomes 0, is refused too.
     """
     _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps, l2,
                       weight_decay, gradient_scale, step)
@@ -1522,53 +1704,70 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
 
 cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2,
                               eps, l2, weight_decay, gradient_scale, step):
+    cdef str op = "optimizer_update"
     cdef normcore_optimizer_options options
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef char *p
-    cdef char *g
-    cdef char *first = NULL
-    cdef char *second = NULL
-    cdef int kind, t = _type("optimizer_update", "params", params, 1)
-    cdef size_t n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]
-    if optimizer not in OPTIMIZERS:
+    cdef Rows pr, gr, first, second
+    cdef double rate
+    cdef int kind, t = _type(op, "params", params, 1)
+    cdef size_t n
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
         raise ValueError(f"optimizer_update: optimizer is {optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}")
     kind = OPTIMIZERS[optimizer]
-    p = _flat("optimizer_update", "params", params, t, n, True)
-    g = _flat("optimizer_update", "grads", grads, t, n, False)
+    normcore_optimizer_defaults(<normcore_optimizer>kind, &options, sizeof(options))
+    options.learning_rate = _not_negative(op, "learning_rate", learning_rate)
+    options.momentum = _below_one(op, "momentum", momentum, t)
+    options.decay_rate = _below_one(op, "decay_rate", decay_rate, t)
+    options.beta1 = _below_one(op, "beta1", beta1, t)
+    options.beta2 = _below_one(op, "beta2", beta2, t)
+    options.eps = _not_negative(op, "eps", eps)
+    options.l2 = _not_negative(op, "l2", l2)
+    options.weight_decay = _not_negative(op, "weight_decay", weight_decay)
+    options.gradient_scale = _finite(op, "gradient_scale", gradient_scale)
+    options.step = _integer(op, "step", step, 1, 0xFFFFFFFFFFFFFFFF)
+    rate = options.learning_rate
+    _check_fit(op, "learning_rate", learning_rate, rate, t)
+    _check_use(op, "eps", eps, options.eps, t)
+    _check_use(op, "l2", l2, options.l2, t)
+    _check_use(op, "gradient_scale", gradient_scale, options.gradient_scale, t)
+    _check_fit(op, "learning_rate * weight_decay", None, rate * options.weight_decay, t)
+    if kind == NORMCORE_ADAM:
+        _check_fit(op, "learning_rate / (1 - beta1)", None, rate / (1.0 - options.beta1), t)
+
+    _type(op, "params", params, 1)
+    n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]
+    _flat(op, "params", params, t, n, True)
+    _flat(op, "grads", grads, t, n, False)
     needs_first = kind in (NORMCORE_MOMENTUM, NORMCORE_NESTEROV, NORMCORE_ADAM)
     needs_second = kind in (NORMCORE_RMSPROP, NORMCORE_ADAM)
     for name, slot, needed in (("slot1", slot1, needs_first), ("slot2", slot2, needs_second)):
         if (slot is not None) != needed:
             raise ValueError(f"optimizer_update: {optimizer} {'needs' if needed else 'has no'} {name}")
     if needs_first:
-        first = _flat("optimizer_update", "slot1", slot1, t, n, True)
-        _clash("optimizer_update", "slot1", slot1, "grads", grads, APART)
-        _clash("optimizer_update", "slot1", slot1, "params", params, APART)
+        _flat(op, "slot1", slot1, t, n, True)
+        _clash(op, "slot1", slot1, "grads", grads, APART)
+        _clash(op, "slot1", slot1, "params", params, APART)
     if needs_second:
-        second = _flat("optimizer_update", "slot2", slot2, t, n, True)
-        _clash("optimizer_update", "slot2", slot2, "grads", grads, APART)
-        _clash("optimizer_update", "slot2", slot2, "params", params, APART)
-        _clash("optimizer_update", "slot2", slot2, "slot1", slot1, APART)
-    _clash("optimizer_update", "params", params, "grads", grads, APART)
-    normcore_optimizer_defaults(<normcore_optimizer>kind, &options, sizeof(options))
-    options.learning_rate = _not_negative("optimizer_update", "learning_rate", learning_rate)
-    options.momentum = _below_one("optimizer_update", "momentum", momentum)
-    options.decay_rate = _below_one("optimizer_update", "decay_rate", decay_rate)
-    options.beta1 = _below_one("optimizer_update", "beta1", beta1)
-    options.beta2 = _below_one("optimizer_update", "beta2", beta2)
-    options.eps = _not_negative("optimizer_update", "eps", eps)
-    options.l2 = _not_negative("optimizer_update", "l2", l2)
-    options.weight_decay = _not_negative("optimizer_update", "weight_decay", weight_decay)
-    options.gradient_scale = _finite("optimizer_update", "gradient_scale", gradient_scale)
-    options.step = _integer("optimizer_update", "step", step, 1, 0xFFFFFFFFFFFFFFFF)
+        _flat(op, "slot2", slot2, t, n, True)
+        _clash(op, "slot2", slot2, "grads", grads, APART)
+        _clash(op, "slot2", slot2, "params", params, APART)
+        _clash(op, "slot2", slot2, "slot1", slot1, APART)
+    _clash(op, "params", params, "grads", grads, APART)
+    first.data = second.data = NULL
+    _take(op, "params", params, t, 1, n, &pr)
+    _take(op, "grads", grads, t, 1, n, &gr)
+    if needs_first:
+        _take(op, "slot1", slot1, t, 1, n, &first)
+    if needs_second:
+        _take(op, "slot2", slot2, t, 1, n, &second)
     state = _release_gil(n)
     if t == cnp.NPY_FLOAT:
-        status = normcore_optimizer_update_f32(context, &options, n, <float *>p, <const float *>g, <float *>first,
-                                               <float *>second)
+        status = normcore_optimizer_update_f32(context, &options, n, <float *>pr.data, <const float *>gr.data,
+                                               <float *>first.data, <float *>second.data)
     else:
-        status = normcore_optimizer_update_f64(context, &options, n, <double *>p, <const double *>g, <double *>first,
-                                               <double *>second)
+        status = normcore_optimizer_update_f64(context, &options, n, <double *>pr.data, <const double *>gr.data,
+                                               <double *>first.data, <double *>second.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail("optimizer_update", status)
@@ -1614,8 +1813,9 @@ def sum_of_squares(x):
     cdef int t = _type("sum_of_squares", "x", x, 1)
     held = _rows(x, t, &rows)
     if rows.stride != rows.d:
-        held = np.ascontiguousarray(x)
+        held = np.array(x, dtype=FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64, order="C", subok=False)
         _as_it_lies(<cnp.ndarray>held, t, &rows)
+    _take("sum_of_squares", "x", held, t, rows.n, rows.d, &rows)
     n = rows.n * rows.d
     state = _release_gil(n)
     if t == cnp.NPY_FLOAT:
@@ -1645,7 +1845,7 @@ cdef class Network:
         Features, hidden widths ..., outputs; each at least 1.
     norm : {None, "batch", "layer"}
         Normalisation after each hidden affine map.
-    keep : float in (0, 1]
+    keep : float in [2**-32, 1]
         Dropout after each hidden ReLU: the probability to keep an element.
     eps, momentum, unbiased_running_var
         As in `batch_norm_forward`.
@@ -1728,10 +1928,27 @@ cdef class Network:
     def __repr__(self):
         return f"Network({self.sizes}, norm={self.norm!r}, keep={self.keep}, dtype={self.dtype.name!r})"
 
-    cdef char *buffer_data(self, str op, object buffers, bint written) except? NULL:
-        if buffers is None and self.buffer_count == 0:
-            return NULL
-        return _flat(op, "buffers", buffers, self.t, self.buffer_count, written)
+    cdef int flat(self, str op, object params, object buffers, bint params_written, bint buffers_written) except -1:
+        """Makes sure of parameters and buffers."""
+        _flat(op, "params", params, self.t, self.parameter_count, params_written)
+        if buffers is not None or self.buffer_count != 0:
+            _flat(op, "buffers", buffers, self.t, self.buffer_count, buffers_written)
+        return 0
+
+    cdef int take(self, str op, object params, object buffers, Rows *pr, Rows *br) except -1:
+        """As _take, for both. Without buffers their data are NULL."""
+        br.data = NULL
+        _take(op, "params", params, self.t, 1, self.parameter_count, pr)
+        if buffers is not None:
+            _take(op, "buffers", buffers, self.t, 1, self.buffer_count, br)
+        return 0
+
+    cdef int check_variances(self, str op, object buffers) except -1:
+        """ValueError, which names it, if a running variance is negative."""
+        for name, layer, offset, _, count in self.segments():
+            if name == "running_var":
+                _check_variance(op, f"running_var{layer + 1}", buffers[offset:offset + count])
+        return 0
 
     cdef object input_rows(self, str op, object x, Rows *rows):
         """x as rows of the network's dtype, to which data of the other one are rounded."""
@@ -1769,29 +1986,32 @@ cdef class Network:
             Running means 0, running variances 1.
         seed, stream : int in [0, 2**64)
         weight_scale : float, optional
-            Finite and not negative.
+            Not negative; 9 times it is finite in the dtype.
         """
+        cdef Rows pr, br
         cdef normcore_status status
         cdef PyThreadState *state
-        cdef char *p = _flat("Network.initialize", "params", params, self.t, self.parameter_count, True)
-        cdef char *b = self.buffer_data("Network.initialize", buffers, True)
-        cdef uint64_t seed_word = _uint64("Network.initialize", "seed", seed)
-        cdef uint64_t stream_word = _uint64("Network.initialize", "stream", stream)
+        cdef str op = "Network.initialize"
+        cdef uint64_t seed_word = _uint64(op, "seed", seed)
+        cdef uint64_t stream_word = _uint64(op, "stream", stream)
         cdef double scale = -1.0  # He
         if weight_scale is not None:
-            scale = _not_negative("Network.initialize", "weight_scale", weight_scale)
+            scale = _not_negative(op, "weight_scale", weight_scale)
+            _check_deviation(op, "weight_scale", weight_scale, 0.0, scale, self.t)
+        self.flat(op, params, buffers, True, True)
         if buffers is not None:
-            _clash("Network.initialize", "params", params, "buffers", buffers, APART)
+            _clash(op, "params", params, "buffers", buffers, APART)
+        self.take(op, params, buffers, &pr, &br)
         state = _release_gil(self.parameter_count)
         if self.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_initialize_f32(context, self.mlp, seed_word, stream_word, scale, <float *>p,
-                                                 <float *>b)
+            status = normcore_mlp_initialize_f32(context, self.mlp, seed_word, stream_word, scale, <float *>pr.data,
+                                                 <float *>br.data)
         else:
-            status = normcore_mlp_initialize_f64(context, self.mlp, seed_word, stream_word, scale, <double *>p,
-                                                 <double *>b)
+            status = normcore_mlp_initialize_f64(context, self.mlp, seed_word, stream_word, scale, <double *>pr.data,
+                                                 <double *>br.data)
         _restore_gil(state)
         if status != NORMCORE_OK:
-            _fail("Network.initialize", status)
+            _fail(op, status)
 
     def forward(self, x, params, buffers, out):
         """Write the logits of `x`, in evaluation mode, to `out`.
@@ -1810,30 +2030,36 @@ cdef class Network:
         TypeError, ValueError
             An array of a wrong dtype or shape. Nothing has been written.
         """
-        cdef Rows xr, yr
+        cdef Rows xr, yr, pr, br
         cdef normcore_status status
         cdef PyThreadState *state
-        cdef char *p = _flat("Network.forward", "params", params, self.t, self.parameter_count, False)
-        cdef char *b = self.buffer_data("Network.forward", buffers, False)
-        cdef size_t outputs = self.sizes[len(self.sizes) - 1]
-        x_held = self.input_rows("Network.forward", x, &xr)
+        cdef str op = "Network.forward"
+        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
+        self.flat(op, params, buffers, False, False)
+        x_held = self.input_rows(op, x, &xr)
         if out is None:
             raise TypeError(f"Network.forward: out is None; it must be a NumPy array of {self.dtype}")
-        y = _target("Network.forward", out, self.t, <cnp.ndarray>x, outputs, &yr)
-        if (_clash("Network.forward", "out", out, "x", x, APART)
-                | _clash("Network.forward", "out", out, "params", params, APART)
-                | _clash("Network.forward", "out", out, "buffers", buffers, APART)):
+        y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
+        if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
+                | _clash(op, "out", out, "buffers", buffers, APART)):
             y = _new(self.t, <cnp.ndarray>x, outputs, &yr)
+        self.take(op, params, buffers, &pr, &br)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "out", y, self.t, xr.n, outputs, &yr)
         state = _release_gil(<double>xr.n * self.parameter_count)
         if self.t == cnp.NPY_FLOAT:
             status = normcore_mlp_forward_f32(context, self.mlp, xr.n, <const float *>xr.data, xr.stride,
-                                              <const float *>p, <const float *>b, <float *>yr.data, yr.stride)
+                                              <const float *>pr.data, <const float *>br.data, <float *>yr.data,
+                                              yr.stride)
         else:
             status = normcore_mlp_forward_f64(context, self.mlp, xr.n, <const double *>xr.data, xr.stride,
-                                              <const double *>p, <const double *>b, <double *>yr.data, yr.stride)
+                                              <const double *>pr.data, <const double *>br.data, <double *>yr.data,
+                                              yr.stride)
         _restore_gil(state)
         if status != NORMCORE_OK:
-            _fail("Network.forward", status)
+            if status == NORMCORE_ERROR_VALUE:
+                self.check_variances(op, buffers)
+            _fail(op, status)
         _finish(out, y)
 
     def loss_and_grads(self, x, labels, params, buffers, grads, *, class_weight=None, sample_weight=None,
@@ -1864,19 +2090,18 @@ cdef class Network:
         TypeError, ValueError
             As `softmax_cross_entropy`, or a flat array of a wrong dtype or size. Nothing has been written.
         """
-        cdef Rows xr
+        cdef Rows xr, pr, br, gr
         cdef Goal goal
         cdef normcore_status status
         cdef PyThreadState *state
         cdef double loss = 0.0, weight_sum = 0.0
         cdef size_t bad = 0
         cdef str op = "Network.loss_and_grads"
-        cdef char *p = _flat(op, "params", params, self.t, self.parameter_count, False)
-        cdef char *b = self.buffer_data(op, buffers, True)
-        cdef char *g = _flat(op, "grads", grads, self.t, self.parameter_count, True)
         cdef uint64_t seed_word = _uint64(op, "seed", seed)
         cdef uint64_t stream_word = _uint64(op, "stream", stream)
-        cdef size_t c = self.sizes[len(self.sizes) - 1]
+        cdef size_t features = self.sizes[0], c = self.sizes[len(self.sizes) - 1]
+        self.flat(op, params, buffers, False, True)
+        _flat(op, "grads", grads, self.t, self.parameter_count, True)
         _type(op, "x", x, 2)
         x_held = self.input_rows(op, x, &xr)
         if xr.n == 0:
@@ -1889,24 +2114,30 @@ cdef class Network:
         _clash(op, "grads", grads, "x", x, APART)
         _clash(op, "grads", grads, "params", params, APART)
         _clash(op, "grads", grads, "labels", labels, APART)
-        if b != NULL:
+        if buffers is not None:
             _clash(op, "buffers", buffers, "x", x, APART)
             _clash(op, "buffers", buffers, "params", params, APART)
             _clash(op, "buffers", buffers, "grads", grads, APART)
+        self.take(op, params, buffers, &pr, &br)
+        _take_goal(op, held, self.t, xr.n, c, &goal)
+        _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
         state = _release_gil(<double>xr.n * self.parameter_count)
         if self.t == cnp.NPY_FLOAT:
             status = normcore_mlp_loss_and_grads_f32(
                 context, self.mlp, xr.n, <const float *>xr.data, xr.stride, goal.labels,
                 <const float *>goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word,
-                <const float *>p, <float *>b, <float *>g, &loss, &weight_sum, &bad)
+                <const float *>pr.data, <float *>br.data, <float *>gr.data, &loss, &weight_sum, &bad)
         else:
             status = normcore_mlp_loss_and_grads_f64(
                 context, self.mlp, xr.n, <const double *>xr.data, xr.stride, goal.labels,
                 <const double *>goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word,
-                <const double *>p, <double *>b, <double *>g, &loss, &weight_sum, &bad)
+                <const double *>pr.data, <double *>br.data, <double *>gr.data, &loss, &weight_sum, &bad)
         _restore_gil(state)
         if status != NORMCORE_OK:
-            _bad_goal(op, status, labels, c, held, &goal, bad)
+            if status == NORMCORE_ERROR_VALUE:
+                self.check_variances(op, buffers)
+            _bad_goal(op, status, self.t, c, held, &goal, bad)
         return loss, weight_sum
 
 

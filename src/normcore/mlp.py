@@ -18,8 +18,10 @@ __all__ = ["MLP"]
 
 Norm = Literal["batch", "layer"] | None
 FloatArray = npt.NDArray[Any]
+ClassWeight = npt.ArrayLike | Mapping[Any, float] | None
 
 _NORMS = (None, "batch", "layer")
+_MOST_DROPOUT = 1.0 - 2.0**-32  # units are kept by comparing 32-bit words
 _BUFFER_NAMES = ("running_mean", "running_var")
 
 
@@ -32,6 +34,11 @@ def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
         raise ValueError(f"MLP: sizes is {list(result)}; it needs at least two entries: features and outputs")
     if any(size < 1 for size in result):
         raise ValueError(f"MLP: sizes is {list(result)}; each entry must be at least 1")
+    if result[-1] == 1:
+        raise ValueError(
+            f"MLP: sizes is {list(result)}; the softmax over one output is 1 whatever its logit: use two, one for each "
+            "class"
+        )
     return result
 
 
@@ -106,6 +113,21 @@ def check_targets(
     )
 
 
+def check_class_weight(weights: ClassWeight, outputs: int, operation: str) -> FloatArray | None:
+    """Return class weights as a float64 array (outputs,), from one or from a mapping {class: weight}; None stays None.
+
+    Classes that a mapping does not name weigh 1, as in scikit-learn.
+    """
+    if isinstance(weights, str):
+        raise TypeError(
+            f"{operation}: class_weight is {weights!r}; it must be numbers, one for each class, or a mapping of class "
+            "to weight"
+        )
+    if isinstance(weights, Mapping):
+        weights = _core.class_weights(operation, weights, outputs)
+    return check_weights(weights, (outputs,), operation, "class_weight")
+
+
 def check_weights(
     weights: npt.ArrayLike | None, shape: tuple[int, ...], operation: str, name: str
 ) -> FloatArray | None:
@@ -133,13 +155,14 @@ class MLP:
     Parameters
     ----------
     sizes : sequence of int
-        Features, hidden widths ..., outputs (classes); at least two, each at least 1.
+        Features, hidden widths ..., outputs (classes); at least two, each at least 1, outputs at least 2.
     norm : None, "batch" or "layer"
         Normalisation after each hidden affine map.
-    dropout : float in [0, 1)
+    dropout : float in [0, 1 - 2**-32]
         Probability to drop a hidden unit, after each ReLU, in training.
     weight_scale : float or None
-        Standard deviation of the initial weights; None: sqrt(2 / in) of each layer (He et al., arXiv 1502.01852).
+        Standard deviation of the initial weights, 9 times which is finite in `dtype`; None: sqrt(2 / in) of each layer
+        (He et al., arXiv 1502.01852).
     dtype : "float32" or "float64"
         Of parameters, activations and logits.
     rng : int or Generator
@@ -170,7 +193,10 @@ class MLP:
     ) -> None:
         self._build(sizes, norm, dropout, weight_scale, dtype, eps, momentum, unbiased_running_var)
         seed = int(rng.integers(1 << 63, 1)[0]) if isinstance(rng, Generator) else check_uint64(rng, "MLP", "rng")
-        self._network.initialize(self._theta, self._buffers, seed=seed, weight_scale=self._weight_scale)
+        try:
+            self._network.initialize(self._theta, self._buffers, seed=seed, weight_scale=self._weight_scale)
+        except ValueError as error:
+            raise _renamed(error, "Network.initialize", "MLP") from None
 
     def _build(
         self,
@@ -189,6 +215,8 @@ class MLP:
             raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
         self._norm: Norm = norm
         self._dropout = _check_number(dropout, "dropout", 0.0, 1.0, open_high=True)
+        if self._dropout > _MOST_DROPOUT:
+            raise ValueError(f"MLP: dropout is {self._dropout!r}; it must be at most 1 - 2**-32, or nothing is kept")
         self._weight_scale = (
             None if weight_scale is None else _check_number(weight_scale, "weight_scale", 0.0, math.inf)
         )
@@ -393,7 +421,7 @@ class MLP:
         X: npt.ArrayLike,
         y: npt.ArrayLike,
         *,
-        class_weight: npt.ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         sample_weight: npt.ArrayLike | None = None,
         label_smoothing: float = 0.0,
         ignore_index: int | None = None,
@@ -405,13 +433,16 @@ class MLP:
         Parameters
         ----------
         X : (..., features) float32 or float64
-            At least one row.
+            At least one row, with batch norm two: one is its own mean, and would teach the layers below nothing.
         y : (...,) integers or bool in [0, outputs), or (..., outputs) float soft targets
-        class_weight : (outputs,), sample_weight : (...,), optional
-            Finite, not negative. The loss is sum(w * l) / sum(w).
+        class_weight : (outputs,), or mapping of class to weight, optional
+            Finite, not negative. A mapping may leave classes out: they weigh 1.
+        sample_weight : (...,), optional
+            Finite, not negative. The loss is sum(w * l) / sum(w). With batch norm the rows of weight 0 count in the
+            statistics all the same: leave padding out rather than weigh it 0.
         label_smoothing : float in [0, 1]
         ignore_index : int, optional
-            Rows with this label count for nothing.
+            Rows with this label count for nothing (but in batch norm's statistics).
         seed, stream : int in [0, 2**64)
             Layer l draws its dropout from stream ``stream + l`` of `seed`: the same pair drops the same units. In a
             training loop of your own give each step new streams, for example ``stream=step * model.layers``.
@@ -431,7 +462,7 @@ class MLP:
         self,
         X: npt.ArrayLike,
         y: npt.ArrayLike,
-        class_weight: npt.ArrayLike | None,
+        class_weight: ClassWeight,
         sample_weight: npt.ArrayLike | None,
         label_smoothing: float,
         ignore_index: int | None,
@@ -445,7 +476,9 @@ class MLP:
         targets = check_targets(y, shape, self.outputs, self._dtype, operation)
         if not targets.shape[0]:
             raise ValueError(f"{operation}: X is {array.shape}; it must have at least one row")
-        class_weight = check_weights(class_weight, (self.outputs,), operation, "class_weight")
+        if self._norm == "batch" and targets.shape[0] == 1:
+            raise ValueError(f"{operation}: X has one row; batch norm needs at least two to train")
+        class_weight = check_class_weight(class_weight, self.outputs, operation)
         sample_weight = check_weights(sample_weight, shape, operation, "sample_weight")
         seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
         try:

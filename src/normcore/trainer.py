@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from normcore import _core
 from normcore._signals import Call, HeldSignals, uninterrupted
-from normcore.mlp import MLP, check_features, check_targets, check_weights
+from normcore.mlp import MLP, ClassWeight, check_class_weight, check_features, check_targets, check_weights
 from normcore.optimizers import Optimizer, StateOverflowError
 from normcore.random import Generator, check_real, check_uint64
 from normcore.schedules import Schedule, schedule_from_dict
@@ -257,7 +257,7 @@ class Trainer:
         See `Optimizer`. `l2` adds ``l2 / 2 * sum(w**2)`` over the weight matrices to the loss.
     clip_norm : float, optional
         Gradients of the cross-entropy are scaled down to this global norm when theirs is greater.
-    class_weight : (outputs,), optional
+    class_weight : (outputs,), or mapping of class to weight (classes left out weigh 1), optional
     label_smoothing : float in [0, 1]
     early_stopping : int, optional
         Stop when `monitor` has not improved for this many epochs.
@@ -310,7 +310,7 @@ class Trainer:
         l2: float = 0.0,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
-        class_weight: npt.ArrayLike | None = None,
+        class_weight: ClassWeight = None,
         label_smoothing: float = 0.0,
         early_stopping: SupportsIndex | None = None,
         restore_best: bool = False,
@@ -343,7 +343,7 @@ class Trainer:
         self.clip_norm = None if clip_norm is None else check_real(clip_norm, "Trainer", "clip_norm")
         if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
             raise ValueError(f"Trainer: clip_norm is {clip_norm!r}; it must be positive and finite, or None")
-        self.class_weight = check_weights(class_weight, (model.outputs,), "Trainer", "class_weight")
+        self.class_weight = check_class_weight(class_weight, model.outputs, "Trainer")
         self.label_smoothing = check_real(label_smoothing, "Trainer", "label_smoothing")
         if not 0.0 <= self.label_smoothing <= 1.0:
             raise ValueError(f"Trainer: label_smoothing is {label_smoothing!r}; it must be in [0, 1]")

@@ -74,6 +74,7 @@ def _running(n: int, d: int, dtype: Any, random: np.random.Generator) -> Argumen
 
 
 def _logits(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    d = max(d, 2)  # the softmax over one class is refused
     out: Arguments = {
         "logits": (random.normal(size=(n, d)) * 5).astype(dtype),
         "labels": random.integers(0, d, n),
@@ -85,6 +86,7 @@ def _logits(n: int, d: int, dtype: Any, random: np.random.Generator) -> Argument
 
 
 def _soft(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    d = max(d, 2)
     out: Arguments = {"logits": (random.normal(size=(n, d)) * 5).astype(dtype)}
     return out | {
         "labels": random.random((n, d)).astype(dtype),

@@ -837,10 +837,10 @@ def test_cross_entropy_ignored_rows_count_nothing() -> None:
 # ---------------------------------------------------------------- dropout
 
 
-@pytest.mark.parametrize("keep", [0.0, -0.5, 1.5, np.nan])
+@pytest.mark.parametrize("keep", [0.0, -0.5, 1.5, np.nan, 2.0**-32 * (1 - 2.0**-53)])
 def test_dropout_refuses_a_bad_keep(keep: float) -> None:
     for function in (nc.dropout_forward, nc.dropout_backward):
-        with pytest.raises(ValueError, match=rf"{function.__name__}: keep is .*\(0, 1\]"):
+        with pytest.raises(ValueError, match=rf"{function.__name__}: keep is .*\[2\*\*-32, 1\]"):
             function(some(2, 3), keep, seed=0)
 
 

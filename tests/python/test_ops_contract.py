@@ -176,7 +176,7 @@ def test_cross_entropy_of_a_masked_label(dtype: Any, smoothing: float) -> None:
 
 @given(st.data(), dtypes(), isas())
 def test_cross_entropy(data: st.DataObject, dtype: Any, isa: str) -> None:
-    z = data.draw(logits(dtype).filter(lambda z: z.shape[1]))
+    z = data.draw(logits(dtype).filter(lambda z: z.shape[1] > 1))
     n, c = z.shape
     options: dict[str, Any] = {
         "reduction": data.draw(st.sampled_from(["mean", "sum", "none"])),
@@ -339,6 +339,7 @@ def test_merging_of_statistics(n: int, dtype: Any) -> None:
     random = np.random.default_rng(n)
     x = (random.normal(size=(n, 20)) + np.linspace(0, 9, n)[:, None]).astype(dtype)
     gamma, beta, mean, var = (random.normal(size=20).astype(dtype) for _ in range(4))
+    var = np.abs(var)
     for unbiased in (False, True):
         agree(None, "batch_norm_forward", x, gamma, beta, mean, var, momentum=0.0, unbiased_running_var=unbiased)
 

@@ -97,7 +97,7 @@ def cases(draw: st.DrawFn, dtype: Any = None) -> Case:
     kind = draw(dtypes()) if dtype is None else dtype
     keep = draw(st.sampled_from([1.0, 0.6]))
     return Case(
-        draw(SIZES),
+        draw(SIZES.map(lambda sizes: (*sizes[:-1], max(sizes[-1], 2)))),  # a loss needs two classes
         draw(NORMS),
         keep,
         kind,

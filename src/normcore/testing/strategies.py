@@ -519,9 +519,12 @@ def cross_entropy_problems(
     spread: Sequence[float] = (1.0, 10.0, 60.0),
     special: bool = False,
 ) -> CrossEntropyProblem:
-    """Cross-entropies with labels or soft targets and every combination of options; `spread` scales the logits."""
+    """Cross-entropies with labels or soft targets and every combination of options; `spread` scales the logits.
+
+    At least two classes: the softmax over one is refused.
+    """
     kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
-    n, c = draw(shapes(max_rows=20, max_columns=40))
+    n, c = draw(shapes(max_rows=20, min_columns=2, max_columns=40))
     logits = draw(_filled((n, c), kind, ("normal",), special, ("contiguous",)))
     with np.errstate(over="ignore"):
         logits = apply_layout(
