@@ -17,11 +17,11 @@ from normcore.testing.strategies import dtypes, labels, soft_targets, sprinkle_s
 SHAPES = st.sampled_from(
     [
         ((3, 2), 5),
-        ((1, 1, 1), 258),
+        ((1, 1, 2), 258),
         ((2, 3, 2), 257),
         ((4, 17, 3), 7),
         ((4, 16, 2), 15),
-        ((3, 15, 6, 1), 2),
+        ((3, 15, 6, 2), 2),
         ((3, 4, 5, 4), 16),
         ((7, 1, 3), 17),
         ((2, 18, 2), 1),
