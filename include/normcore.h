@@ -259,8 +259,8 @@ typedef enum normcore_reduction {
 typedef struct normcore_cross_entropy_options {
     size_t struct_size; /* sizeof(normcore_cross_entropy_options) */
     /* (c) finite, not negative; the greatest times the greatest sample weight is finite in the data's type, and times n
-       at most 2^960 (1e289), so that sums of weighted losses are finite. A row weighs as its label's class does, or, with soft targets, as
-       sum(class_weight * target). NULL: every row weighs 1, whatever its targets sum to. */
+       at most 2^960 (1e289), so that sums of weighted losses are finite. A row weighs as its label's class does, or,
+       with soft targets, as sum(class_weight * target). NULL: every row weighs 1, whatever its targets sum to. */
     const double *class_weight;
     const double *sample_weight; /* (n) finite, not negative; or NULL: 1 */
     double label_smoothing;      /* e in [0, 1]: the target is (1 - e) target + e / c. The weight is not smoothed. */
