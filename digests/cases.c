@@ -25,8 +25,8 @@ enum { BIAS = (1 << (EXPONENT - 1)) - 1 };
 
 /* ---------------------------------------------------------------- values, put together from bits */
 
-enum { PLAIN, WIDE, OFFSET, INTEGER, SPECIAL, VALUE_CLASSES };
-static const char *const value_names[] = {"plain", "wide", "offset", "integer", "special"};
+enum { PLAIN, WIDE, OFFSET, INTEGER, SPECIAL, VALUE_CLASSES, RANGE = VALUE_CLASSES /* of optimisers alone */ };
+static const char *const value_names[] = {"plain", "wide", "offset", "integer", "special", "range"};
 
 static real compose(uint64_t sign, uint64_t exponent, uint64_t fraction) {
     const bits one = 1, b = (bits)sign << (FRACTION + EXPONENT) | (bits)exponent << FRACTION |
@@ -67,6 +67,10 @@ static real value(uint64_t *state, int values, size_t menu) {
         return (real)((int32_t)random_below(state, 9) - 4);
     case SPECIAL:
         return random_below(state, 10) ? plain(state) : special(state, menu);
+    case RANGE: {
+        const uint64_t r = random_next(state); /* every normal number */
+        return compose(r & 1, 1 + (r >> 1) % (2 * (uint64_t)BIAS), r >> 12);
+    }
     default:
         return plain(state);
     }
@@ -412,6 +416,14 @@ OPTIMIZER(nesterov, NORMCORE_NESTEROV)
 OPTIMIZER(rmsprop, NORMCORE_RMSPROP)
 OPTIMIZER(adam, NORMCORE_ADAM)
 
+/* Gradients of every size: what is stored may overflow, and nothing before it. */
+static void optimizer_range(const char *op, body run_case) {
+    uint64_t state;
+    if (!case_begin(op, DTYPE, flat_shapes[1].name, value_names[RANGE], &state)) return;
+    run_case(&flat_shapes[1], RANGE, &state);
+    case_end();
+}
+
 static void sum_of_squares(const shape *s, int values, uint64_t *state) {
     double sum;
     MUST(T(normcore_sum_of_squares)(run.ctx, s->n, filled_vector(s->n, values, state), &sum));
@@ -587,6 +599,11 @@ void T(cases)(void) {
     ALL_CASES("nesterov", flat_shapes, nesterov);
     ALL_CASES("rmsprop", flat_shapes, rmsprop);
     ALL_CASES("adam", flat_shapes, adam);
+    optimizer_range("sgd", sgd);
+    optimizer_range("momentum", momentum);
+    optimizer_range("nesterov", nesterov);
+    optimizer_range("rmsprop", rmsprop);
+    optimizer_range("adam", adam);
     ALL_CASES("sum_of_squares", flat_shapes, sum_of_squares);
     ALL_CASES("mlp", network_shapes, mlp_plain);
     ALL_CASES("mlp_batch_norm", network_shapes, mlp_batch_norm);

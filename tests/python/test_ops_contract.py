@@ -429,7 +429,8 @@ SLOTS = {
 )
 def test_optimizers(optimizer: str, data: st.DataObject, dtype: Any, options: dict[str, Any], isa: str) -> None:
     n = data.draw(awkward_sizes(40))
-    p, g, v, s = (data.draw(cases(dtype, st.just((1, n)), ("normal", "scaled")))[0] for _ in range(4))
+    fills = ("normal", "scaled", "wide_range")
+    p, g, v, s = (data.draw(cases(dtype, st.just((1, n)), fills))[0] for _ in range(4))
     first, second = (slot if use else None for slot, use in zip((v, abs(s)), SLOTS[optimizer], strict=True))
     agree(isa, "optimizer_update", optimizer, p, g, first, second, **options)
 

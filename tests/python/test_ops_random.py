@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal, localcontext
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,76 @@ def test_optimizers_match_the_reference(
         assert (actual is None) == (wanted is None)
         if actual is not None and wanted is not None:
             assert (np.abs(actual - wanted) <= 6 * eps * (np.abs(wanted) + 1 + lr * 3)).all()
+
+
+def exact_step(optimizer: str, g: float, v: float, s: float, step: int, rate: float) -> tuple[Decimal, ...]:
+    """Change of the parameter and new slots, for the default coefficients, in decimals of any exponent."""
+    with localcontext(prec=60, Emin=-(10**6), Emax=10**6):
+        gradient, first, second, lr = (Decimal(x) for x in (g, v, s, rate))
+        mu, rho, b1, b2, eps = (Decimal(x) for x in (0.9, 0.99, 0.9, 0.999, 1e-8))
+        if optimizer == "sgd":
+            return -lr * gradient, first, second
+        if optimizer in ("momentum", "nesterov"):
+            first = mu * first - lr * gradient
+            return (first if optimizer == "momentum" else mu * first - lr * gradient), first, second
+        if optimizer == "rmsprop":
+            second = rho * second + (1 - rho) * gradient**2
+            return -lr * gradient / (second.sqrt() + eps), first, second
+        first, second = b1 * first + (1 - b1) * gradient, b2 * second + (1 - b2) * gradient**2
+        root = (second / (1 - b2**step)).sqrt() + eps
+        return -lr * first / (1 - b1**step) / root, first, second
+
+
+@pytest.mark.parametrize("optimizer", SLOTS)
+@given(
+    dtypes(),
+    st.floats(-1, 1),
+    st.floats(0, 1),
+    st.floats(0, 1),
+    st.sampled_from([1, 10**5]),  # between them 1 - beta2**t loses bits that the data have not
+    st.sampled_from([1e-30, 1e-3, 1.0, 1e10, 1e30]),
+)
+@example(np.dtype(np.float32), 0.52, 0.0, 0.0, 1, 1e-3)  # 1.9e19, whose square overflows
+@example(np.dtype(np.float32), 0.55, 0.0, 0.0, 1, 1e-3)
+@example(np.dtype(np.float64), 0.51, 0.0, 0.0, 1, 1e-3)
+@example(np.dtype(np.float32), 0.5, 1.0, 1.0, 1, 1e30)
+@example(np.dtype(np.float32), -1.0, 1.0, 0.0, 1, 1e-3)  # 1e-37, whose square underflows
+def test_steps_are_right_wherever_they_fit(
+    optimizer: str, dtype: Any, exponent: float, first: float, second: float, step: int, rate: float
+) -> None:
+    limits = np.finfo(dtype)
+    least, most = float(limits.tiny), float(limits.max)
+    # down to where Adam's first moment is normal, up to the greatest number
+    g = float(dtype.type(most**exponent if exponent > 0 else max(least**-exponent, 16 * least)))
+    v, s = np.full(1, first * g, dtype), np.full(1, second * min(g, most**0.5) * min(g, most**0.5), dtype)
+    if optimizer in ("momentum", "nesterov"):
+        v = -v  # as a descent along g has left it
+    change, *slots = exact_step(optimizer, g, float(v[0]), float(s[0]), step, rate)
+    if max(abs(change), *slots, key=abs) > Decimal(most) or abs(change) < Decimal(least):
+        return
+    p, uses = np.zeros(1, dtype), SLOTS[optimizer]
+    nc.optimizer_update(
+        optimizer, p, np.full(1, g, dtype), v if uses[0] else None, s if uses[1] else None, learning_rate=rate,
+        step=step, decay_rate=0.99,
+    )  # fmt: skip
+    with localcontext(prec=60, Emin=-(10**6), Emax=10**6):
+        error = abs(Decimal(float(p[0])) - change) / abs(change)
+    assert error <= 4 * Decimal(float(limits.eps)), f"{g}: {p[0]} where {change:.9g} is exact"
+
+
+@pytest.mark.parametrize("optimizer", ["rmsprop", "adam"])
+@pytest.mark.parametrize(("dtype", "huge"), [(np.float32, 1.9e19), (np.float32, 5e20), (np.float64, 1.4e155)])
+def test_one_huge_gradient_is_forgotten(optimizer: Any, dtype: Any, huge: float) -> None:
+    huge = huge if optimizer == "adam" else huge / 3  # which its second moment still holds
+    p, v, s = (np.zeros(1, dtype) for _ in range(3))
+    for step in range(1, 100):
+        g = np.full(1, huge if step == 1 else 1.0, dtype)
+        nc.optimizer_update(optimizer, p, g, v if optimizer == "adam" else None, s, learning_rate=0.1, step=step)
+        assert np.isfinite(s[0])
+        assert p[0] < 0
+    before = s[0]
+    nc.optimizer_update(optimizer, p, np.ones(1, dtype), v if optimizer == "adam" else None, s, learning_rate=0.1)
+    assert 0.98 < s[0] / before < 1
 
 
 def test_the_first_step_of_adam_is_the_learning_rate() -> None:

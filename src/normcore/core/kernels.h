@@ -65,7 +65,7 @@ typedef struct NAME(optimizer_constants) {
     real lr, momentum;     /* lr of Adam: lr / (1 - b1^t) */
     real rho, one_minus_rho;
     real beta1, one_minus_beta1, beta2, one_minus_beta2;
-    real correction2; /* 1 / (1 - b2^t) */
+    real root_correction2; /* sqrt(1 / (1 - b2^t)) */
     real eps;
 } NAME(optimizer_constants);
 

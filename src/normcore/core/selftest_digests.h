@@ -15,7 +15,7 @@
     0x434e6e12a0405e4au, /* layer_norm_backward */
     0x26074ad31b6a27ebu, /* random */
     0xe5d9280cf24d4badu, /* dropout */
-    0xfffdff4e01dff8d9u, /* optimizer */
+    0xf2da9e661f8d5d15u, /* optimizer */
 },
 {
     0x5460c185b2599d6du, /* fma */
@@ -32,5 +32,5 @@
     0x0b6744a7b3abab33u, /* layer_norm_backward */
     0x27332b9ad0548a14u, /* random */
     0xe14f6a60c053fe2fu, /* dropout */
-    0x9723fc0b964b5e62u, /* optimizer */
+    0xf9383960ccd064b4u, /* optimizer */
 },

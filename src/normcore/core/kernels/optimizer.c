@@ -1,4 +1,8 @@
-/* Optimiser updates: elementwise formulas, one pass, in the order of operations of the numeric contract. */
+/*
+ * Optimiser updates: elementwise formulas, one pass, in the order of operations of the numeric contract. The order is
+ * one in which nothing overflows but what is stored: g is scaled before it is squared, the root of the second moment is
+ * taken before the correction multiplies it, and the step is divided before the rate multiplies it.
+ */
 
 /* Inlined once for each optimiser, a constant there. g, p and the slots of one vector. */
 NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAME(optimizer_constants) * c, real *p,
@@ -20,20 +24,20 @@ NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAM
         break;
     }
     case NORMCORE_RMSPROP: {
-        const vreal square = v_mul(v_set1(c->one_minus_rho), v_mul(g, g));
+        const vreal square = v_mul(v_mul(v_set1(c->one_minus_rho), g), g);
         const vreal s = v_fma(v_set1(c->rho), v_get(slot2, count), square);
         v_put_n(slot2, s, count);
-        x = v_sub(x, v_div(v_mul(lr, g), v_add(v_sqrt(s), v_set1(c->eps))));
+        x = v_fnma(lr, v_div(g, v_add(v_sqrt(s), v_set1(c->eps))), x);
         break;
     }
     case NORMCORE_ADAM: {
         const vreal m = v_fma(v_set1(c->beta1), v_get(slot1, count), v_mul(v_set1(c->one_minus_beta1), g));
-        const vreal square = v_mul(v_set1(c->one_minus_beta2), v_mul(g, g));
+        const vreal square = v_mul(v_mul(v_set1(c->one_minus_beta2), g), g);
         const vreal s = v_fma(v_set1(c->beta2), v_get(slot2, count), square);
         v_put_n(slot1, m, count);
         v_put_n(slot2, s, count);
-        const vreal root = v_add(v_sqrt(v_mul(s, v_set1(c->correction2))), v_set1(c->eps));
-        x = v_sub(x, v_div(v_mul(lr, m), root));
+        const vreal root = v_fma(v_sqrt(s), v_set1(c->root_correction2), v_set1(c->eps));
+        x = v_fnma(lr, v_div(m, root), x);
         break;
     }
     }

@@ -46,7 +46,7 @@ static NAME(optimizer_constants) optimizer_constants_of(const normcore_optimizer
     c.one_minus_beta1 = (real)(1.0 - o->beta1);
     c.beta2 = (real)o->beta2;
     c.one_minus_beta2 = (real)(1.0 - o->beta2);
-    c.correction2 = (real)(1.0 / correction2);
+    c.root_correction2 = (real)sqrt(1.0 / correction2);
     c.eps = (real)o->eps;
     return c;
 }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from .arithmetic import Array, fma, lane_sum, stored
@@ -54,14 +56,14 @@ def optimizer_update(
         v = fma(-lr, g, mu * v)
         p = p + (v if optimizer == "momentum" else fma(-lr, g, mu * v))
     elif optimizer == "rmsprop":
-        s = fma(real(decay_rate), s, real(1.0 - decay_rate) * (g * g))
-        p = p - (lr * g) / (np.sqrt(s) + real(eps))
+        s = fma(real(decay_rate), s, (real(1.0 - decay_rate) * g) * g)
+        p = fma(-lr, g / (np.sqrt(s) + real(eps)), p)
     elif optimizer == "adam":
         v = fma(real(beta1), v, real(1.0 - beta1) * g)
-        s = fma(real(beta2), s, real(1.0 - beta2) * (g * g))
+        s = fma(real(beta2), s, (real(1.0 - beta2) * g) * g)
         alpha = real(learning_rate / (1.0 - _power(beta1, step)))
-        kappa = real(1.0 / (1.0 - _power(beta2, step)))
-        p = p - (alpha * v) / (np.sqrt(s * kappa) + real(eps))
+        kappa = real(math.sqrt(1.0 / (1.0 - _power(beta2, step))))
+        p = fma(-alpha, v / fma(np.sqrt(s), kappa, real(eps)), p)
     else:
         raise ValueError(f"no optimizer is called {optimizer!r}")
     params[...] = stored(p)
