@@ -246,7 +246,10 @@ static void cross_entropy_rows(const shape *s, int values, uint64_t *state) {
     add_matrix(dz);
 }
 
-static void cross_entropy_mean(const shape *s, int values, uint64_t *state, int soft) {
+enum { LABELS, TARGETS, SIGNED_TARGETS };
+
+static void cross_entropy_mean(const shape *s, int values, uint64_t *state, int kind) {
+    const int soft = kind != LABELS;
     const matrix z = filled(s->n, s->k, values, BY_ROW, state), dz = matrix_of(s->n, s->k);
     int64_t *labels = labels_of(s->n, s->k, state);
     matrix targets = matrix_of(s->n, s->k);
@@ -258,11 +261,16 @@ static void cross_entropy_mean(const shape *s, int values, uint64_t *state, int 
             targets.at[i * targets.stride + j] =
                 random_below(state, 3) ? (real)random_below(state, 1 << 20) * (real)0x1p-20 : (real)0;
     }
+    /* Without smoothing, classes of weight 0 and targets of 0 have no share. */
+    for (size_t j = 0; kind == SIGNED_TARGETS && j < s->k; j++) {
+        if (j % 4 == 3) class_weight[j] = 0.0;
+        for (size_t i = j % 2; i < s->n; i += 2) targets.at[i * targets.stride + j] *= (real)-1;
+    }
     normcore_cross_entropy_options options;
     MUST(normcore_cross_entropy_defaults(&options, sizeof options));
     options.class_weight = class_weight;
     options.sample_weight = sample_weight;
-    options.label_smoothing = 0.1;
+    options.label_smoothing = kind == SIGNED_TARGETS ? 0.0 : 0.1;
     options.has_ignore_index = !soft;
     options.ignore_index = 1;
     MUST(T(normcore_cross_entropy)(run.ctx, s->n, s->k, z.at, z.stride, soft ? NULL : labels, soft ? targets.at : NULL,
@@ -272,11 +280,17 @@ static void cross_entropy_mean(const shape *s, int values, uint64_t *state, int 
     add_matrix(dz);
 }
 static void cross_entropy_labels(const shape *s, int values, uint64_t *state) {
-    cross_entropy_mean(s, values, state, 0);
+    cross_entropy_mean(s, values, state, LABELS);
 }
 static void cross_entropy_targets(const shape *s, int values, uint64_t *state) {
-    cross_entropy_mean(s, values, state, 1);
+    cross_entropy_mean(s, values, state, TARGETS);
 }
+static void cross_entropy_signed(const shape *s, int values, uint64_t *state) {
+    cross_entropy_mean(s, values, state, SIGNED_TARGETS);
+}
+
+/* So many rows that the tree has several levels. */
+static const shape many_rows[] = {{"many", 40007, 3, 0}};
 
 /* ---------------------------------------------------------------- batch normalisation */
 
@@ -586,6 +600,10 @@ void T(cases)(void) {
     ALL_CASES("cross_entropy_rows", row_shapes, cross_entropy_rows);
     ALL_CASES("cross_entropy_labels", row_shapes, cross_entropy_labels);
     ALL_CASES("cross_entropy_targets", row_shapes, cross_entropy_targets);
+    ALL_CASES("cross_entropy_signed", row_shapes, cross_entropy_signed);
+    ALL_CASES("cross_entropy_labels", many_rows, cross_entropy_labels);
+    ALL_CASES("cross_entropy_targets", many_rows, cross_entropy_targets);
+    ALL_CASES("cross_entropy_signed", many_rows, cross_entropy_signed);
     ALL_CASES("dropout", row_shapes, dropout);
     ALL_CASES("batch_norm_forward", column_shapes, batch_norm_forward);
     ALL_CASES("batch_norm_evaluation", column_shapes, batch_norm_evaluation);

@@ -251,19 +251,18 @@ NORMCORE_API normcore_status normcore_log_softmax_backward_f64(normcore_context 
                                                                size_t y_stride, double *dx, size_t dx_stride);
 
 typedef enum normcore_reduction {
-    NORMCORE_REDUCTION_MEAN = 0, /* sum(w l) / sum(w); 0 if sum(w) is 0 */
-    NORMCORE_REDUCTION_SUM = 1,  /* sum(w l) */
-    NORMCORE_REDUCTION_NONE = 2  /* loss has n elements, w l each; dlogits is the gradient of their sum */
+    NORMCORE_REDUCTION_MEAN = 0, /* sum(l) / sum(w); 0 if sum(w) is 0 */
+    NORMCORE_REDUCTION_SUM = 1,  /* sum(l) */
+    NORMCORE_REDUCTION_NONE = 2  /* loss has n elements, l each; dlogits is the gradient of their sum */
 } normcore_reduction;
 
 typedef struct normcore_cross_entropy_options {
     size_t struct_size; /* sizeof(normcore_cross_entropy_options) */
-    /* (c) finite, not negative; the greatest times the greatest sample weight is finite in the data's type, and times n
-       at most 2^960 (1e289), so that sums of weighted losses are finite. A row weighs as its label's class does, or,
-       with soft targets, as sum(class_weight * target). NULL: every row weighs 1, whatever its targets sum to. */
+    /* (c) of each class's share in the loss, or NULL: 1. Finite, not negative; the greatest times the greatest sample
+       weight is finite in the data's type, and times n at most 2^960 (1e289), so that sums of losses are finite. */
     const double *class_weight;
-    const double *sample_weight; /* (n) finite, not negative; or NULL: 1 */
-    double label_smoothing;      /* e in [0, 1]: the target is (1 - e) target + e / c. The weight is not smoothed. */
+    const double *sample_weight; /* (n) of each row; finite, not negative; or NULL: 1 */
+    double label_smoothing;      /* e in [0, 1]: the target is (1 - e) target + e / c */
     int has_ignore_index; /* not 0: rows whose label is ignore_index weigh 0 and get a zero gradient, even of NaN */
     int64_t ignore_index;
     normcore_reduction reduction;
@@ -276,8 +275,10 @@ NORMCORE_API normcore_status normcore_cross_entropy_defaults(normcore_cross_entr
 /*
  * Softmax cross-entropy of logits (n, c) against integer labels (n) or soft targets (n, c), of which just one is given;
  * `options` may be NULL (the defaults). Targets need not sum to 1; ignore_index goes with labels only.
- * For each row l = log(sum(exp(z))) - z[label], as log1p of the sum without its greatest term: accurate down to the
- * smallest losses. w is the row's weight: class weight times sample weight, 0 for an ignored row.
+ * For each row l = -sample_weight sum(class_weight target log(softmax(z))), a label being a target of 1 for its class;
+ * the logarithm is log1p of the sum of exp without its greatest term: accurate down to the smallest losses. l is linear
+ * in the targets, which may have any sign, and class weights of 1 change nothing. The mean is sum(l) / sum(w), 0 if
+ * sum(w) is: w is the row's sample weight, with labels times the class weight of its label; 0 for an ignored row.
  * loss: one double (n doubles for NORMCORE_REDUCTION_NONE), dlogits (n, c) (may be NULL, may be logits), weight_sum:
  * sum(w), one double or NULL; all OVERWRITTEN. bad_row may be NULL: see NORMCORE_ERROR_LABEL and _WEIGHT.
  * A row with NaN or +inf, or with nothing but -inf, has a NaN loss and gradient. n > 0 with c == 0 is

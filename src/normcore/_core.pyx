@@ -976,9 +976,9 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     ----------
     logits : ndarray (..., c), at least 2-D, float32 or float64
     labels : array_like (...) of any integer type or bool, or ndarray (..., c) of float32 or float64
-        Class indices in [0, c), or soft targets, which need not sum to 1.
+        Class indices in [0, c), or soft targets, which need not sum to 1 and may be negative.
     class_weight : array_like (c,) or mapping of class to weight, optional
-        Finite and not negative. A mapping may leave classes out: they weigh 1.
+        Of each class's share in the loss; finite and not negative. A mapping may leave classes out: they weigh 1.
     sample_weight : array_like (...), optional
         A weight for each row, finite and not negative. The greatest times the greatest class weight is finite in the
         dtype, and times the number of rows at most 2**960.
@@ -987,7 +987,9 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     ignore_index : int, optional
         Rows with this label weigh 0 and get a zero gradient.
     reduction : {"mean", "sum", "none"}
-        ``sum(w * l) / sum(w)`` (0 if all weights are 0), ``sum(w * l)``, or ``w * l`` of each row.
+        ``sum(l) / sum(w)`` (0 if all weights are 0), ``sum(l)``, or ``l`` of each row, where ``l`` is
+        ``-sample_weight * sum(class_weight * target * log(softmax(logits)))``; a label is a target of 1 for its class.
+        ``w`` is the row's sample weight, with labels times the class weight of its label, as in PyTorch.
 
     Returns
     -------
@@ -1007,8 +1009,9 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
 
     Notes
     -----
-    The loss of a row is ``log(sum(exp(z))) - z[label]`` through log1p of the sum without its greatest term: accurate
-    down to the smallest losses, no clipping. Rows with NaN or +inf, or with nothing but -inf, have a NaN loss.
+    The loss is linear in soft targets, and class weights of 1 change nothing. The logarithm of softmax is through log1p
+    of the sum without its greatest term: accurate down to the smallest losses, no clipping. Rows with NaN or +inf, or
+    with nothing but -inf, have a NaN loss.
     """
     cdef Rows zr, dzr
     cdef Goal goal

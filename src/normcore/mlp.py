@@ -436,10 +436,10 @@ class MLP:
             At least one row, with batch norm two: one is its own mean, and would teach the layers below nothing.
         y : (...,) integers or bool in [0, outputs), or (..., outputs) float soft targets
         class_weight : (outputs,), or mapping of class to weight, optional
-            Finite, not negative. A mapping may leave classes out: they weigh 1.
+            Finite, not negative; see `softmax_cross_entropy`. A mapping may leave classes out: they weigh 1.
         sample_weight : (...,), optional
-            Finite, not negative. The loss is sum(w * l) / sum(w). With batch norm the rows of weight 0 count in the
-            statistics all the same: leave padding out rather than weigh it 0.
+            Finite, not negative. With batch norm the rows of weight 0 count in the statistics all the same: leave
+            padding out rather than weigh it 0.
         label_smoothing : float in [0, 1]
         ignore_index : int, optional
             Rows with this label count for nothing (but in batch norm's statistics).

@@ -136,6 +136,13 @@ void reference_log_softmax_backward(size_t n, size_t d, const wide *dy, const wi
     }
 }
 
+wide reference_share(size_t c, const int64_t *labels, const wide *targets, const normcore_cross_entropy_options *o,
+                     size_t i, size_t j) {
+    const wide target = labels ? (wide)(labels[i] == (int64_t)j) : targets[i * c + j];
+    const wide smooth = (1 - (wide)o->label_smoothing) * target + (wide)o->label_smoothing / (wide)c;
+    return o->class_weight ? (wide)o->class_weight[j] * smooth : smooth;
+}
+
 wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *labels, const wide *targets,
                              const normcore_cross_entropy_options *options, wide *losses, wide *weights, wide *dz,
                              wide *weight_sum) {
@@ -146,31 +153,21 @@ wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *l
         const size_t best = first_greatest(c, z + i * c);
         const wide log_of_sum = log_sum(c, z + i * c, best), greatest = z[i * c + best];
         const int ignored = labels && o->has_ignore_index && labels[i] == o->ignore_index;
-        wide weight = 0, target_sum = 0, row = 0;
-        for (size_t j = 0; j < c && !ignored; j++) {
-            const wide one = o->class_weight ? (wide)o->class_weight[j] : 1;
-            const wide target = labels ? (wide)(labels[i] == (int64_t)j) : targets[i * c + j];
-            /* With soft targets and no class weights a row weighs 1, whatever its targets sum to. */
-            if (o->class_weight || labels) weight += one * target;
-        }
-        if (targets && !o->class_weight) weight = 1;
-        if (o->sample_weight) weight *= (wide)o->sample_weight[i];
+        wide share_sum = 0, row = 0;
+        weights[i] = ignored ? 0 : o->sample_weight ? (wide)o->sample_weight[i] : 1;
         for (size_t j = 0; j < c; j++) {
-            const wide target = labels ? (wide)(labels[i] == (int64_t)j) : targets[i * c + j];
-            const wide smooth = (1 - (wide)o->label_smoothing) * target + (wide)o->label_smoothing / (wide)c;
-            target_sum += smooth;
-            row += smooth * (log_of_sum + (greatest - z[i * c + j]));
+            const wide share = reference_share(c, labels, targets, o, i, j);
+            share_sum += share;
+            row += share * (log_of_sum + (greatest - z[i * c + j]));
         }
         for (size_t j = 0; dz && j < c; j++) {
-            const wide target = labels ? (wide)(labels[i] == (int64_t)j) : targets[i * c + j];
-            const wide smooth = (1 - (wide)o->label_smoothing) * target + (wide)o->label_smoothing / (wide)c;
             const wide p = expl((z[i * c + j] - greatest) - log_of_sum);
-            dz[i * c + j] = ignored ? 0 : weight * (p * target_sum - smooth);
+            dz[i * c + j] = ignored ? 0 : weights[i] * (p * share_sum - reference_share(c, labels, targets, o, i, j));
         }
-        weights[i] = weight;
-        losses[i] = ignored ? 0 : weight * row;
+        losses[i] = ignored ? 0 : weights[i] * row;
         loss += losses[i];
-        total += weight;
+        /* A label's class weight weighs the row; those of soft targets weigh their classes only. */
+        total += labels && !ignored && o->class_weight ? weights[i] * (wide)o->class_weight[labels[i]] : weights[i];
     }
     if (weight_sum) *weight_sum = total;
     if (o->reduction != NORMCORE_REDUCTION_MEAN) return loss;

@@ -34,8 +34,11 @@ void reference_log_softmax(size_t n, size_t d, const wide *x, wide *y);
 void reference_softmax_backward(size_t n, size_t d, const wide *dy, const wide *y, wide *dx);
 void reference_log_softmax_backward(size_t n, size_t d, const wide *dy, const wide *y, wide *dx);
 
+/* Class weight times smoothed target of class j in row i. */
+wide reference_share(size_t c, const int64_t *labels, const wide *targets, const normcore_cross_entropy_options *o,
+                     size_t i, size_t j);
 /*
- * losses (n): weighted, not reduced; weights (n); dz (n, c). labels or targets. Returns the loss that the reduction
+ * losses (n): weighted, not reduced; weights (n): sample weights, 0 of ignored rows; dz (n, c). labels or targets. Returns the loss that the reduction
  * asks for (of NONE: the sum).
  */
 wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *labels, const wide *targets,

@@ -63,29 +63,36 @@ static void test_uniform_logits(void) {
     }
 }
 
-/* Hard labels written as soft targets mean the same. */
+/* Hard labels written as soft targets mean the same; the class weights of labels, though, divide the mean as well. */
 static void test_soft_targets_equal_labels(void) {
     real z[9 * 4], targets[9 * 4], dz[9 * 4], dz_soft[9 * 4];
     int64_t labels[9];
     double class_weight[4] = {0.5, 1, 2, 3}, loss, loss_soft, sum, sum_soft;
-    normcore_cross_entropy_options options;
     rng r = rng_new(3);
-    memset(&options, 0, sizeof options);
-    options.struct_size = sizeof options;
-    options.class_weight = class_weight;
-    options.label_smoothing = 0.1;
     for (size_t i = 0; i < 36; i++) {
         z[i] = rng_real(&r, -3, 3);
         labels[i / 4] = (int64_t)(i / 4 % 4);
         targets[i] = i % 4 == i / 4 % 4;
     }
-    CHECK_STATUS(NORMCORE_OK,
-                 T(normcore_cross_entropy)(NULL, 9, 4, z, 4, labels, NULL, 0, &options, &loss, dz, 4, &sum, NULL));
-    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 9, 4, z, 4, NULL, targets, 4, &options, &loss_soft,
-                                                        dz_soft, 4, &sum_soft, NULL));
-    CHECK(sum == sum_soft);
-    CHECK(fabsl((wide)loss - (wide)loss_soft) <= 8 * U * (wide)loss);
-    for (size_t i = 0; i < 36; i++) CHECK(fabsl((wide)dz[i] - (wide)dz_soft[i]) <= 8 * U);
+    for (int kind = 0; kind < 8; kind++) {
+        const int weighted = kind & 1, mean = kind >> 1 & 1;
+        normcore_cross_entropy_options options;
+        memset(&options, 0, sizeof options);
+        options.struct_size = sizeof options;
+        options.class_weight = weighted ? class_weight : NULL;
+        options.reduction = mean ? NORMCORE_REDUCTION_MEAN : NORMCORE_REDUCTION_SUM;
+        options.label_smoothing = kind >> 2 ? 0.1 : 0.0;
+        harness_note("kind %d", kind);
+        CHECK_STATUS(NORMCORE_OK,
+                     T(normcore_cross_entropy)(NULL, 9, 4, z, 4, labels, NULL, 0, &options, &loss, dz, 4, &sum, NULL));
+        CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 9, 4, z, 4, NULL, targets, 4, &options, &loss_soft,
+                                                            dz_soft, 4, &sum_soft, NULL));
+        CHECK(sum == (weighted ? 2 * (0.5 + 1 + 2 + 3) + 0.5 : 9) && sum_soft == 9);
+        const wide times = mean ? (wide)sum_soft / (wide)sum : 1;
+        CHECK(fabsl((wide)loss - (wide)loss_soft * times) <= 8 * U * (wide)loss);
+        for (size_t i = 0; i < 36; i++) CHECK(fabsl((wide)dz[i] - (wide)dz_soft[i] * times) <= (mean ? 8 : 32) * U);
+    }
+    harness_note("%s", "");
 }
 
 static void test_nothing_counts(void) {
@@ -271,15 +278,19 @@ static void test_options_are_checked(void) {
     CHECK(fabsl((wide)loss - 1.40760596444438012L) < 8 * U);
 }
 
-/*
- * The bits of the sums of weights, which weights of few bits would not show: along a row in sixteen lanes, product and
- * sum rounded apart, over the rows in chunks of 256 by the tree.
- */
-static void test_order_of_weights(void) {
+/* Knuth's TwoSum of the parts' upper halves; what it lost goes to the lower one. */
+static void add_to_pair(double pair[2], double hi, double lo) {
+    const double sum = pair[0] + hi, t = sum - pair[0];
+    pair[1] = (pair[1] + ((pair[0] - (sum - t)) + (hi - t))) + lo;
+    pair[0] = sum;
+}
+
+/* The bits of the sums over rows, which weights of few bits would not show: pairs in chunks of 256, then the tree. */
+static void test_order_of_sums(void) {
     enum { N = 5 * 256 + 7, C = 37 };
     static real z[N * C], targets[N * C];
-    static double class_weight[C], sample_weight[N], row[N];
-    double chunk[6] = {0}, loss, weight_sum;
+    static double class_weight[C], sample_weight[N], losses[N];
+    static int64_t labels[N];
     normcore_cross_entropy_options options;
     rng r = rng_new(5);
     memset(&options, 0, sizeof options);
@@ -288,26 +299,39 @@ static void test_order_of_weights(void) {
     options.sample_weight = sample_weight;
     for (size_t j = 0; j < C; j++) class_weight[j] = rng_unit(&r);
     for (size_t i = 0; i < N; i++) {
-        double lane[16] = {0};
         sample_weight[i] = rng_unit(&r);
-        for (size_t j = 0; j < C; j++) {
-            const double share = (double)(targets[i * C + j] = rng_real(&r, 0, 1));
-            lane[j % 16] = lane[j % 16] + class_weight[j] * share;
-        }
-        for (size_t half = 8; half; half /= 2)
-            for (size_t j = 0; j < half; j++) lane[j] += lane[j + half];
-        row[i] = lane[0] * sample_weight[i];
-        chunk[i / 256] += row[i];
+        labels[i] = (int64_t)(i % C);
     }
-    const double whole = ((chunk[0] + chunk[1]) + (chunk[2] + chunk[3])) + (chunk[4] + chunk[5]);
-    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, N, C, z, C, NULL, targets, C, &options, &loss, NULL, C,
-                                                        &weight_sum, NULL));
-    CHECK(weight_sum == whole);
-    for (size_t i = 0; i < N; i++) {
-        options.sample_weight = sample_weight + i;
-        CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 1, C, z, C, NULL, targets + i * C, C, &options, &loss,
-                                                            NULL, C, &weight_sum, NULL));
-        CHECK(weight_sum == row[i]);
+    for (size_t i = 0; i < N * C; i++) {
+        z[i] = rng_real(&r, -3, 3);
+        targets[i] = rng_real(&r, -1, 1);
+    }
+    for (int soft = 0; soft < 2; soft++) {
+        double weights[6][2] = {{0}}, sums[6][2] = {{0}}, loss, weight_sum;
+#define CROSS_ENTROPY(loss)                                                                                            \
+    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, N, C, z, C, soft ? NULL : labels, soft ? targets : NULL, \
+                                                        C, &options, loss, NULL, C, &weight_sum, NULL))
+        options.reduction = NORMCORE_REDUCTION_NONE;
+        CROSS_ENTROPY(losses);
+        for (size_t i = 0; i < N; i++) {
+            add_to_pair(weights[i / 256], (soft ? 1.0 : class_weight[labels[i]]) * sample_weight[i], 0.0);
+            add_to_pair(sums[i / 256], losses[i], 0.0);
+        }
+        /* ((0 + 1) + (2 + 3)) + (4 + 5) */
+        static const int joins[5][2] = {{0, 1}, {2, 3}, {0, 2}, {4, 5}, {0, 4}};
+        for (size_t k = 0; k < 5; k++) {
+            add_to_pair(weights[joins[k][0]], weights[joins[k][1]][0], weights[joins[k][1]][1]);
+            add_to_pair(sums[joins[k][0]], sums[joins[k][1]][0], sums[joins[k][1]][1]);
+        }
+        const double total = sums[0][0] + sums[0][1], weight = weights[0][0] + weights[0][1];
+        CHECK(weight_sum == weight);
+        options.reduction = NORMCORE_REDUCTION_SUM;
+        CROSS_ENTROPY(&loss);
+        CHECK(loss == total && weight_sum == weight);
+        options.reduction = NORMCORE_REDUCTION_MEAN;
+        CROSS_ENTROPY(&loss);
+        CHECK(loss == total / weight && weight_sum == weight);
+#undef CROSS_ENTROPY
     }
 }
 
@@ -317,7 +341,7 @@ int main(int argc, char **argv) {
         {"smallest_losses", test_smallest_losses},
         {"uniform_logits", test_uniform_logits},
         {"soft_targets_equal_labels", test_soft_targets_equal_labels},
-        {"order_of_weights", test_order_of_weights},
+        {"order_of_sums", test_order_of_sums},
         {"nothing_counts", test_nothing_counts},
         {"special_rows", test_special_rows},
         {"labels_and_weights_are_checked_first", test_labels_and_weights_are_checked_first},

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -163,23 +165,23 @@ def relative(dtype: Any) -> float:
 
 
 def gradient_terms(p: CrossEntropyProblem) -> Any:
-    """Magnitude of the two terms of the gradient w (p s - t): their difference is rounded as they are."""
+    """Magnitude of the two terms of the gradient m (p s - u): their difference is rounded as they are."""
     n, c = p.logits.shape
     scale = np.asarray(p.options.get("class_weight", np.ones(c)), float)
     w = np.asarray(p.options.get("sample_weight", np.ones(n)), float)
+    row = np.ones(n)
     if p.labels.ndim == 2:
         target = p.labels.astype(float)
-        w = w * (target @ scale if "class_weight" in p.options else 1)
     else:
         labels = p.labels.astype(int)
         ignored = labels == p.options.get("ignore_index", -1)
         labels = np.where(ignored, 0, labels)
         target = np.eye(c)[labels]
-        w = np.where(ignored, 0, w * scale[labels])
+        w, row = np.where(ignored, 0, w), scale[labels]
     smoothing = p.options.get("label_smoothing", 0.0)
-    target = (1 - smoothing) * target + smoothing / c
-    if p.options["reduction"] == "mean" and w.sum():
-        w = w / w.sum()
+    target = scale * ((1 - smoothing) * target + smoothing / c)
+    if p.options["reduction"] == "mean":
+        w = w / (w @ row) if w @ row else 0 * w
     y = reference.softmax(p.logits).astype(float)
     # what is lost where y is subnormal counts as if y were the least normal number
     tiny = float(np.finfo(p.logits.dtype).tiny)
@@ -255,15 +257,153 @@ def test_one_hot_targets_are_labels(data: st.DataObject, dtype: Any) -> None:
     z = data.draw(logits(dtype, (1.0, 10.0)).filter(lambda z: z.shape[1] > 1))
     n, c = z.shape
     labels = np.array(data.draw(st.lists(st.integers(0, c - 1), min_size=n, max_size=n)))
+    class_weight = data.draw(st.sampled_from([None, np.linspace(0.5, 2, c), np.linspace(0, 2, c)]))
     options = {
-        "class_weight": np.linspace(0.5, 2, c),
-        "label_smoothing": data.draw(st.sampled_from([0.0, 0.25])),
+        "class_weight": class_weight,
+        "sample_weight": np.linspace(2, 0, n),
+        "label_smoothing": data.draw(st.sampled_from([0.0, 0.25, 1.0])),
+        "reduction": data.draw(st.sampled_from(["mean", "sum", "none"])),
     }
     loss, dlogits, weight_sum = nc.softmax_cross_entropy(z, labels, **options)
     soft_loss, soft_dlogits, soft_sum = nc.softmax_cross_entropy(z, np.eye(c, dtype=dtype)[labels], **options)
-    np.testing.assert_allclose(soft_loss, loss, rtol=relative(dtype), atol=4 * float(np.finfo(dtype).eps))
-    np.testing.assert_allclose(soft_sum, weight_sum, rtol=1e-14)
-    np.testing.assert_allclose(soft_dlogits, dlogits, rtol=1e-5, atol=4 * float(np.finfo(dtype).eps))
+    np.testing.assert_allclose(soft_sum, options["sample_weight"].sum(), rtol=1e-15)
+    if class_weight is None:
+        assert soft_sum == weight_sum
+    if options["reduction"] == "mean":
+        # the one is divided by what the labels weigh, the other by what the rows weigh
+        loss, dlogits = loss * weight_sum, dlogits * dtype.type(weight_sum)
+        soft_loss, soft_dlogits = soft_loss * soft_sum, soft_dlogits * dtype.type(soft_sum)
+        if weight_sum == 0:
+            return
+    np.testing.assert_allclose(soft_loss, loss, rtol=relative(dtype), atol=8 * float(np.finfo(dtype).eps))
+    np.testing.assert_allclose(soft_dlogits, dlogits, rtol=1e-5, atol=16 * float(np.finfo(dtype).eps))
+
+
+@given(cross_entropy_problems(special=True), st.booleans())
+def test_class_weights_of_one_change_nothing(p: CrossEntropyProblem, negative: bool) -> None:
+    labels = -p.labels if negative and p.labels.ndim == 2 else p.labels
+    options = {name: value for name, value in p.options.items() if name != "class_weight"}
+    none = nc.softmax_cross_entropy(p.logits, labels, **options)
+    ones = nc.softmax_cross_entropy(p.logits, labels, class_weight=np.ones(p.logits.shape[1]), **options)
+    assert_same_bits(np.asarray(ones[0]), np.asarray(none[0]))
+    assert_same_bits(ones[1], none[1])
+    assert ones[2] == none[2]
+
+
+@st.composite
+def signed_targets(draw: st.DrawFn, n: int, c: int, dtype: Any) -> Any:
+    """Multiples of 1/8 in [-2, 2], so that sums of a few of them are exact; zeros among them."""
+    random = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
+    return (random.integers(-16, 17, (n, c)) / 8 * random.integers(0, 2, (n, c))).astype(dtype)
+
+
+@given(st.data(), dtypes(), st.sampled_from(["mean", "sum", "none"]), st.booleans(), st.booleans())
+def test_soft_targets_are_linear(data: st.DataObject, dtype: Any, reduction: str, weighted: bool, sample: bool) -> None:
+    z = data.draw(logits(dtype, (1.0, 10.0)))
+    n, c = z.shape
+    first, second = data.draw(signed_targets(n, c, dtype)), data.draw(signed_targets(n, c, dtype))
+    a, b = data.draw(st.sampled_from([(1.0, 1.0), (0.5, 0.25), (-1.0, 0.0), (2.0, -0.75)]))
+    options: dict[str, Any] = {"reduction": reduction}
+    if weighted:
+        options["class_weight"] = np.linspace(0, 3, c)
+    if sample:
+        options["sample_weight"] = np.linspace(0.5, 2, n)
+    mixed = nc.softmax_cross_entropy(z, (a * first + b * second).astype(dtype), **options)
+    parts = [nc.softmax_cross_entropy(z, t, **options) for t in (first, second)]
+    assert mixed[2] == parts[0][2] == parts[1][2]
+    # relative to the losses of the targets' magnitudes, for the mix may be small
+    size = nc.softmax_cross_entropy(z, (abs(a * first) + abs(b * second)).astype(dtype), **options)
+    eps = float(np.finfo(dtype).eps) if dtype == np.float64 else 1e-9
+    for actual, one, other, scale in zip(mixed[:1], parts[0][:1], parts[1][:1], size[:1], strict=True):
+        assert (np.abs(actual - (a * one + b * other)) <= 64 * eps * np.abs(scale) + 1e-300).all()
+    limit = 16 * float(np.finfo(dtype).eps) * (abs(a) + abs(b)) * 2 * 3 * c
+    assert (np.abs(mixed[1] - (a * parts[0][1] + b * parts[1][1])) <= limit).all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "smoothing", "expected"),
+    [
+        # -sum(w t log p): for the mean over labels divided by the sum of their weights, over targets by their number
+        (np.array([0, 1, 2]), 0.0, "labels"),
+        (np.array([0, 1, 2]), 0.1, "labels"),
+        (np.array([[0.3, 0.7, 0.0], [0.0, 0.3, 0.7], [0.5, -1.0, 2.0]]), 0.0, "targets"),
+        (np.array([[0.3, 0.7, 0.0], [0.0, 0.3, 0.7], [0.5, -1.0, 2.0]]), 0.1, "targets"),
+    ],
+)
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+def test_class_weights_weigh_the_targets(labels: Any, smoothing: float, expected: str, reduction: str) -> None:
+    z = np.array([[0.5, -1.0, 2.0], [1.5, 0.25, -0.5], [3.0, 1.0, 0.0]])
+    w, s = np.array([1.0, 5.0, 0.25]), np.array([2.0, 0.5, 3.0])
+    log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
+    target = np.eye(3)[labels] if expected == "labels" else labels
+    smooth = (1 - smoothing) * target + smoothing / 3
+    each = -s * (w * smooth * log_p).sum(axis=1)
+    weight = (s * w[labels] if expected == "labels" else s).sum()
+    want = {"mean": each.sum() / weight, "sum": each.sum(), "none": each}[reduction]
+    loss, dlogits, weight_sum = nc.softmax_cross_entropy(
+        z, labels, class_weight=w, sample_weight=s, label_smoothing=smoothing, reduction=reduction
+    )
+    np.testing.assert_allclose(loss, want, rtol=1e-14, atol=1e-14)
+    assert weight_sum == weight
+    gradient = s[:, None] * (np.exp(log_p) * (w * smooth).sum(axis=1, keepdims=True) - w * smooth)
+    np.testing.assert_allclose(dlogits, gradient / (weight if reduction == "mean" else 1), rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_classes_without_a_share_may_have_any_logit(dtype: Any) -> None:
+    z = np.array([[-np.inf, 1.0, 2.0]], dtype)
+    w = [0.0, 1.0, 2.0]
+    for smoothing in (0.0, 0.3):
+        for labels in (np.array([1]), np.array([[0.5, 0.25, 0.25]], dtype)):
+            loss, dlogits, _ = nc.softmax_cross_entropy(z, labels, class_weight=w, label_smoothing=smoothing)
+            assert np.isfinite(loss)
+            assert dlogits[0, 0] == 0
+    assert nc.softmax_cross_entropy(z, np.array([0]), class_weight=w)[0] == 0
+    assert nc.softmax_cross_entropy(z, np.array([0]), class_weight=[1, 1, 1])[0] == np.inf
+
+
+def ulps(actual: float, exact: Fraction) -> float:
+    return float(abs(Fraction(actual) - exact) / Fraction(math.ulp(float(exact))))
+
+
+@pytest.mark.parametrize("n", [1, 3, 255, 256, 257, 5000, 1_000_000])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("spread", [0.0, 1.0, 30.0])
+def test_sums_of_losses_and_weights_are_within_4_ulp(n: int, dtype: Any, spread: float) -> None:
+    random = np.random.default_rng(n)
+    # equal losses, alike, and over many orders of magnitude
+    z = np.concatenate([np.zeros((n, 1)), 0.7 + spread * random.normal(size=(n, 1))], axis=1).astype(dtype)
+    labels = np.zeros(n, int)
+    for weights in (None, random.exponential(size=n), np.exp(20 * random.normal(size=n))):
+        options = {} if weights is None else {"sample_weight": weights}
+        each, _, _ = nc.softmax_cross_entropy(z, labels, reduction="none", **options)
+        total, _, _ = nc.softmax_cross_entropy(z, labels, reduction="sum", **options)
+        mean, _, weight_sum = nc.softmax_cross_entropy(z, labels, **options)
+        exact = sum(map(Fraction, each.tolist())) if n <= 5000 else Fraction(math.fsum(each))
+        weight = Fraction(n) if weights is None else Fraction(math.fsum(weights))
+        assert ulps(weight_sum, weight) <= 1
+        assert ulps(total, exact) <= 1
+        assert ulps(mean, exact / weight) <= 4
+
+
+def test_sums_of_losses_of_both_signs_do_not_cancel() -> None:
+    z, t = np.zeros((3000, 2)), np.zeros((3000, 2))
+    t[:, 0] = np.tile([1.0, -1.0, 1e-10], 1000)
+    loss, _, _ = nc.softmax_cross_entropy(z, t, reduction="sum")
+    each, _, _ = nc.softmax_cross_entropy(z, t, reduction="none")
+    assert loss == math.fsum(each)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_infinite_and_nan_losses_stay_so_in_sums(dtype: Any) -> None:
+    z = np.zeros((600, 2), dtype)
+    z[300, 0] = -np.inf
+    for n in (301, 600):
+        labels = np.zeros(n, int)
+        assert nc.softmax_cross_entropy(z[:n], labels)[0] == np.inf
+        assert nc.softmax_cross_entropy(z[:n], labels, reduction="sum")[0] == np.inf
+    z[5] = np.nan
+    assert np.isnan(nc.softmax_cross_entropy(z, np.zeros(600, int))[0])
 
 
 @pytest.mark.parametrize(("n", "c"), [(1, 2), (2, 2), (2, 3), (3, 13), (2, 131)])

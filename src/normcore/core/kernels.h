@@ -40,11 +40,13 @@ typedef struct NAME(gemm_problem) {
 typedef struct NAME(cross_entropy_row_problem) {
     size_t c;
     const real *z;
-    size_t label;       /* used if target is NULL */
-    const real *target; /* (c) or NULL */
-    double smoothing;   /* e */
-    double factor;      /* of the gradient: the row's weight, divided as the reduction says */
-    real *dz;           /* (c), may be z; or scratch where no gradient is wanted */
+    size_t label;                             /* used if target is NULL */
+    const real *target;                       /* (c) or NULL */
+    const double *class_weight;               /* (c) or NULL: 1 */
+    double class_weight_sum, class_weight_lo; /* of all classes, and what rounding it lost; used if smoothing > 0 */
+    double smoothing;                         /* e */
+    double factor; /* of the gradient: the row's sample weight, divided as the reduction says */
+    real *dz;      /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
 /* What a norm applies to the elements of each column; see kernels/norm_common.c. pre and post only where plain is 0. */

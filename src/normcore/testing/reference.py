@@ -198,10 +198,11 @@ def softmax_cross_entropy(
 ) -> CrossEntropyResult:
     """Softmax cross-entropy and its gradient.
 
-    `labels` are integers or bool (n), or floats (n, c): soft targets. A row costs ``log(sum(exp(z))) - z[label]``; its
-    weight is the class weight of its label (for soft targets the sum of class weight times target; without class
-    weights 1, whatever the targets sum to) times its sample weight. Label smoothing e mixes the target with e / c but
-    leaves the weight alone. Where a target is 0, an infinite cost of that class counts nothing.
+    `labels` are integers or bool (n), or floats (n, c): soft targets; a label is a target of 1 for its class. Label
+    smoothing e mixes the target with e / c. A row costs ``-sum(class_weight * target * log(softmax(z)))`` times its
+    sample weight. For the mean the sum of that is divided by the sum of the rows' weights: the sample weight, of labels
+    times the class weight of the label. Where class weight times target is 0, an infinite cost of that class counts
+    nothing. The mean of rows that weigh nothing is 0.
     """
     z = wide(logits)
     n, c = z.shape
@@ -212,18 +213,19 @@ def softmax_cross_entropy(
     ignored = np.zeros(n, bool)
     if given.ndim == 2:
         target = given.astype(kind)
-        if class_weight is not None:
-            weight = weight * (target * scale).sum(axis=1)
+        row_weight = weight
     else:
         index = given.astype(np.int64)
         if ignore_index is not None:
             ignored = index == ignore_index
         target = np.zeros((n, c), kind)
         target[np.flatnonzero(~ignored), index[~ignored]] = 1.0
-        weight = np.where(ignored, 0.0, weight * scale[np.where(ignored, 0, index)] if c else weight)
+        weight = np.where(ignored, 0.0, weight)
+        row_weight = weight * scale[np.where(ignored, 0, index)] if c else weight
     smoothing = kind.type(label_smoothing)
     if label_smoothing:
         target = (1 - smoothing) * target + smoothing / c
+    target = target * scale
 
     t = _shifted(z)
     p = np.exp(t - _log_sum_exp(t)[:, None])
@@ -246,7 +248,7 @@ def softmax_cross_entropy(
 
     cost[ignored] = 0.0
     gradient[ignored] = 0.0
-    weight_sum = weight.sum()
+    weight_sum = row_weight.sum()
     with np.errstate(invalid="ignore"):
         loss: Any = weight * cost
     gradient = weight[:, None] * gradient

@@ -144,40 +144,46 @@ static void log_softmax_backward(size_t n, size_t d, const real *dy, size_t dys,
     }
 }
 
-/* Target of column block j0 in double: (1 - e) t + e / c. */
-NORMCORE_INLINE vwide smoothed(vreal t, double smoothing, double base) {
-    return w_add(w_mul(w_set1(1.0 - smoothing), w_widen(t)), w_set1(base));
+/*
+ * Shares of a row's classes: class weight times smoothed target, (1 - e) t + e / c. With labels they are the smoothing's
+ * alone: the caller adds the label's own.
+ */
+NORMCORE_INLINE vwide row_shares(const NAME(cross_entropy_row_problem) * p, double base, size_t j, size_t count) {
+    vwide share = w_set1(base);
+    if (p->target) share = w_add(w_mul(w_set1(1.0 - p->smoothing), w_widen(v_get(p->target + j, count))), share);
+    return p->class_weight ? w_mul(w_get(p->class_weight + j, count), share) : share;
 }
 
-/*
- * Sum of target (max - z), and of the targets (*total). A target of 0 takes no part, whatever its logit. With labels
- * the target is the smoothing alone: the caller adds the label's own share.
- */
-static double row_target_sums(const NAME(cross_entropy_row_problem) * p, real max, double base, double *total) {
+/* Sum of share (max - z), and of the shares (*total). A class without a share takes no part, whatever its logit. */
+static double row_share_sums(const NAME(cross_entropy_row_problem) * p, real max, double base, double *total) {
     lanes loss = lanes_zero(), sum = lanes_zero();
-    const vreal m = v_set1(max);
+    const vwide m = w_set1((double)max);
     FOR_LANES(j, v, count, p->c, {
-        vreal z = v_get(p->z + j, count);
-        vwide t = w_set1(base);
-        if (p->target) {
-            const vreal raw = v_get(p->target + j, count);
-            t = smoothed(raw, p->smoothing, base);
-            if (base == 0.0) z = v_select(v_eq(raw, v_zero()), m, z);
-        }
-        const vwide gap = w_sub(w_set1((double)max), w_widen(z));
-        loss.v[v] = w_keep_tail(count, w_fma(t, gap, loss.v[v]), loss.v[v]);
-        sum.v[v] = w_keep_tail(count, w_add(sum.v[v], t), sum.v[v]);
+        const vwide share = row_shares(p, base, j, count);
+        const vwide gap = w_where_nonzero(share, w_sub(m, w_widen(v_get(p->z + j, count))));
+        loss.v[v] = w_keep_tail(count, w_fma(share, gap, loss.v[v]), loss.v[v]);
+        sum.v[v] = w_keep_tail(count, w_add(sum.v[v], share), sum.v[v]);
     });
     *total = lanes_fold(&sum);
     return lanes_fold(&loss);
 }
 
+/* dz = dz - share factor. */
+static void row_subtract_shares(const NAME(cross_entropy_row_problem) * p, double base) {
+    const vwide factor = w_set1(p->factor);
+    FOR_VECTORS(j, count, p->c, {
+        const vreal share = w_narrow(w_mul(row_shares(p, base, j, count), factor));
+        v_put_n(p->dz + j, v_sub(v_get(p->dz + j, count), share), count);
+    });
+}
+
+/* -sum(share log(softmax(z))) and its gradient, softmax(z) sum(share) - share, times factor. */
 static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double *loss) {
     const size_t c = p->c;
     const real max = row_max(c, p->z);
     const double base = p->smoothing / (double)c; /* e / c */
-    double total = 1.0, target_loss = 0.0;
-    if (p->target || p->smoothing > 0.0) target_loss = row_target_sums(p, max, base, &total);
+    double total = 0.0, share_loss = 0.0;
+    if (p->target || p->smoothing > 0.0) share_loss = row_share_sums(p, max, base, &total);
 
     const real z_label = p->target ? (real)0 : p->z[p->label]; /* dz may overwrite z */
     const double rest = row_exp(1, c, p->z, max, p->dz);
@@ -189,30 +195,32 @@ static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double 
     const double sum = 1.0 + rest, log_sum = s_log1p(rest);
 
     if (p->target) {
-        *loss = canonical(log_sum * total + target_loss);
-        /* dz = softmax total factor - target factor */
+        *loss = canonical(log_sum * total + share_loss);
         row_scale(c, p->dz, total * p->factor / sum);
-        const vwide factor = w_set1(p->factor);
-        FOR_VECTORS(j, count, c, {
-            const vreal t = w_narrow(w_mul(smoothed(v_get(p->target + j, count), p->smoothing, base), factor));
-            v_put_n(p->dz + j, v_sub(v_get(p->dz + j, count), t), count);
-        });
+        row_subtract_shares(p, base);
         return;
     }
 
-    const double own = 1.0 - p->smoothing, gap = (double)max - (double)z_label;
-    const double e_label = (double)p->dz[p->label], scale = p->factor / sum;
+    const double weight = p->class_weight ? p->class_weight[p->label] : 1.0, own = (1.0 - p->smoothing) * weight;
+    const double gap = (double)max - (double)z_label, e_label = (double)p->dz[p->label];
     /* Softmax of the label less 1 is minus the sum of all others over the sum: no cancellation where it is nearly 1. */
     const double others = gap == 0.0 ? rest : (rest - e_label) + 1.0;
-    row_scale(c, p->dz, scale);
+    double share = own, other_shares = 0.0;
     if (p->smoothing > 0.0) {
-        *loss = canonical(log_sum + ((own > 0.0 ? own * gap : 0.0) + target_loss)); /* gap may be infinite */
-        const vreal even = v_set1((real)(base * p->factor));
-        FOR_VECTORS(j, count, c, { v_put_n(p->dz + j, v_sub(v_get(p->dz + j, count), even), count); });
-        /* e_y / sum - own - base = (own + base) (-others / sum) + (1 - own - base) e_y / sum */
-        p->dz[p->label] = (real)canonical((p->smoothing - base) * e_label * scale - (own + base) * others * scale);
+        share = own + base * weight;
+        other_shares = base * ((p->class_weight_sum - weight) + p->class_weight_lo);
+        total = share + other_shares;
     } else {
-        *loss = canonical(log_sum + gap);
-        p->dz[p->label] = (real)canonical(-others * scale);
+        total = own;
+    }
+    *loss = canonical(log_sum * total + ((own > 0.0 ? own * gap : 0.0) + share_loss)); /* gap may be infinite */
+    row_scale(c, p->dz, total * p->factor / sum);
+    if (p->smoothing > 0.0) {
+        row_subtract_shares(p, base);
+        /* e_y total / sum - share = (e_y (total - share) - (sum - e_y) share) / sum */
+        const double scale = p->factor / sum;
+        p->dz[p->label] = (real)canonical(other_shares * e_label * scale - share * others * scale);
+    } else {
+        p->dz[p->label] = (real)canonical(-others * (own * p->factor / sum));
     }
 }

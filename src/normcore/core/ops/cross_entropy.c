@@ -16,9 +16,10 @@ typedef struct cross_entropy_args {
     size_t dz_stride;
     double *weight_sum;
     /* working state */
-    double *weights, *losses; /* (n) */
-    double divisor;
-    real *row_scratch; /* (tasks, c) where no gradient is wanted */
+    double *rows;          /* (n) weights, then losses; the caller's for NORMCORE_REDUCTION_NONE */
+    double divisor;        /* of the mean; 1 for the other reductions */
+    pair class_weight_sum; /* used if labels are smoothed */
+    real *row_scratch;     /* (tasks, c) where no gradient is wanted */
     const NAME(kernel_table) * kernels;
     size_t tasks;
 } cross_entropy_args;
@@ -84,39 +85,18 @@ static normcore_status check_cross_entropy_values(size_t n, size_t c, const int6
     return NORMCORE_OK;
 }
 
-/* Sum of class_weight target along a row, in the sixteen lanes of rule 3; product and sum rounded apart. */
-static double weighted_target(size_t c, const real *target, const double *class_weight) {
-    double lane[CONTRACT_LANES] = {0.0};
-    for (size_t j = 0; j < c; j++) lane[j % CONTRACT_LANES] += class_weight[j] * (double)target[j];
-    for (int half = CONTRACT_LANES / 2; half; half /= 2)
-        for (int j = 0; j < half; j++) lane[j] += lane[j + half];
-    return lane[0];
+static double sample_weight(const cross_entropy_args *p, size_t i) {
+    return p->options.sample_weight ? p->options.sample_weight[i] : 1.0;
 }
 
+/* What the row adds to the sum of the weights. Class weights of soft targets weigh their classes, not the row. */
 static double row_weight(const cross_entropy_args *p, size_t i) {
     const normcore_cross_entropy_options *o = &p->options;
-    double weight = 1.0;
-    if (p->labels) {
-        const size_t label = class_of(p, i);
-        if (label == p->c) return 0.0;
-        if (o->class_weight) weight = o->class_weight[label];
-    } else if (o->class_weight) {
-        weight = weighted_target(p->c, p->targets + i * p->targets_stride, o->class_weight);
-    }
-    return o->sample_weight ? weight * o->sample_weight[i] : weight;
-}
-
-/* Chunk sums from +0 in row order, then the tree; `sums` has room for one double a chunk. */
-static double sum_rows(size_t n, const double *values, double *sums) {
-    const size_t chunks = chunk_count(n);
-    if (!chunks) return 0.0;
-    for (size_t chunk = 0; chunk < chunks; chunk++) {
-        double sum = 0.0;
-        for (size_t i = 0; i < chunk_rows(n, chunk); i++) sum += values[chunk * CONTRACT_CHUNK + i];
-        sums[chunk] = sum;
-    }
-    tree_sum(sums, chunks, 1);
-    return canonical_double(sums[0]);
+    const double weight = sample_weight(p, i);
+    if (!p->labels) return weight;
+    const size_t label = class_of(p, i);
+    if (label == p->c) return 0.0;
+    return o->class_weight ? o->class_weight[label] * weight : weight;
 }
 
 static void cross_entropy_task(void *arg, size_t index) {
@@ -124,50 +104,54 @@ static void cross_entropy_task(void *arg, size_t index) {
     const row_range r = row_range_of(p->n, p->tasks, index);
     for (size_t i = r.start; i < r.start + r.count; i++) {
         real *const dz = p->dz ? p->dz + i * p->dz_stride : p->row_scratch + index * p->c;
-        const double weight = p->weights[i];
         const size_t label = p->labels ? class_of(p, i) : 0;
         if (label == p->c) {
             for (size_t j = 0; j < p->c; j++) dz[j] = (real)0;
-            p->losses[i] = 0.0;
+            p->rows[i] = 0.0;
             continue;
         }
-        const double factor = p->divisor > 0.0 ? weight / p->divisor : weight;
-        const NAME(cross_entropy_row_problem) row = {p->c,
-                                                     p->z + i * p->z_stride,
-                                                     label,
-                                                     p->targets ? p->targets + i * p->targets_stride : NULL,
-                                                     p->options.label_smoothing,
-                                                     factor,
-                                                     dz};
+        /* The mean of rows that weigh nothing is 0. */
+        const double weight = p->divisor > 0.0 ? sample_weight(p, i) : 0.0;
+        const NAME(cross_entropy_row_problem) row = {
+            .c = p->c,
+            .z = p->z + i * p->z_stride,
+            .label = label,
+            .target = p->targets ? p->targets + i * p->targets_stride : NULL,
+            .class_weight = p->options.class_weight,
+            .class_weight_sum = p->class_weight_sum.hi,
+            .class_weight_lo = p->class_weight_sum.lo,
+            .smoothing = p->options.label_smoothing,
+            .factor = p->divisor > 0.0 ? weight / p->divisor : weight,
+            .dz = dz,
+        };
         double loss;
         p->kernels->cross_entropy_row(&row, &loss);
         /* A row that weighs nothing adds nothing, even if its loss is infinite; NaN shows all the same. */
-        loss = weight == 0.0 && loss == loss ? 0.0 : canonical_double(loss * weight);
-        p->losses[i] = loss;
+        p->rows[i] = weight == 0.0 && loss == loss ? 0.0 : canonical_double(loss * weight);
     }
 }
 
 static normcore_status cross_entropy_body(call *c, void *arguments) {
     cross_entropy_args *p = arguments;
-    const size_t mark = normcore_call_mark(c), chunks = chunk_count(p->n);
-    const int none = p->options.reduction == NORMCORE_REDUCTION_NONE;
+    const normcore_cross_entropy_options *o = &p->options;
+    const size_t mark = normcore_call_mark(c);
+    const int none = o->reduction == NORMCORE_REDUCTION_NONE;
     p->kernels = kernels_of(c);
     p->tasks = normcore_call_threads(c, pass_ns(p->n, p->c, 10.0));
     if (p->tasks > p->n) p->tasks = p->n ? p->n : 1;
-    double *sums = normcore_call_scratch(c, chunks, sizeof *sums);
-    p->weights = normcore_call_scratch(c, p->n, sizeof *p->weights);
-    p->losses = none ? p->loss : normcore_call_scratch(c, p->n, sizeof *p->losses);
+    p->rows = none ? p->loss : normcore_call_scratch(c, p->n, sizeof *p->rows);
     p->row_scratch = p->dz ? NULL : normcore_call_scratch(c, p->tasks, p->c * sizeof(real));
-    if (!sums || !p->weights || (!none && !p->losses) || (!p->dz && !p->row_scratch)) return NORMCORE_ERROR_MEMORY;
+    if ((!none && !p->rows) || (!p->dz && !p->row_scratch)) return NORMCORE_ERROR_MEMORY;
 
-    for (size_t i = 0; i < p->n; i++) p->weights[i] = row_weight(p, i);
-    const double weight_sum = sum_rows(p->n, p->weights, sums);
-    p->divisor = p->options.reduction == NORMCORE_REDUCTION_MEAN ? weight_sum : 0.0;
+    for (size_t i = 0; i < p->n; i++) p->rows[i] = row_weight(p, i);
+    const double weight_sum = pair_value(pair_sum(p->n, p->rows));
+    p->divisor = o->reduction == NORMCORE_REDUCTION_MEAN ? weight_sum : 1.0;
+    const pair ones = {(double)p->c, 0.0};
+    p->class_weight_sum = o->class_weight ? pair_sum(p->c, o->class_weight) : ones;
     if (p->n) normcore_call_parallel(c, p->tasks, cross_entropy_task, p, p->tasks);
     if (!none) {
-        double loss = sum_rows(p->n, p->losses, sums);
-        if (p->options.reduction == NORMCORE_REDUCTION_MEAN) loss = weight_sum > 0.0 ? loss / weight_sum : loss;
-        *p->loss = canonical_double(loss);
+        const double sum = pair_value(pair_sum(p->n, p->rows));
+        *p->loss = canonical_double(p->divisor > 0.0 ? sum / p->divisor : sum);
     }
     if (p->weight_sum) *p->weight_sum = weight_sum;
     normcore_call_release(c, mark);
@@ -196,23 +180,17 @@ normcore_status NAME(normcore_cross_entropy)(normcore_context *ctx, size_t n, si
     status = normcore_check_operands(operands, 8);
     if (!status) status = check_cross_entropy_values(n, c, labels, targets != NULL, &o, bad_row);
     if (status) return status;
-    cross_entropy_args args = {n,
-                               c,
-                               logits,
-                               logits_stride,
-                               labels,
-                               targets,
-                               targets_stride,
-                               o,
-                               loss,
-                               dlogits,
-                               dlogits_stride,
-                               weight_sum,
-                               NULL,
-                               NULL,
-                               0.0,
-                               NULL,
-                               NULL,
-                               0};
+    cross_entropy_args args = {.n = n,
+                               .c = c,
+                               .z = logits,
+                               .z_stride = logits_stride,
+                               .labels = labels,
+                               .targets = targets,
+                               .targets_stride = targets_stride,
+                               .options = o,
+                               .loss = loss,
+                               .dz = dlogits,
+                               .dz_stride = dlogits_stride,
+                               .weight_sum = weight_sum};
     return normcore_call_run(ctx, cross_entropy_body, &args);
 }

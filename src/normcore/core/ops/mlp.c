@@ -259,8 +259,8 @@ static normcore_status mlp_training_body(call *c, void *arguments) {
     if (!status) status = mlp_affine(c, &mlp->layers[last], n, x, x_stride, p->params, 0, logits, outputs);
     if (!status) {
         cross_entropy_args args = {n,          outputs, logits,   outputs, p->labels,     p->targets, p->targets_stride,
-                                   p->options, p->loss, gradient, outputs, p->weight_sum, NULL,       NULL,
-                                   0.0,        NULL,    NULL,     0};
+                                   p->options, p->loss, gradient, outputs, p->weight_sum, NULL,       0.0,
+                                   {0.0, 0.0}, NULL,    NULL,     0};
         status = cross_entropy_body(c, &args);
     }
     for (size_t l = last + 1; l-- > 0 && !status;) {

@@ -36,6 +36,39 @@ static void tree_sum(double *partials, size_t chunks, size_t width) {
 
 static double canonical_double(double a) { return a == a ? a : (double)NAN; }
 
+/*
+ * A sum in two doubles, hi + lo: lo is what rounding hi lost at each step. Its value is within one ULP of the exact sum
+ * of terms of one sign, and of the order of 2^-100 of the sum of the magnitudes for others.
+ */
+typedef struct pair {
+    double hi, lo;
+} pair;
+
+/* Knuth's TwoSum: hi + what is added to lo is a.hi + b exactly. */
+static pair pair_add(pair a, double b) {
+    const double hi = a.hi + b, t = hi - a.hi;
+    const pair sum = {hi, a.lo + ((a.hi - (hi - t)) + (b - t))};
+    return sum;
+}
+
+/* Values are added to +0 in order within a chunk; chunks are joined by the contract's tree. */
+static pair pair_sum(size_t n, const double *values) {
+    pair sum = {0.0, 0.0};
+    const size_t chunks = chunk_count(n);
+    if (chunks < 2) {
+        for (size_t i = 0; i < n; i++) sum = pair_add(sum, values[i]);
+        return sum;
+    }
+    const size_t left = tree_split(chunks) * CONTRACT_CHUNK;
+    const pair right = pair_sum(n - left, values + left);
+    sum = pair_add(pair_sum(left, values), right.hi);
+    sum.lo += right.lo;
+    return sum;
+}
+
+/* lo is not finite where hi overflowed or is NaN. */
+static double pair_value(pair a) { return canonical_double(a.lo - a.lo == 0.0 ? a.hi + a.lo : a.hi); }
+
 /* Rounds d sums to the dtype, NaN canonical. `out` may be NULL. */
 static void store_sums(size_t d, const double *sums, real *out) {
     if (!out) return;

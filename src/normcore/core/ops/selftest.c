@@ -86,7 +86,9 @@ static normcore_status selftest_body(call *c, void *arguments) {
     digest_reals(&s->digests[SELFTEST_log_softmax], ST_SIZE, s->out);
     digest_reals(&s->digests[SELFTEST_log_softmax], ST_SIZE, s->out2);
 
-    for (int smoothing = 0; smoothing < 2; smoothing++) {
+    /* Labels, smoothed labels, and soft targets of any sign with class weights, some of which are 0. */
+    for (size_t j = 0; j < ST_M; j++) s->mean[j] = (double)(j % 4) * 0.75;
+    for (int form = 0; form < 3; form++) {
         static const int64_t labels[ST_N] = {0, 36, 5, 11, 20, 25, 36};
         double loss = 0.0, weight_sum = 0.0;
         cross_entropy_args ce = {0};
@@ -94,8 +96,11 @@ static normcore_status selftest_body(call *c, void *arguments) {
         ce.c = ST_M;
         ce.z = s->a + 3 * ST_M;
         ce.z_stride = ce.dz_stride = ST_M;
-        ce.labels = labels + 3;
-        ce.options.label_smoothing = smoothing ? 0.125 : 0.0;
+        ce.labels = form < 2 ? labels + 3 : NULL;
+        ce.targets = form < 2 ? NULL : s->b;
+        ce.targets_stride = ST_M;
+        ce.options.class_weight = form < 2 ? NULL : s->mean;
+        ce.options.label_smoothing = form == 1 ? 0.125 : 0.0;
         ce.loss = &loss;
         ce.dz = s->out;
         ce.weight_sum = &weight_sum;

@@ -128,6 +128,10 @@ NORMCORE_INLINE double w_fold(vwide a) { return fold_pd(_mm256_add_pd(a.lo, a.hi
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) {
     WIDE(w_blend(w_count_lo(n), a.lo, b.lo), w_blend(w_count_hi(n), a.hi, b.hi));
 }
+NORMCORE_INLINE __m256d w_nonzero(__m256d a) { return _mm256_cmp_pd(a, _mm256_setzero_pd(), _CMP_NEQ_UQ); }
+NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) {
+    WIDE(_mm256_and_pd(w_nonzero(a.lo), x.lo), _mm256_and_pd(w_nonzero(a.hi), x.hi));
+}
 #undef WIDE
 
 #else
@@ -187,6 +191,7 @@ NORMCORE_INLINE vwide w_widen(vreal a) { return a; }
 NORMCORE_INLINE vreal w_narrow(vwide a) { return a; }
 NORMCORE_INLINE double w_fold(vwide a) { return fold_pd(a); }
 NORMCORE_INLINE vwide w_accumulate(vwide sum, vwide a) { return v_fma(a, v_set1(1.0), sum); }
+NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return v_select(v_eq(a, v_set1(0.0)), v_set1(0.0), x); }
 #define w_load_widened v_load
 #define w_set1         v_set1
 #define w_load         v_load

@@ -120,6 +120,12 @@ NORMCORE_INLINE double w_fold(vwide a) { return vpaddd_f64(vaddq_f64(a.lo, a.hi)
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) {
     WIDE(vbslq_f64(first_64(w_count_lo(n)), a.lo, b.lo), vbslq_f64(first_64(w_count_hi(n)), a.hi, b.hi));
 }
+NORMCORE_INLINE float64x2_t w_clear_where_zero(float64x2_t a, float64x2_t x) {
+    return vreinterpretq_f64_u64(vbicq_u64(vreinterpretq_u64_f64(x), vceqzq_f64(a)));
+}
+NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) {
+    WIDE(w_clear_where_zero(a.lo, x.lo), w_clear_where_zero(a.hi, x.hi));
+}
 #undef WIDE
 
 #else
@@ -168,6 +174,7 @@ typedef vreal vwide;
 NORMCORE_INLINE vwide w_widen(vreal a) { return a; }
 NORMCORE_INLINE vreal w_narrow(vwide a) { return a; }
 NORMCORE_INLINE double w_fold(vwide a) { return vpaddd_f64(a); }
+NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return v_select(v_eq(a, v_set1(0.0)), v_set1(0.0), x); }
 #define w_load_widened v_load
 #define w_accumulate   v_add
 #define w_set1         v_set1

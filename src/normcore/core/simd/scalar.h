@@ -100,3 +100,5 @@ NORMCORE_INLINE vwide w_fma(vwide a, vwide b, vwide c) { return exact_fma_f64(a,
 /* Sum of the lanes: the upper half is added to the lower until one is left. */
 NORMCORE_INLINE double w_fold(vwide a) { return a; }
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) { return n ? a : b; }
+/* x where a is not 0 (NaN is not), +0 where it is, whatever x. */
+NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return a != 0.0 ? x : 0.0; }

@@ -103,6 +103,35 @@ def batch_sum(a: Array, b: Array | None = None) -> Array:
     return tree(parts, np.add) if parts else np.zeros(a.shape[1:])
 
 
+def _pair_add(a: tuple[float, float], b: float) -> tuple[float, float]:
+    hi = a[0] + b
+    t = hi - a[0]
+    return hi, a[1] + ((a[0] - (hi - t)) + (b - t))  # Knuth's TwoSum: what rounding hi lost, exactly
+
+
+def pair_join(a: tuple[float, float], b: tuple[float, float]) -> tuple[float, float]:
+    """The pair of the two parts of a tree."""
+    hi, lo = _pair_add(a, b[0])
+    return hi, lo + b[1]
+
+
+def pair_sum(values: Array) -> tuple[float, float]:
+    """Sum hi + lo in pairs of float64 of the values (n,), by chunks and tree."""
+    parts = []
+    for rows in chunks(len(values)):
+        s = (0.0, 0.0)
+        for value in double(values[rows]).tolist():
+            s = _pair_add(s, value)
+        parts.append(s)
+    return tree(parts, pair_join) if parts else (0.0, 0.0)
+
+
+def pair_value(pair: tuple[float, float]) -> float:
+    """The pair as one number; hi alone where lo is not finite."""
+    hi, lo = pair
+    return hi + lo if math.isfinite(lo) else hi
+
+
 def lane_sum(a: Array, b: Array | None = None) -> Array:
     """Sum in float64 along each row, of `a`, or of fma(a, b, sum), in sixteen lanes."""
     lanes = np.zeros((len(a), LANES))
