@@ -146,21 +146,34 @@ static void log_softmax_backward(size_t n, size_t d, const real *dy, size_t dys,
 
 /*
  * Shares of a row's classes: class weight times smoothed target, (1 - e) t + e / c. With labels they are the smoothing's
- * alone: the caller adds the label's own.
+ * alone: the caller adds the label's own. A copy of what the loops over them need, which their stores cannot change.
  */
-NORMCORE_INLINE vwide row_shares(const NAME(cross_entropy_row_problem) * p, double base, size_t j, size_t count) {
-    vwide share = w_set1(base);
-    if (p->target) share = w_add(w_mul(w_set1(1.0 - p->smoothing), w_widen(v_get(p->target + j, count))), share);
-    return p->class_weight ? w_mul(w_get(p->class_weight + j, count), share) : share;
+typedef struct row_shares {
+    const real *target;
+    const double *class_weight;
+    vwide keep, even; /* 1 - e, e / c */
+} row_shares;
+
+NORMCORE_INLINE row_shares row_shares_of(const NAME(cross_entropy_row_problem) * p) {
+    const row_shares s = {p->target, p->class_weight, w_set1(1.0 - p->smoothing), w_set1(p->smoothing / (double)p->c)};
+    return s;
+}
+
+NORMCORE_INLINE vwide row_share(const row_shares *s, size_t j, size_t count) {
+    vwide share = s->even;
+    if (s->target) share = w_add(w_mul(s->keep, w_widen(v_get(s->target + j, count))), share);
+    return s->class_weight ? w_mul(w_get(s->class_weight + j, count), share) : share;
 }
 
 /* Sum of share (max - z), and of the shares (*total). A class without a share takes no part, whatever its logit. */
-static double row_share_sums(const NAME(cross_entropy_row_problem) * p, real max, double base, double *total) {
+static double row_share_sums(const NAME(cross_entropy_row_problem) * p, real max, double *total) {
+    const row_shares shares = row_shares_of(p);
+    const real *const z = p->z;
     lanes loss = lanes_zero(), sum = lanes_zero();
     const vwide m = w_set1((double)max);
     FOR_LANES(j, v, count, p->c, {
-        const vwide share = row_shares(p, base, j, count);
-        const vwide gap = w_where_nonzero(share, w_sub(m, w_widen(v_get(p->z + j, count))));
+        const vwide share = row_share(&shares, j, count);
+        const vwide gap = w_where_nonzero(share, w_sub(m, w_widen(v_get(z + j, count))));
         loss.v[v] = w_keep_tail(count, w_fma(share, gap, loss.v[v]), loss.v[v]);
         sum.v[v] = w_keep_tail(count, w_add(sum.v[v], share), sum.v[v]);
     });
@@ -169,11 +182,13 @@ static double row_share_sums(const NAME(cross_entropy_row_problem) * p, real max
 }
 
 /* dz = dz - share factor. */
-static void row_subtract_shares(const NAME(cross_entropy_row_problem) * p, double base) {
+static void row_subtract_shares(const NAME(cross_entropy_row_problem) * p) {
+    const row_shares shares = row_shares_of(p);
+    real *const dz = p->dz;
     const vwide factor = w_set1(p->factor);
     FOR_VECTORS(j, count, p->c, {
-        const vreal share = w_narrow(w_mul(row_shares(p, base, j, count), factor));
-        v_put_n(p->dz + j, v_sub(v_get(p->dz + j, count), share), count);
+        const vreal share = w_narrow(w_mul(row_share(&shares, j, count), factor));
+        v_put_n(dz + j, v_sub(v_get(dz + j, count), share), count);
     });
 }
 
@@ -183,7 +198,7 @@ static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double 
     const real max = row_max(c, p->z);
     const double base = p->smoothing / (double)c; /* e / c */
     double total = 0.0, share_loss = 0.0;
-    if (p->target || p->smoothing > 0.0) share_loss = row_share_sums(p, max, base, &total);
+    if (p->target || p->smoothing > 0.0) share_loss = row_share_sums(p, max, &total);
 
     const real z_label = p->target ? (real)0 : p->z[p->label]; /* dz may overwrite z */
     const double rest = row_exp(1, c, p->z, max, p->dz);
@@ -197,7 +212,7 @@ static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double 
     if (p->target) {
         *loss = canonical(log_sum * total + share_loss);
         row_scale(c, p->dz, total * p->factor / sum);
-        row_subtract_shares(p, base);
+        row_subtract_shares(p);
         return;
     }
 
@@ -216,7 +231,7 @@ static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double 
     *loss = canonical(log_sum * total + ((own > 0.0 ? own * gap : 0.0) + share_loss)); /* gap may be infinite */
     row_scale(c, p->dz, total * p->factor / sum);
     if (p->smoothing > 0.0) {
-        row_subtract_shares(p, base);
+        row_subtract_shares(p);
         /* e_y total / sum - share = (e_y (total - share) - (sum - e_y) share) / sum */
         const double scale = p->factor / sum;
         p->dz[p->label] = (real)canonical(other_shares * e_label * scale - share * others * scale);

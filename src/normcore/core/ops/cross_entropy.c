@@ -143,8 +143,11 @@ static normcore_status cross_entropy_body(call *c, void *arguments) {
     p->row_scratch = p->dz ? NULL : normcore_call_scratch(c, p->tasks, p->c * sizeof(real));
     if ((!none && !p->rows) || (!p->dz && !p->row_scratch)) return NORMCORE_ERROR_MEMORY;
 
-    for (size_t i = 0; i < p->n; i++) p->rows[i] = row_weight(p, i);
-    const double weight_sum = pair_value(pair_sum(p->n, p->rows));
+    double weight_sum = (double)p->n; /* which is what so many ones are */
+    if (o->sample_weight || (p->labels && (o->class_weight || o->has_ignore_index))) {
+        for (size_t i = 0; i < p->n; i++) p->rows[i] = row_weight(p, i);
+        weight_sum = pair_value(pair_sum(p->n, p->rows));
+    }
     p->divisor = o->reduction == NORMCORE_REDUCTION_MEAN ? weight_sum : 1.0;
     const pair ones = {(double)p->c, 0.0};
     p->class_weight_sum = o->class_weight ? pair_sum(p->c, o->class_weight) : ones;
