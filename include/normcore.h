@@ -559,22 +559,86 @@ NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, 
                                                          double *buffers);
 
 /*
- * Logits (n, outputs) of x (n, features) in evaluation mode. OVERWRITTEN. Row by row: any split of the rows, same
- * bits. A negative running variance in the buffers is NORMCORE_ERROR_VALUE, here and in training.
+ * Outputs y (n, outputs) of x (n, features) in evaluation mode: logits, or whatever the loss makes of them. OVERWRITTEN.
+ * Row by row: any split of the rows, same bits. A negative running variance in the buffers is NORMCORE_ERROR_VALUE, here
+ * and in training.
  */
 NORMCORE_API normcore_status normcore_mlp_forward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                       const float *x, size_t x_stride, const float *params,
-                                                      const float *buffers, float *logits, size_t logits_stride);
+                                                      const float *buffers, float *y, size_t y_stride);
 NORMCORE_API normcore_status normcore_mlp_forward_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                       const double *x, size_t x_stride, const double *params,
-                                                      const double *buffers, double *logits, size_t logits_stride);
+                                                      const double *buffers, double *y, size_t y_stride);
 
 /*
- * One training pass: forward in training mode, cross-entropy (labels, targets, options, weight_sum and bad_row as in
- * normcore_cross_entropy; reduction mean or sum), backward. buffers ACCUMULATED (once the labels have been found good),
- * grads and *loss OVERWRITTEN. Layer l draws its dropout from stream `stream + l` of the seed at offset 0. Call it
- * with a new stream block for each step. NORMCORE_ERROR_SIZE if n == 0. Rows of weight 0 count in batch normalisation's
- * statistics all the same. One row is its own mean there: it teaches the layers below nothing.
+ * A training step is four calls:
+ *
+ *     normcore_mlp_forward_training   outputs y; what the backward pass needs is left in `pass`
+ *     normcore_cross_entropy          or any other loss: from y to the loss and its gradients dy
+ *     normcore_mlp_backward           from dy to the gradients of the parameters
+ *     normcore_optimizer_update       parameters moved by their gradients
+ *
+ * A pass is memory for the activations of one batch, in one type of data, for one network, which must outlive it. It
+ * is used for any number of steps of up to `rows` rows, by one thread at a time.
+ */
+typedef struct normcore_mlp_pass normcore_mlp_pass;
+
+/* Bytes of a pass of up to `rows` rows; 0 if they do not fit into size_t or mlp is NULL. */
+NORMCORE_API size_t normcore_mlp_pass_size_f32(const normcore_mlp *mlp, size_t rows);
+NORMCORE_API size_t normcore_mlp_pass_size_f64(const normcore_mlp *mlp, size_t rows);
+/*
+ * Makes a pass in the caller's memory of `size` bytes, of any alignment, which stays the caller's.
+ * NORMCORE_ERROR_SIZE, and *pass NULL, if that is too little.
+ */
+NORMCORE_API normcore_status normcore_mlp_pass_init_f32(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
+                                                        normcore_mlp_pass **pass);
+NORMCORE_API normcore_status normcore_mlp_pass_init_f64(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
+                                                        normcore_mlp_pass **pass);
+/* Makes a pass in memory of malloc. On failure *pass is NULL. */
+NORMCORE_API normcore_status normcore_mlp_pass_create_f32(const normcore_mlp *mlp, size_t rows,
+                                                          normcore_mlp_pass **pass);
+NORMCORE_API normcore_status normcore_mlp_pass_create_f64(const normcore_mlp *mlp, size_t rows,
+                                                          normcore_mlp_pass **pass);
+/* Frees what normcore_mlp_pass_create took; of a pass in the caller's memory nothing. NULL is allowed. */
+NORMCORE_API void normcore_mlp_pass_destroy(normcore_mlp_pass *pass);
+
+/*
+ * Outputs y (n, outputs) of x (n, features) in training mode: batch statistics, dropout. y and pass OVERWRITTEN;
+ * buffers ACCUMULATED, or NULL: the running statistics stay as they are. Layer l draws its dropout from stream
+ * `stream + l` of the seed at offset 0: each step wants new streams. NORMCORE_ERROR_VALUE if the pass is of another
+ * network or type of data, NORMCORE_ERROR_SIZE if it is for fewer rows. Check labels before: the statistics move here.
+ * Rows that a loss gives the weight 0 count in the batch statistics all the same. One row is its own mean there: it
+ * teaches the layers below batch normalisation nothing.
+ */
+NORMCORE_API normcore_status normcore_mlp_forward_training_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                               const float *x, size_t x_stride, const float *params,
+                                                               float *buffers, uint64_t seed, uint64_t stream,
+                                                               normcore_mlp_pass *pass, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_mlp_forward_training_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                               const double *x, size_t x_stride, const double *params,
+                                                               double *buffers, uint64_t seed, uint64_t stream,
+                                                               normcore_mlp_pass *pass, double *y, size_t y_stride);
+
+/*
+ * Gradients of the parameters, grads OVERWRITTEN, and of the data, dx (n, features) OVERWRITTEN or NULL, from those of
+ * the outputs, dy (n, outputs). x and params as they were given to the forward pass, n its number of rows (else
+ * NORMCORE_ERROR_SIZE). The pass is left as it is, so that other dy may follow. NORMCORE_ERROR_VALUE if it holds no
+ * forward pass, or is of another network or type of data.
+ */
+NORMCORE_API normcore_status normcore_mlp_backward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                       const float *x, size_t x_stride, const float *params,
+                                                       const normcore_mlp_pass *pass, const float *dy, size_t dy_stride,
+                                                       float *grads, float *dx, size_t dx_stride);
+NORMCORE_API normcore_status normcore_mlp_backward_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                       const double *x, size_t x_stride, const double *params,
+                                                       const normcore_mlp_pass *pass, const double *dy,
+                                                       size_t dy_stride, double *grads, double *dx, size_t dx_stride);
+
+/*
+ * Forward pass in training mode, cross-entropy, backward pass in one call, over work memory of the context's. Labels,
+ * targets, options, weight_sum and bad_row as in normcore_cross_entropy; reduction mean or sum. buffers ACCUMULATED
+ * (once the labels have been found good) or NULL, grads and *loss OVERWRITTEN. Dropout as in
+ * normcore_mlp_forward_training. NORMCORE_ERROR_SIZE if n == 0.
  */
 NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                              const float *x, size_t x_stride, const int64_t *labels,

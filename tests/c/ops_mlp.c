@@ -53,6 +53,9 @@ static void add_parameters(call *c, role parameters, role buffers) {
     else
         add_absent(c);
     const array *p = &c->a[c->count - 2], *b = &c->a[c->count - 1];
+    /* Where the running statistics do not move (n == 0), what was there must be canonical for the checks. */
+    for (size_t i = 0; buffers == INOUT && b->data && i < b->cols; i++)
+        if (((real *)b->data)[i] != ((real *)b->data)[i]) ((real *)b->data)[i] = 0;
     if (c->flavour == SPECIAL) { /* all but negative variances, which are refused */
         for (size_t i = 0; buffers != OUTPUT && b->data && i < b->cols; i++)
             if (((real *)b->data)[i] < 0) ((real *)b->data)[i] = -((real *)b->data)[i];
@@ -258,6 +261,69 @@ static void verify_loss(const call *c) {
     check_near(c, 5, expected.grads, tolerance);
 }
 
+/* ---------------------------------------------------------------- the parts: their sum is tested in test_mlp.c */
+
+/* 0 x, 1 params, 2 buffers, 3 y */
+static void setup_forward_training(call *c) {
+    setup_sizes(c);
+    add_matrix(c, INPUT, c->n, c->k, 0);
+    add_parameters(c, INPUT, INOUT);
+    add_matrix(c, OUTPUT, c->n, c->m, 0);
+}
+
+static normcore_status run_forward_training(const call *c, normcore_context *ctx) {
+    normcore_mlp *mlp;
+    normcore_mlp_pass *pass = NULL;
+    normcore_status status = create(c, &mlp);
+    if (status == NORMCORE_OK) status = T(normcore_mlp_pass_create)(mlp, c->n < 4096 ? c->n : 4096, &pass);
+    if (status == NORMCORE_OK)
+        status = T(normcore_mlp_forward_training)(ctx, mlp, c->n, MATRIX(0), POINTER(1), POINTER(2), c->seed, c->stream,
+                                                  pass, MATRIX(3));
+    normcore_mlp_pass_destroy(pass);
+    normcore_mlp_destroy(mlp);
+    return status;
+}
+
+/* 0 x, 1 params, 2 dy, 3 grads, 4 dx */
+static void setup_backward(call *c) {
+    setup_sizes(c);
+    add_matrix(c, INPUT, c->n, c->k, 0);
+    const reference_mlp mlp = reference_of(c);
+    const array *params = add_vector(c, INPUT, reference_mlp_parameter_count(&mlp));
+    for (size_t i = 0; c->flavour != SPECIAL && i < params->cols; i++) ((real *)params->data)[i] *= (real)0.25;
+    add_matrix(c, INPUT, c->n, c->m, 0);
+    add_vector(c, OUTPUT, params->cols);
+    add_matrix(c, OUTPUT, c->n, c->k, 0);
+}
+
+/* Sixteenths: exact in every rounding mode. */
+static real *random_values(rng *r, size_t count) {
+    real *values = scratch_alloc((count + 1) * sizeof *values);
+    for (size_t i = 0; i < count; i++) values[i] = (real)((double)rng_below(r, 33) / 16 - 1);
+    return values;
+}
+
+/* The forward pass is one of data of its own: those of the call may be wrong on purpose. */
+static normcore_status run_backward(const call *c, normcore_context *ctx) {
+    const size_t n = c->n < 4096 ? c->n : 0;
+    normcore_mlp *mlp;
+    normcore_mlp_pass *pass = NULL;
+    normcore_status status = create(c, &mlp);
+    if (status == NORMCORE_OK) status = T(normcore_mlp_pass_create)(mlp, n, &pass);
+    if (status == NORMCORE_OK) {
+        rng r = rng_new(c->seed);
+        const real *x = random_values(&r, n * c->k), *params = random_values(&r, normcore_mlp_parameter_count(mlp));
+        status = T(normcore_mlp_forward_training)(NULL, mlp, n, x, c->k, params, NULL, c->seed, c->stream, pass,
+                                                  random_values(&r, n * c->m), c->m);
+    }
+    if (status == NORMCORE_OK)
+        status =
+            T(normcore_mlp_backward)(ctx, mlp, c->n, MATRIX(0), POINTER(1), pass, MATRIX(2), POINTER(3), MATRIX(4));
+    normcore_mlp_pass_destroy(pass);
+    normcore_mlp_destroy(mlp);
+    return status;
+}
+
 #define INITIALIZE(name, variant)                                                                                      \
     {                                                                                                                  \
         name, variant, ONE_ROW | NEEDS_COLS, setup_initialize, run_initialize, verify_initialize, {{0, 0}}             \
@@ -265,6 +331,15 @@ static void verify_loss(const call *c) {
 #define FORWARD(name, variant)                                                                                         \
     {                                                                                                                  \
         name, variant, BY_ROW | NEEDS_COLS, setup_forward, run_forward, verify_forward, {{0, 0}}                       \
+    }
+/* Their values are compared with those of loss_and_grads, which the reference verifies. */
+#define FORWARD_TRAINING(name, variant)                                                                                \
+    {                                                                                                                  \
+        name, variant, NEEDS_COLS, setup_forward_training, run_forward_training, NULL, {{0, 0}}                        \
+    }
+#define BACKWARD(name, variant)                                                                                        \
+    {                                                                                                                  \
+        name, variant, NEEDS_COLS, setup_backward, run_backward, NULL, {{0, 0}}                                        \
     }
 #define LOSS(name, variant)                                                                                            \
     {                                                                                                                  \
@@ -277,6 +352,12 @@ static const operation operations[] = {
     FORWARD("mlp_forward", NORMCORE_NORM_NONE),
     FORWARD("mlp_forward, batch norm", NORMCORE_NORM_BATCH),
     FORWARD("mlp_forward, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT),
+    FORWARD_TRAINING("mlp_forward_training, dropout", DROPOUT),
+    FORWARD_TRAINING("mlp_forward_training, batch norm", NORMCORE_NORM_BATCH),
+    FORWARD_TRAINING("mlp_forward_training, layer norm", NORMCORE_NORM_LAYER),
+    BACKWARD("mlp_backward, dropout", DROPOUT),
+    BACKWARD("mlp_backward, batch norm", NORMCORE_NORM_BATCH),
+    BACKWARD("mlp_backward, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT),
     LOSS("mlp_loss_and_grads", NORMCORE_NORM_NONE),
     LOSS("mlp_loss_and_grads, dropout, soft, sum", DROPOUT | SOFT | SUM),
     LOSS("mlp_loss_and_grads, batch norm, weighted", NORMCORE_NORM_BATCH | WEIGHTED),

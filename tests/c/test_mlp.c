@@ -191,6 +191,161 @@ static void test_one_object_for_many_batches(void) {
     }
 }
 
+/* The four words of a step, and all of it in one call: the same bits, whatever the strides and the pass's past. */
+static void test_the_parts_make_the_whole(void) {
+    static const size_t batches[] = {3, 300, 1, 17, 256, 300};
+    enum { Y_STRIDE = 5, DY_STRIDE = 4 };
+    for (int norm = 0; norm < 3; norm++)
+        for (int dropout = 0; dropout < 2; dropout++) {
+            network net = network_new((normcore_norm)norm, dropout ? 0.5 : 1);
+            real *x = scratch_alloc(MOST * 5 * sizeof *x), params[256], grads[2][256], buffers[2][64];
+            real y[MOST * Y_STRIDE], dy[MOST * DY_STRIDE];
+            int64_t labels[MOST];
+            double loss[2], weight_sum[2];
+            normcore_mlp_pass *pass;
+            rng r = rng_new(5);
+            for (size_t i = 0; i < MOST * 5; i++) x[i] = rng_real(&r, -1, 1);
+            for (size_t i = 0; i < MOST; i++) labels[i] = (int64_t)(i % 3);
+            CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers[0]));
+            memcpy(buffers[1], buffers[0], sizeof *buffers);
+            CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_create)(net.mlp, MOST, &pass));
+            memset(grads, 0, sizeof grads);
+            for (size_t i = 0; i < EACH(batches); i++) {
+                const size_t n = batches[i];
+                CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_loss_and_grads)(NULL, net.mlp, n, x, 5, labels, NULL, 0, NULL,
+                                                                         1, 100 * i, params, buffers[0], grads[0],
+                                                                         &loss[0], &weight_sum[0], NULL));
+                CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_forward_training)(NULL, net.mlp, n, x, 5, params, buffers[1],
+                                                                           1, 100 * i, pass, y, Y_STRIDE));
+                CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, n, 3, y, Y_STRIDE, labels, NULL, 0, NULL,
+                                                                    &loss[1], dy, DY_STRIDE, &weight_sum[1], NULL));
+                for (int again = 0; again < 2; again++) { /* the pass is left as it is */
+                    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_backward)(NULL, net.mlp, n, x, 5, params, pass, dy,
+                                                                       DY_STRIDE, grads[1], NULL, 0));
+                    CHECK(memcmp(grads[0], grads[1], sizeof *grads) == 0);
+                }
+                CHECK(loss[0] == loss[1] && weight_sum[0] == weight_sum[1]);
+                CHECK(memcmp(buffers[0], buffers[1], net.buffer_count * sizeof(real)) == 0);
+            }
+            normcore_mlp_pass_destroy(pass);
+            normcore_mlp_destroy(net.mlp);
+            guard_reset();
+        }
+}
+
+/* Without buffers a training pass gives the same results and leaves no trace. */
+static void test_statistics_left_alone(void) {
+    enum { N = 9 };
+    network net = network_new(NORMCORE_NORM_BATCH, 0.5);
+    real x[N * 5], params[256], buffers[64], grads[2][256];
+    int64_t labels[N];
+    double loss[2];
+    rng r = rng_new(6);
+    for (size_t i = 0; i < N * 5; i++) x[i] = rng_real(&r, -1, 1);
+    for (size_t i = 0; i < N; i++) labels[i] = (int64_t)(i % 3);
+    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers));
+    memset(grads, 0, sizeof grads);
+    for (int i = 0; i < 2; i++)
+        CHECK_STATUS(NORMCORE_OK,
+                     T(normcore_mlp_loss_and_grads)(NULL, net.mlp, N, x, 5, labels, NULL, 0, NULL, 1, 2, params,
+                                                    i ? NULL : buffers, grads[i], &loss[i], NULL, NULL));
+    CHECK(loss[0] == loss[1] && memcmp(grads[0], grads[1], sizeof *grads) == 0);
+    normcore_mlp_destroy(net.mlp);
+}
+
+#if TEST_DTYPE == 64
+/* dx against finite differences of sum(y dy), for a dy that is no loss's. */
+static void test_gradient_of_the_data(void) {
+    enum { N = 6 };
+    for (int norm = 0; norm < 3; norm++) {
+        network net = network_new((normcore_norm)norm, 0.6);
+        double params[256], x[N * 5], dy[N * 3], y[N * 3], grads[256], dx[N * 5];
+        normcore_mlp_pass *pass;
+        rng r = rng_new((uint64_t)norm + 7);
+        for (size_t i = 0; i < net.count; i++) params[i] = rng_unit(&r) - 0.5;
+        for (size_t i = 0; i < N * 5; i++) x[i] = 2 * rng_unit(&r) - 1;
+        for (size_t i = 0; i < N * 3; i++) dy[i] = 2 * rng_unit(&r) - 1;
+        CHECK_STATUS(NORMCORE_OK, normcore_mlp_pass_create_f64(net.mlp, N, &pass));
+#define FORWARD()                                                                                                      \
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_forward_training_f64(NULL, net.mlp, N, x, 5, params, NULL, 1, 2, pass, y, 3))
+        FORWARD();
+        CHECK_STATUS(NORMCORE_OK, normcore_mlp_backward_f64(NULL, net.mlp, N, x, 5, params, pass, dy, 3, grads, dx, 5));
+        for (size_t i = 0; i < N * 5; i++) {
+            const double kept = x[i], h = 1e-5;
+            double change = 0;
+            for (int side = 1; side >= -1; side -= 2) {
+                x[i] = kept + side * h;
+                FORWARD();
+                for (size_t j = 0; j < N * 3; j++) change += side * y[j] * dy[j];
+            }
+            x[i] = kept;
+            CHECK(fabs(change / (2 * h) - dx[i]) < 1e-7);
+        }
+#undef FORWARD
+        normcore_mlp_pass_destroy(pass);
+        normcore_mlp_destroy(net.mlp);
+    }
+}
+#endif
+
+static void test_passes(void) {
+    network net = network_new(NORMCORE_NORM_LAYER, 1), other = network_new(NORMCORE_NORM_LAYER, 1);
+    normcore_mlp_pass *pass, *none;
+    real params[256] = {0}, grads[256], x[8 * 5] = {0}, y[8 * 3], dy[8 * 3] = {0};
+    const size_t size = T(normcore_mlp_pass_size)(net.mlp, 8);
+    unsigned char *memory = scratch_alloc(size + 1);
+    CHECK(size > 0 && T(normcore_mlp_pass_size)(NULL, 8) == 0);
+    CHECK(T(normcore_mlp_pass_size)(net.mlp, SIZE_MAX / 8) == 0 && T(normcore_mlp_pass_size)(net.mlp, SIZE_MAX) == 0);
+    CHECK_STATUS(NORMCORE_ERROR_SIZE, T(normcore_mlp_pass_create)(net.mlp, SIZE_MAX / 8, &none));
+    CHECK(none == NULL);
+    none = (normcore_mlp_pass *)(void *)memory;
+    CHECK_STATUS(NORMCORE_ERROR_SIZE, T(normcore_mlp_pass_init)(net.mlp, 8, memory, size - 1, &none));
+    CHECK(none == NULL);
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_init)(net.mlp, 8, NULL, size, &none));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_init)(NULL, 8, memory, size, &none));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_init)(net.mlp, 8, memory, size, NULL));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_create)(net.mlp, 8, NULL));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_create)(NULL, 8, &none));
+    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_init)(net.mlp, 8, memory + 1, size, &pass)); /* of any alignment */
+
+#define FORWARD(status, net, n, pass)                                                                                  \
+    CHECK_STATUS(status, T(normcore_mlp_forward_training)(NULL, net, n, x, 5, params, NULL, 0, 0, pass, y, 3))
+#define BACKWARD(status, net, n, pass)                                                                                 \
+    CHECK_STATUS(status, T(normcore_mlp_backward)(NULL, net, n, x, 5, params, pass, dy, 3, grads, NULL, 0))
+    BACKWARD(NORMCORE_ERROR_VALUE, net.mlp, 8, pass); /* it holds no forward pass */
+    FORWARD(NORMCORE_ERROR_SIZE, net.mlp, 9, pass);
+    FORWARD(NORMCORE_ERROR_VALUE, other.mlp, 8, pass);
+    FORWARD(NORMCORE_ERROR_NULL, NULL, 8, pass);
+    FORWARD(NORMCORE_ERROR_NULL, net.mlp, 8, NULL);
+    FORWARD(NORMCORE_OK, net.mlp, 8, pass);
+    BACKWARD(NORMCORE_OK, net.mlp, 8, pass);
+    BACKWARD(NORMCORE_ERROR_SIZE, net.mlp, 7, pass);
+    BACKWARD(NORMCORE_ERROR_VALUE, other.mlp, 8, pass);
+    BACKWARD(NORMCORE_ERROR_NULL, NULL, 8, pass);
+    BACKWARD(NORMCORE_ERROR_NULL, net.mlp, 8, NULL);
+    FORWARD(NORMCORE_OK, net.mlp, 0, pass); /* no rows: no gradients */
+    for (size_t i = 0; i < 256; i++) grads[i] = 7;
+    BACKWARD(NORMCORE_OK, net.mlp, 0, pass);
+    for (size_t i = 0; i < net.count; i++) CHECK(grads[i] == 0);
+    /* Outputs that lie in the pass. */
+    CHECK_STATUS(NORMCORE_ERROR_ALIAS, T(normcore_mlp_forward_training)(NULL, net.mlp, 1, x, 5, params, NULL, 0, 0,
+                                                                        pass, (real *)(void *)pass, 3));
+    CHECK_STATUS(NORMCORE_ERROR_ALIAS,
+                 T(normcore_mlp_backward)(NULL, net.mlp, 0, x, 5, params, pass, dy, 3, (real *)(void *)pass, NULL, 0));
+#if TEST_DTYPE == 32
+    double wide_x[5] = {0}, wide_params[256] = {0}, wide_y[3];
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, normcore_mlp_forward_training_f64(NULL, net.mlp, 1, wide_x, 5, wide_params, NULL,
+                                                                         0, 0, pass, wide_y, 3));
+#endif
+#undef FORWARD
+#undef BACKWARD
+    normcore_mlp_pass_destroy(pass); /* the memory is the caller's */
+    normcore_mlp_pass_destroy(NULL);
+    normcore_mlp_destroy(net.mlp);
+    normcore_mlp_destroy(other.mlp);
+    guard_reset();
+}
+
 /* A network of one affine map is softmax regression; one of two sizes has no hidden layer to normalise. */
 static void test_no_hidden_layer(void) {
     const size_t two[2] = {3, 2};
@@ -330,6 +485,12 @@ int main(int argc, char **argv) {
 #endif
         {"segments", test_segments},
         {"one_object_for_many_batches", test_one_object_for_many_batches},
+        {"the_parts_make_the_whole", test_the_parts_make_the_whole},
+        {"statistics_left_alone", test_statistics_left_alone},
+#if TEST_DTYPE == 64
+        {"gradient_of_the_data", test_gradient_of_the_data},
+#endif
+        {"passes", test_passes},
         {"no_hidden_layer", test_no_hidden_layer},
         {"bad_labels_leave_everything", test_bad_labels_leave_everything},
         {"refusals", test_refusals},

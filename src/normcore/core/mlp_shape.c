@@ -53,7 +53,7 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
     made->eps = o.eps;
     made->momentum = o.momentum;
     made->unbiased_running_var = o.unbiased_running_var;
-    made->parameter_count = made->buffer_count = made->widest = made->hidden_total = 0;
+    made->parameter_count = made->buffer_count = made->widest_hidden = made->hidden_total = 0;
     for (size_t l = 0; l < layers; l++) {
         mlp_layer *layer = &made->layers[l];
         layer->in = l ? made->layers[l - 1].out : sizes[0];
@@ -68,8 +68,8 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
         layer->beta = place(&made->parameter_count, has_norm ? layer->out : 0, &ok);
         layer->running_mean = place(&made->buffer_count, has_buffers ? layer->out : 0, &ok);
         layer->running_var = place(&made->buffer_count, has_buffers ? layer->out : 0, &ok);
-        if (layer->out > made->widest) made->widest = layer->out;
-        if (layer->hidden) (void)place(&made->hidden_total, layer->out, &ok);
+        layer->hidden_before = place(&made->hidden_total, layer->hidden ? layer->out : 0, &ok);
+        if (layer->hidden && layer->out > made->widest_hidden) made->widest_hidden = layer->out;
     }
     if (!ok || made->parameter_count > PTRDIFF_MAX / sizeof(double)) {
         free(made);
@@ -80,6 +80,10 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
 }
 
 void normcore_mlp_destroy(normcore_mlp *mlp) { free(mlp); }
+
+void normcore_mlp_pass_destroy(normcore_mlp_pass *pass) {
+    if (pass) free(pass->owned);
+}
 
 size_t normcore_mlp_parameter_count(const normcore_mlp *mlp) { return mlp ? mlp->parameter_count : 0; }
 size_t normcore_mlp_buffer_count(const normcore_mlp *mlp) { return mlp ? mlp->buffer_count : 0; }

@@ -10,6 +10,7 @@
 #include "options.h"
 #include "selftest.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,30 +1,12 @@
 /*
- * The multilayer perceptron as a sequence of the operations beside this file, over work memory taken once a call:
- * for each hidden layer its affine output (needed by the norm's backward pass) and its activation, both (n, out).
+ * The multilayer perceptron as a sequence of the operations beside this file. A training step is four calls: forward
+ * in training mode, a loss, backward, update; what the first leaves for the third is a normcore_mlp_pass.
  */
 
 /* Rows at a time in evaluation: bounds the work memory; rows do not depend on each other. */
 enum { EVALUATION_ROWS = 256 };
 
-typedef struct mlp_args {
-    const normcore_mlp *mlp;
-    size_t n;
-    const real *x;
-    size_t x_stride;
-    const int64_t *labels;
-    const real *targets;
-    size_t targets_stride;
-    normcore_cross_entropy_options options;
-    uint64_t seed, stream;
-    const real *params;
-    real *buffers; /* const in evaluation */
-    real *grads;
-    real *logits;
-    size_t logits_stride;
-    double *loss, *weight_sum;
-} mlp_args;
-
-/* Work memory of one hidden layer. */
+/* Arrays of one hidden layer, (n, out) and the statistics of its norm. */
 typedef struct mlp_activations {
     real *affine;     /* output of the affine map, where a norm follows; else the activation itself */
     real *activation; /* after norm, ReLU and dropout */
@@ -33,67 +15,86 @@ typedef struct mlp_activations {
 
 static normcore_status mlp_affine(call *c, const mlp_layer *layer, size_t n, const real *x, size_t x_stride,
                                   const real *params, int relu, real *y, size_t y_stride) {
-    affine_forward_args args = {
-        n,    layer->in, layer->out, x, x_stride, params + layer->weight, layer->out, params + layer->bias,
-        relu, y,         y_stride};
+    affine_forward_args args = {.n = n,
+                                .k = layer->in,
+                                .m = layer->out,
+                                .x = x,
+                                .x_stride = x_stride,
+                                .w = params + layer->weight,
+                                .w_stride = layer->out,
+                                .b = params + layer->bias,
+                                .relu = relu,
+                                .y = y,
+                                .y_stride = y_stride};
     return affine_forward_body(c, &args);
 }
 
-static normcore_status mlp_norm_forward(call *c, const mlp_args *p, const mlp_layer *layer, size_t n, int training,
-                                        const mlp_activations *a) {
-    const normcore_mlp *mlp = p->mlp;
+static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const mlp_layer *layer, size_t n,
+                                        const real *params, real *buffers, int training, const mlp_activations *a) {
+    const size_t d = layer->out;
+    const real *const gamma = params + layer->gamma, *const beta = params + layer->beta;
     if (mlp->norm == NORMCORE_NORM_LAYER) {
-        layer_norm_args args = {0};
-        args.n = n;
-        args.d = layer->out;
-        args.x = a->affine;
-        args.gamma = p->params + layer->gamma;
-        args.beta = p->params + layer->beta;
-        args.eps = mlp->eps;
-        args.out = a->activation;
-        args.x_stride = args.out_stride = layer->out;
-        args.mean_out = a->mean;
-        args.rstd_out = a->rstd;
+        layer_norm_args args = {.n = n,
+                                .d = d,
+                                .x = a->affine,
+                                .x_stride = d,
+                                .gamma = gamma,
+                                .beta = beta,
+                                .eps = mlp->eps,
+                                .out = a->activation,
+                                .out_stride = d,
+                                .mean_out = a->mean,
+                                .rstd_out = a->rstd};
         return layer_norm_forward_body(c, &args);
     }
-    batch_norm_args args = {0};
-    args.n = n;
-    args.d = layer->out;
-    args.x = a->affine;
-    args.gamma = p->params + layer->gamma;
-    args.beta = p->params + layer->beta;
-    (void)normcore_batch_norm_defaults(&args.options, sizeof args.options);
-    args.options.training = training;
-    args.options.eps = mlp->eps;
-    args.options.momentum = mlp->momentum;
-    args.options.unbiased_running_var = mlp->unbiased_running_var;
-    args.running_mean = p->buffers + layer->running_mean;
-    args.running_var = p->buffers + layer->running_var;
-    args.out = a->activation;
-    args.x_stride = args.out_stride = layer->out;
-    args.mean_out = a->mean;
-    args.rstd_out = a->rstd;
+    batch_norm_args args = {.n = n,
+                            .d = d,
+                            .x = a->affine,
+                            .x_stride = d,
+                            .gamma = gamma,
+                            .beta = beta,
+                            .options = {.training = training,
+                                        .momentum = mlp->momentum,
+                                        .eps = mlp->eps,
+                                        .unbiased_running_var = mlp->unbiased_running_var},
+                            .running_mean = buffers ? buffers + layer->running_mean : NULL,
+                            .running_var = buffers ? buffers + layer->running_var : NULL,
+                            .out = a->activation,
+                            .out_stride = d,
+                            .mean_out = a->mean,
+                            .rstd_out = a->rstd};
     return batch_norm_forward_body(c, &args);
 }
 
 static normcore_status mlp_rowwise(call *c, rowwise_op op, size_t n, size_t d, const real *a, const real *y,
                                    real *out) {
-    rowwise_args args = {op, n, d, a, d, y, d, out, d, NULL, 0};
+    rowwise_args args = {
+        .op = op, .n = n, .d = d, .a = a, .a_stride = d, .y = y, .y_stride = d, .out = out, .out_stride = d};
     return rowwise_body(c, &args);
 }
 
-static normcore_status mlp_dropout(call *c, const mlp_args *p, size_t layer, size_t d, real *values) {
-    dropout_args args = {p->n, d, values, d, p->mlp->keep, p->seed, p->stream + layer, 0, values, d, 0, NULL};
+static normcore_status mlp_dropout(call *c, const normcore_mlp *mlp, size_t n, size_t d, uint64_t seed, uint64_t stream,
+                                   real *values) {
+    dropout_args args = {.n = n,
+                         .d = d,
+                         .x = values,
+                         .x_stride = d,
+                         .keep = mlp->keep,
+                         .seed = seed,
+                         .stream = stream,
+                         .y = values,
+                         .y_stride = d};
     return dropout_body(c, &args);
 }
 
-/* Affine map, norm and ReLU of a hidden layer. */
-static normcore_status mlp_hidden_forward(call *c, const mlp_args *p, const mlp_layer *layer, size_t n, const real *x,
-                                          size_t x_stride, int training, const mlp_activations *a) {
-    if (p->mlp->norm == NORMCORE_NORM_NONE)
-        return mlp_affine(c, layer, n, x, x_stride, p->params, 1, a->activation, layer->out);
-    normcore_status status = mlp_affine(c, layer, n, x, x_stride, p->params, 0, a->affine, layer->out);
-    if (!status) status = mlp_norm_forward(c, p, layer, n, training, a);
+/* Affine map, norm and ReLU of a hidden layer. buffers: read in evaluation; in training moved, unless NULL. */
+static normcore_status mlp_hidden_forward(call *c, const normcore_mlp *mlp, const mlp_layer *layer, size_t n,
+                                          const real *x, size_t x_stride, const real *params, real *buffers,
+                                          int training, const mlp_activations *a) {
+    if (mlp->norm == NORMCORE_NORM_NONE)
+        return mlp_affine(c, layer, n, x, x_stride, params, 1, a->activation, layer->out);
+    normcore_status status = mlp_affine(c, layer, n, x, x_stride, params, 0, a->affine, layer->out);
+    if (!status) status = mlp_norm_forward(c, mlp, layer, n, params, buffers, training, a);
     if (!status) status = mlp_rowwise(c, ROWWISE_RELU, n, layer->out, a->activation, NULL, a->activation);
     return status;
 }
@@ -105,38 +106,48 @@ static size_t mlp_statistics_size(const normcore_mlp *mlp, size_t n, size_t widt
 
 /* Whether no running variance is negative. */
 static int are_buffers(const normcore_mlp *mlp, const real *buffers) {
-    for (size_t l = 0; mlp->buffer_count && l < mlp->num_layers; l++)
+    for (size_t l = 0; buffers && mlp->buffer_count && l < mlp->num_layers; l++)
         if (mlp->layers[l].hidden && !are_variances(mlp->layers[l].out, buffers + mlp->layers[l].running_var)) return 0;
     return 1;
 }
 
 /* ------------------------------------------------------------------------------------------------ evaluation */
 
+typedef struct mlp_forward_args {
+    const normcore_mlp *mlp;
+    size_t n;
+    const real *x;
+    size_t x_stride;
+    const real *params;
+    real *buffers; /* read only */
+    real *y;
+    size_t y_stride;
+} mlp_forward_args;
+
 static normcore_status mlp_forward_body(call *c, void *arguments) {
-    const mlp_args *p = arguments;
+    const mlp_forward_args *p = arguments;
     const normcore_mlp *mlp = p->mlp;
     const size_t mark = normcore_call_mark(c), rows = p->n < EVALUATION_ROWS ? p->n : EVALUATION_ROWS;
     if (!p->n) return NORMCORE_OK;
-    const size_t statistics = mlp_statistics_size(mlp, rows, mlp->widest);
-    real *const work = normcore_call_scratch(c, mlp->widest, 3 * rows * sizeof(real));
+    const size_t width = mlp->widest_hidden, statistics = mlp_statistics_size(mlp, rows, width);
+    real *const work = normcore_call_scratch(c, width, 3 * rows * sizeof(real));
     double *const moments = normcore_call_scratch(c, statistics, 2 * sizeof(double));
     if (!work || !moments) return NORMCORE_ERROR_MEMORY;
     for (size_t start = 0; start < p->n; start += rows) {
         const size_t n = p->n - start < rows ? p->n - start : rows;
         const real *x = p->x + start * p->x_stride;
         size_t x_stride = p->x_stride;
-        real *const logits = p->logits + start * p->logits_stride;
         for (size_t l = 0; l < mlp->num_layers; l++) {
             const mlp_layer *layer = &mlp->layers[l];
-            /*
-             * Activations of neighbouring layers alternate between two thirds of the memory; the last holds affine
-             * outputs.
-             */
-            const mlp_activations a = {work + 2 * rows * mlp->widest, work + (l % 2) * rows * mlp->widest, moments,
-                                       moments + statistics};
+            /* Activations of neighbouring layers alternate between two thirds of the memory; the last is for affine outputs. */
+            const mlp_activations a = {.affine = work + 2 * rows * width,
+                                       .activation = work + (l % 2) * rows * width,
+                                       .mean = moments,
+                                       .rstd = moments + statistics};
             const normcore_status status =
-                layer->hidden ? mlp_hidden_forward(c, p, layer, n, x, x_stride, 0, &a)
-                              : mlp_affine(c, layer, n, x, x_stride, p->params, 0, logits, p->logits_stride);
+                layer->hidden
+                    ? mlp_hidden_forward(c, mlp, layer, n, x, x_stride, p->params, p->buffers, 0, &a)
+                    : mlp_affine(c, layer, n, x, x_stride, p->params, 0, p->y + start * p->y_stride, p->y_stride);
             if (status) return status;
             x = a.activation;
             x_stride = layer->out;
@@ -147,157 +158,388 @@ static normcore_status mlp_forward_body(call *c, void *arguments) {
 }
 
 normcore_status NAME(normcore_mlp_forward)(normcore_context *ctx, const normcore_mlp *mlp, size_t n, const real *x,
-                                           size_t x_stride, const real *params, const real *buffers, real *logits,
-                                           size_t logits_stride) {
+                                           size_t x_stride, const real *params, const real *buffers, real *y,
+                                           size_t y_stride) {
     if (!mlp) return NORMCORE_ERROR_NULL;
     const size_t inputs = mlp->layers[0].in, outputs = mlp->layers[mlp->num_layers - 1].out;
     const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride), IN_VECTOR(params, mlp->parameter_count),
-                                IN_VECTOR(buffers, mlp->buffer_count),
-                                OUT_MATRIX(logits, n, outputs, logits_stride, 0)};
+                                IN_VECTOR(buffers, mlp->buffer_count), OUT_MATRIX(y, n, outputs, y_stride, 0)};
     normcore_status status = normcore_check_operands(operands, 4);
     if (!status && !are_buffers(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
-    mlp_args args = {0};
-    args.mlp = mlp;
-    args.n = n;
-    args.x = x;
-    args.x_stride = x_stride;
-    args.params = params;
-    args.buffers = (real *)(uintptr_t)buffers; /* evaluation reads them only */
-    args.logits = logits;
-    args.logits_stride = logits_stride;
+    mlp_forward_args args = {.mlp = mlp,
+                             .n = n,
+                             .x = x,
+                             .x_stride = x_stride,
+                             .params = params,
+                             .buffers = (real *)(uintptr_t)buffers,
+                             .y = y,
+                             .y_stride = y_stride};
     return normcore_call_run(ctx, mlp_forward_body, &args);
 }
 
-/* ------------------------------------------------------------------------------------------------ training */
+/* ------------------------------------------------------------------------------------------------ the pass */
 
-/* Work memory of all hidden layers, carved from two blocks. */
-static mlp_activations mlp_activations_of(const normcore_mlp *mlp, size_t n, size_t layer, real *work,
-                                          double *moments) {
-    mlp_activations a = {NULL, NULL, NULL, NULL};
+/* Elements of all hidden layers' values, and doubles of their statistics. 0 and *ok = 0 where they do not fit. */
+static size_t mlp_pass_values(const normcore_mlp *mlp, size_t n, int *ok) {
+    const size_t per_unit = mlp->norm == NORMCORE_NORM_NONE ? 1 : 2;
+    return normcore_check_product(normcore_check_product(mlp->hidden_total, per_unit, ok), n, ok);
+}
+static size_t mlp_pass_moments(const normcore_mlp *mlp, size_t n, int *ok) {
+    const size_t hidden = mlp->num_layers - 1;
+    return normcore_check_product(2,
+                                  mlp->norm == NORMCORE_NORM_BATCH   ? mlp->hidden_total
+                                  : mlp->norm == NORMCORE_NORM_LAYER ? normcore_check_product(n, hidden, ok)
+                                                                     : 0,
+                                  ok);
+}
+
+/* What the pass holds of one hidden layer. */
+static mlp_activations mlp_activations_of(const normcore_mlp_pass *pass, size_t l) {
+    const normcore_mlp *mlp = pass->mlp;
+    const mlp_layer *layer = &mlp->layers[l];
     const int has_norm = mlp->norm != NORMCORE_NORM_NONE;
-    for (size_t l = 0; l <= layer; l++) {
-        const size_t width = mlp->layers[l].out, statistics = mlp_statistics_size(mlp, n, width);
-        a.activation = work;
-        work += n * width;
-        a.affine = has_norm ? work : a.activation;
-        if (has_norm) work += n * width;
-        a.mean = moments;
-        a.rstd = moments + statistics;
-        moments += 2 * statistics;
-    }
+    const size_t n = pass->rows, statistics = mlp_statistics_size(mlp, n, layer->out);
+    real *const values = (real *)pass->values + n * layer->hidden_before * (has_norm ? 2 : 1);
+    double *const moments =
+        pass->moments + 2 * (mlp->norm == NORMCORE_NORM_BATCH ? layer->hidden_before : l * statistics);
+    const mlp_activations a = {.activation = values,
+                               .affine = has_norm ? values + n * layer->out : values,
+                               .mean = moments,
+                               .rstd = moments + statistics};
     return a;
 }
 
-static normcore_status mlp_norm_backward(call *c, const mlp_args *p, const mlp_layer *layer, const mlp_activations *a,
-                                         real *gradient) {
-    real *const dgamma = p->grads + layer->gamma, *const dbeta = p->grads + layer->beta;
-    if (p->mlp->norm == NORMCORE_NORM_LAYER) {
-        layer_norm_args args = {0};
-        args.n = p->n;
-        args.d = layer->out;
-        args.x = a->affine;
-        args.dy = args.out = gradient;
-        args.x_stride = args.dy_stride = args.out_stride = layer->out;
-        args.gamma = p->params + layer->gamma;
-        args.mean = a->mean;
-        args.rstd = a->rstd;
-        args.out = gradient;
-        args.dgamma = dgamma;
-        args.dbeta = dbeta;
-        return layer_norm_backward_body(c, &args);
-    }
-    batch_norm_args args = {0};
-    args.n = p->n;
-    args.d = layer->out;
-    args.x = a->affine;
-    args.dy = gradient;
-    args.x_stride = args.dy_stride = args.out_stride = layer->out;
-    args.gamma = p->params + layer->gamma;
-    args.mean = a->mean;
-    args.rstd = a->rstd;
-    args.options.training = 1;
-    args.algorithm = NORMCORE_BATCH_NORM_FUSED;
-    args.out = gradient;
-    args.dgamma = dgamma;
-    args.dbeta = dbeta;
-    return batch_norm_backward_body(c, &args);
+enum { PASS_ALIGNMENT = 64 };
+
+static size_t round_up(size_t bytes, int *ok) {
+    if (bytes > SIZE_MAX - PASS_ALIGNMENT) *ok = 0;
+    return *ok ? (bytes + PASS_ALIGNMENT - 1) / PASS_ALIGNMENT * PASS_ALIGNMENT : 0;
 }
 
-static normcore_status mlp_training_body(call *c, void *arguments) {
-    const mlp_args *p = arguments;
-    const normcore_mlp *mlp = p->mlp;
-    const size_t n = p->n, last = mlp->num_layers - 1, outputs = mlp->layers[last].out;
-    const size_t per_width = mlp->norm == NORMCORE_NORM_NONE ? 1 : 2;
+/* Bytes of the struct and of the two arrays behind it, each rounded up. */
+static size_t mlp_pass_layout(const normcore_mlp *mlp, size_t rows, size_t *values, size_t *moments) {
     int ok = 1;
-    const size_t activations =
-        normcore_check_product(normcore_check_product(mlp->hidden_total, per_width, &ok), n, &ok);
-    const size_t moments_size = mlp->norm == NORMCORE_NORM_BATCH   ? mlp->hidden_total
-                                : mlp->norm == NORMCORE_NORM_LAYER ? normcore_check_product(n, last, &ok)
-                                                                   : 0;
-    const size_t widest = normcore_check_product(mlp->widest, n, &ok);
-    if (!ok) return NORMCORE_ERROR_SIZE;
-    real *const work = normcore_call_scratch(c, activations, sizeof(real));
-    double *const moments = normcore_call_scratch(c, moments_size, 2 * sizeof(double));
-    real *const logits = normcore_call_scratch(c, n, outputs * sizeof(real));
-    /* The gradient flows through two buffers, each as wide as the widest layer. */
-    real *gradient = normcore_call_scratch(c, widest, sizeof(real));
-    real *below = normcore_call_scratch(c, widest, sizeof(real));
-    if (!work || !moments || !logits || !gradient || !below) return NORMCORE_ERROR_MEMORY;
+    const size_t head = round_up(sizeof(normcore_mlp_pass), &ok);
+    *values = round_up(normcore_check_product(mlp_pass_values(mlp, rows, &ok), sizeof(real), &ok), &ok);
+    *moments = round_up(normcore_check_product(mlp_pass_moments(mlp, rows, &ok), sizeof(double), &ok), &ok);
+    if (!ok || *values > SIZE_MAX - head - PASS_ALIGNMENT || *moments > SIZE_MAX - head - PASS_ALIGNMENT - *values)
+        return 0;
+    return head + *values + *moments + PASS_ALIGNMENT; /* the memory need not be aligned */
+}
 
-    normcore_status status = NORMCORE_OK;
+size_t NAME(normcore_mlp_pass_size)(const normcore_mlp *mlp, size_t rows) {
+    size_t values, moments;
+    return mlp ? mlp_pass_layout(mlp, rows, &values, &moments) : 0;
+}
+
+normcore_status NAME(normcore_mlp_pass_init)(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
+                                             normcore_mlp_pass **pass) {
+    size_t values, moments;
+    if (!pass) return NORMCORE_ERROR_NULL;
+    *pass = NULL;
+    if (!mlp || !memory) return NORMCORE_ERROR_NULL;
+    const size_t needed = mlp_pass_layout(mlp, rows, &values, &moments);
+    if (!needed || size < needed) return NORMCORE_ERROR_SIZE;
+    unsigned char *const aligned =
+        (unsigned char *)memory + (PASS_ALIGNMENT - (uintptr_t)memory % PASS_ALIGNMENT) % PASS_ALIGNMENT;
+    normcore_mlp_pass *const made = (normcore_mlp_pass *)(void *)aligned;
+    unsigned char *const arrays = aligned + (needed - PASS_ALIGNMENT - values - moments);
+    *made = (normcore_mlp_pass){.mlp = mlp,
+                                .element = sizeof(real),
+                                .capacity = rows,
+                                .bytes = needed - PASS_ALIGNMENT,
+                                .values = arrays,
+                                .moments = (double *)(void *)(arrays + values)};
+    *pass = made;
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_mlp_pass_create)(const normcore_mlp *mlp, size_t rows, normcore_mlp_pass **pass) {
+    if (!pass) return NORMCORE_ERROR_NULL;
+    *pass = NULL;
+    if (!mlp) return NORMCORE_ERROR_NULL;
+    const size_t size = NAME(normcore_mlp_pass_size)(mlp, rows);
+    if (!size) return NORMCORE_ERROR_SIZE;
+    const int saved = errno;
+    void *const memory = malloc(size);
+    errno = saved;
+    if (!memory) return NORMCORE_ERROR_MEMORY;
+    const normcore_status status = NAME(normcore_mlp_pass_init)(mlp, rows, memory, size, pass);
+    if (status) {
+        free(memory);
+        return status;
+    }
+    (*pass)->owned = memory;
+    return NORMCORE_OK;
+}
+
+/* ------------------------------------------------------------------------------------------------ forward, training */
+
+typedef struct mlp_forward_training_args {
+    const normcore_mlp *mlp;
+    size_t n;
+    const real *x;
+    size_t x_stride;
+    const real *params;
+    real *buffers; /* NULL: the running statistics stay as they are */
+    uint64_t seed, stream;
+    normcore_mlp_pass *pass;
+    real *y;
+    size_t y_stride;
+} mlp_forward_training_args;
+
+static normcore_status mlp_forward_training_body(call *c, void *arguments) {
+    const mlp_forward_training_args *p = arguments;
+    const normcore_mlp *mlp = p->mlp;
+    const size_t last = mlp->num_layers - 1;
     const real *x = p->x;
     size_t x_stride = p->x_stride;
-    for (size_t l = 0; l < last && !status; l++) {
+    p->pass->rows = p->n;
+    p->pass->seed = p->seed;
+    p->pass->stream = p->stream;
+    for (size_t l = 0; l < last; l++) {
         const mlp_layer *layer = &mlp->layers[l];
-        const mlp_activations a = mlp_activations_of(mlp, n, l, work, moments);
-        status = mlp_hidden_forward(c, p, layer, n, x, x_stride, 1, &a);
-        if (!status && mlp->keep < 1.0) status = mlp_dropout(c, p, l, layer->out, a.activation);
+        const mlp_activations a = mlp_activations_of(p->pass, l);
+        normcore_status status = mlp_hidden_forward(c, mlp, layer, p->n, x, x_stride, p->params, p->buffers, 1, &a);
+        if (!status && mlp->keep < 1.0)
+            status = mlp_dropout(c, mlp, p->n, layer->out, p->seed, p->stream + l, a.activation);
+        if (status) return status;
         x = a.activation;
         x_stride = layer->out;
     }
-    if (!status) status = mlp_affine(c, &mlp->layers[last], n, x, x_stride, p->params, 0, logits, outputs);
-    if (!status) {
-        cross_entropy_args args = {n,          outputs, logits,   outputs, p->labels,     p->targets, p->targets_stride,
-                                   p->options, p->loss, gradient, outputs, p->weight_sum, NULL,       0.0,
-                                   {0.0, 0.0}, NULL,    NULL,     0};
-        status = cross_entropy_body(c, &args);
-    }
-    for (size_t l = last + 1; l-- > 0 && !status;) {
-        const mlp_layer *layer = &mlp->layers[l];
-        if (layer->hidden) {
-            const mlp_activations a = mlp_activations_of(mlp, n, l, work, moments);
-            /*
-             * A dropped or negative unit has activation 0, so that ReLU's mask covers both; then the factor of what
-             * was kept.
-             */
-            if (mlp->keep < 1.0) status = mlp_dropout(c, p, l, layer->out, gradient);
-            if (!status)
-                status = mlp_rowwise(c, ROWWISE_RELU_BACKWARD, n, layer->out, gradient, a.activation, gradient);
-            if (!status && mlp->norm != NORMCORE_NORM_NONE) status = mlp_norm_backward(c, p, layer, &a, gradient);
-            if (status) break;
-        }
-        const real *const input = l ? mlp_activations_of(mlp, n, l - 1, work, moments).activation : p->x;
-        affine_backward_args args = {n,
-                                     layer->in,
-                                     layer->out,
-                                     gradient,
-                                     layer->out,
-                                     input,
-                                     l ? layer->in : p->x_stride,
-                                     p->params + layer->weight,
-                                     layer->out,
-                                     l ? below : NULL,
-                                     layer->in, /* nobody needs the gradient of the data */
-                                     p->grads + layer->weight,
-                                     layer->out,
-                                     p->grads + layer->bias};
-        status = affine_backward_body(c, &args);
-        real *const swap = gradient;
-        gradient = below;
-        below = swap;
-    }
+    return mlp_affine(c, &mlp->layers[last], p->n, x, x_stride, p->params, 0, p->y, p->y_stride);
+}
+
+/* Whether the pass belongs to this network and this type of data. */
+static int mlp_pass_fits(const normcore_mlp_pass *pass, const normcore_mlp *mlp) {
+    return pass->mlp == mlp && pass->element == sizeof(real);
+}
+
+normcore_status NAME(normcore_mlp_forward_training)(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
+                                                    const real *x, size_t x_stride, const real *params, real *buffers,
+                                                    uint64_t seed, uint64_t stream, normcore_mlp_pass *pass, real *y,
+                                                    size_t y_stride) {
+    if (!mlp || !pass) return NORMCORE_ERROR_NULL;
+    if (!mlp_pass_fits(pass, mlp)) return NORMCORE_ERROR_VALUE;
+    if (n > pass->capacity) return NORMCORE_ERROR_SIZE;
+    const size_t inputs = mlp->layers[0].in, outputs = mlp->layers[mlp->num_layers - 1].out;
+    unsigned char *const tape = (unsigned char *)pass;
+    const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride), IN_VECTOR(params, mlp->parameter_count),
+                                OUT_OPTIONAL_VECTOR(buffers, mlp->buffer_count), OUT_VECTOR(tape, pass->bytes),
+                                OUT_MATRIX(y, n, outputs, y_stride, 0)};
+    normcore_status status = normcore_check_operands(operands, 5);
+    if (!status && !are_buffers(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
+    if (status) return status;
+    mlp_forward_training_args args = {.mlp = mlp,
+                                      .n = n,
+                                      .x = x,
+                                      .x_stride = x_stride,
+                                      .params = params,
+                                      .buffers = buffers,
+                                      .seed = seed,
+                                      .stream = stream,
+                                      .pass = pass,
+                                      .y = y,
+                                      .y_stride = y_stride};
+    pass->filled = 0;
+    status = normcore_call_run(ctx, mlp_forward_training_body, &args);
+    pass->filled = status == NORMCORE_OK;
     return status;
+}
+
+/* ------------------------------------------------------------------------------------------------ backward */
+
+typedef struct mlp_backward_args {
+    const normcore_mlp_pass *pass;
+    const real *x;
+    size_t x_stride;
+    const real *params;
+    const real *dy;
+    size_t dy_stride;
+    real *grads;
+    real *dx; /* or NULL */
+    size_t dx_stride;
+} mlp_backward_args;
+
+static normcore_status mlp_norm_backward(call *c, const mlp_backward_args *p, const mlp_layer *layer,
+                                         const mlp_activations *a, real *gradient) {
+    const normcore_mlp *mlp = p->pass->mlp;
+    const size_t n = p->pass->rows, d = layer->out;
+    const real *const gamma = p->params + layer->gamma;
+    real *const dgamma = p->grads + layer->gamma, *const dbeta = p->grads + layer->beta;
+    if (mlp->norm == NORMCORE_NORM_LAYER) {
+        layer_norm_args args = {.n = n,
+                                .d = d,
+                                .x = a->affine,
+                                .x_stride = d,
+                                .dy = gradient,
+                                .dy_stride = d,
+                                .gamma = gamma,
+                                .mean = a->mean,
+                                .rstd = a->rstd,
+                                .out = gradient,
+                                .out_stride = d,
+                                .dgamma = dgamma,
+                                .dbeta = dbeta};
+        return layer_norm_backward_body(c, &args);
+    }
+    batch_norm_args args = {.n = n,
+                            .d = d,
+                            .x = a->affine,
+                            .x_stride = d,
+                            .dy = gradient,
+                            .dy_stride = d,
+                            .gamma = gamma,
+                            .options = {.training = 1},
+                            .algorithm = NORMCORE_BATCH_NORM_FUSED,
+                            .mean = a->mean,
+                            .rstd = a->rstd,
+                            .out = gradient,
+                            .out_stride = d,
+                            .dgamma = dgamma,
+                            .dbeta = dbeta};
+    return batch_norm_backward_body(c, &args);
+}
+
+/* Through dropout, ReLU and norm of hidden layer l, in place. */
+static normcore_status mlp_hidden_backward(call *c, const mlp_backward_args *p, size_t l, real *gradient) {
+    const normcore_mlp_pass *pass = p->pass;
+    const normcore_mlp *mlp = pass->mlp;
+    const mlp_layer *layer = &mlp->layers[l];
+    const mlp_activations a = mlp_activations_of(pass, l);
+    normcore_status status = NORMCORE_OK;
+    /* A dropped or negative unit has activation 0, so that ReLU's mask covers both; then the factor of what was kept. */
+    if (mlp->keep < 1.0) status = mlp_dropout(c, mlp, pass->rows, layer->out, pass->seed, pass->stream + l, gradient);
+    if (!status)
+        status = mlp_rowwise(c, ROWWISE_RELU_BACKWARD, pass->rows, layer->out, gradient, a.activation, gradient);
+    if (!status && mlp->norm != NORMCORE_NORM_NONE) status = mlp_norm_backward(c, p, layer, &a, gradient);
+    return status;
+}
+
+static normcore_status mlp_backward_body(call *c, void *arguments) {
+    const mlp_backward_args *p = arguments;
+    const normcore_mlp_pass *pass = p->pass;
+    const normcore_mlp *mlp = pass->mlp;
+    const size_t n = pass->rows, mark = normcore_call_mark(c);
+    int ok = 1;
+    const size_t widest = normcore_check_product(mlp->widest_hidden, n, &ok);
+    if (!ok) return NORMCORE_ERROR_SIZE;
+    /* The gradient flows through two buffers, each as wide as the widest hidden layer. */
+    real *below = normcore_call_scratch(c, widest, sizeof(real));
+    real *spare = normcore_call_scratch(c, widest, sizeof(real));
+    if (!below || !spare) return NORMCORE_ERROR_MEMORY;
+    const real *dy = p->dy; /* of the affine map of layer l */
+    size_t dy_stride = p->dy_stride;
+    for (size_t l = mlp->num_layers; l-- > 0;) {
+        const mlp_layer *layer = &mlp->layers[l];
+        affine_backward_args args = {.n = n,
+                                     .k = layer->in,
+                                     .m = layer->out,
+                                     .dy = dy,
+                                     .dy_stride = dy_stride,
+                                     .x = l ? mlp_activations_of(pass, l - 1).activation : p->x,
+                                     .x_stride = l ? layer->in : p->x_stride,
+                                     .w = p->params + layer->weight,
+                                     .w_stride = layer->out,
+                                     .dx = l ? below : p->dx,
+                                     .dx_stride = l ? layer->in : p->dx_stride,
+                                     .dw = p->grads + layer->weight,
+                                     .dw_stride = layer->out,
+                                     .db = p->grads + layer->bias};
+        normcore_status status = affine_backward_body(c, &args);
+        if (!status && l) status = mlp_hidden_backward(c, p, l - 1, below);
+        if (status) return status;
+        dy = below;
+        dy_stride = layer->in;
+        below = spare;
+        spare = (real *)(uintptr_t)dy;
+    }
+    normcore_call_release(c, mark);
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_mlp_backward)(normcore_context *ctx, const normcore_mlp *mlp, size_t n, const real *x,
+                                            size_t x_stride, const real *params, const normcore_mlp_pass *pass,
+                                            const real *dy, size_t dy_stride, real *grads, real *dx, size_t dx_stride) {
+    if (!mlp || !pass) return NORMCORE_ERROR_NULL;
+    if (!mlp_pass_fits(pass, mlp) || !pass->filled) return NORMCORE_ERROR_VALUE;
+    if (n != pass->rows) return NORMCORE_ERROR_SIZE;
+    const size_t inputs = mlp->layers[0].in, outputs = mlp->layers[mlp->num_layers - 1].out;
+    const unsigned char *const tape = (const unsigned char *)pass;
+    const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride),
+                                IN_VECTOR(params, mlp->parameter_count),
+                                IN_VECTOR(tape, pass->bytes),
+                                IN_MATRIX(dy, n, outputs, dy_stride),
+                                OUT_VECTOR(grads, mlp->parameter_count),
+                                OUT_OPTIONAL_MATRIX(dx, n, inputs, dx_stride, 0)};
+    const normcore_status status = normcore_check_operands(operands, 6);
+    if (status) return status;
+    mlp_backward_args args = {.pass = pass,
+                              .x = x,
+                              .x_stride = x_stride,
+                              .params = params,
+                              .dy = dy,
+                              .dy_stride = dy_stride,
+                              .grads = grads,
+                              .dx = dx,
+                              .dx_stride = dx_stride};
+    return normcore_call_run(ctx, mlp_backward_body, &args);
+}
+
+/* ------------------------------------------------------------------------------------------------ all in one */
+
+typedef struct mlp_loss_args {
+    mlp_forward_training_args forward; /* pass, y and y_stride are set in the call */
+    cross_entropy_args loss;           /* so are logits and gradients */
+    mlp_backward_args backward;
+} mlp_loss_args;
+
+/* Forward, loss, backward, over a pass in the call's own work memory. */
+static normcore_status mlp_loss_body(call *c, void *arguments) {
+    mlp_loss_args *p = arguments;
+    const normcore_mlp *mlp = p->forward.mlp;
+    const size_t n = p->forward.n, outputs = mlp->layers[mlp->num_layers - 1].out;
+    int ok = 1;
+    const size_t values = mlp_pass_values(mlp, n, &ok), moments = mlp_pass_moments(mlp, n, &ok);
+    if (!ok) return NORMCORE_ERROR_SIZE;
+    normcore_mlp_pass pass = {.mlp = mlp, .element = sizeof(real), .capacity = n};
+    pass.values = normcore_call_scratch(c, values, sizeof(real));
+    pass.moments = normcore_call_scratch(c, moments, sizeof(double));
+    real *const y = normcore_call_scratch(c, n, outputs * sizeof(real)); /* the outputs, then their gradients */
+    if (!pass.values || !pass.moments || !y) return NORMCORE_ERROR_MEMORY;
+    p->forward.pass = &pass;
+    p->forward.y = y;
+    p->loss.z = y;
+    p->loss.dz = y;
+    p->backward.pass = &pass;
+    p->backward.dy = y;
+    p->forward.y_stride = p->loss.z_stride = p->loss.dz_stride = p->backward.dy_stride = outputs;
+    normcore_status status = mlp_forward_training_body(c, &p->forward);
+    if (!status) status = cross_entropy_body(c, &p->loss);
+    if (!status) status = mlp_backward_body(c, &p->backward);
+    return status;
+}
+
+/* Out of line, so that the stack of the call proper does not hold the operands too. */
+NORMCORE_NOINLINE normcore_status check_mlp_loss(const mlp_loss_args *p, size_t *bad_row) {
+    const mlp_forward_training_args *f = &p->forward;
+    const cross_entropy_args *l = &p->loss;
+    const operand operands[] = {IN_MATRIX(f->x, f->n, f->mlp->layers[0].in, f->x_stride),
+                                IN_OPTIONAL_VECTOR(l->labels, l->n),
+                                IN_OPTIONAL_MATRIX(l->targets, l->n, l->c, l->targets_stride),
+                                IN_OPTIONAL_VECTOR(l->options.class_weight, l->c),
+                                IN_OPTIONAL_VECTOR(l->options.sample_weight, l->n),
+                                IN_VECTOR(f->params, f->mlp->parameter_count),
+                                OUT_OPTIONAL_VECTOR(f->buffers, f->mlp->buffer_count),
+                                OUT_VECTOR(p->backward.grads, f->mlp->parameter_count),
+                                OUT_VECTOR(l->loss, 1),
+                                OUT_OPTIONAL_VECTOR(l->weight_sum, 1)};
+    const normcore_status status = normcore_check_operands(operands, 10);
+    if (status) return status;
+    if (l->options.reduction == NORMCORE_REDUCTION_NONE || !are_buffers(f->mlp, f->buffers))
+        return NORMCORE_ERROR_VALUE;
+    return check_cross_entropy_values(l->n, l->c, l->labels, l->targets != NULL, &l->options, bad_row);
 }
 
 normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
@@ -309,66 +551,62 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
     if (!mlp) return NORMCORE_ERROR_NULL;
     if (!n) return NORMCORE_ERROR_SIZE;
     if (!labels == !targets) return NORMCORE_ERROR_NULL;
-    normcore_cross_entropy_options o;
-    normcore_status status = read_cross_entropy_options(options, &o);
-    if (status) return status;
-    const size_t inputs = mlp->layers[0].in, outputs = mlp->layers[mlp->num_layers - 1].out;
-    const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride),
-                                IN_OPTIONAL_VECTOR(labels, n),
-                                IN_OPTIONAL_MATRIX(targets, n, outputs, targets_stride),
-                                IN_OPTIONAL_VECTOR(o.class_weight, outputs),
-                                IN_OPTIONAL_VECTOR(o.sample_weight, n),
-                                IN_VECTOR(params, mlp->parameter_count),
-                                OUT_VECTOR(buffers, mlp->buffer_count),
-                                OUT_VECTOR(grads, mlp->parameter_count),
-                                OUT_VECTOR(loss, 1),
-                                OUT_OPTIONAL_VECTOR(weight_sum, 1)};
-    status = normcore_check_operands(operands, 10);
-    if (!status && (o.reduction == NORMCORE_REDUCTION_NONE || !are_buffers(mlp, buffers)))
-        status = NORMCORE_ERROR_VALUE;
-    if (!status) status = check_cross_entropy_values(n, outputs, labels, targets != NULL, &o, bad_row);
-    if (status) return status;
-    mlp_args args = {0};
-    args.mlp = mlp;
-    args.n = n;
-    args.x = x;
-    args.x_stride = x_stride;
-    args.labels = labels;
-    args.targets = targets;
-    args.targets_stride = targets_stride;
-    args.options = o;
-    args.seed = seed;
-    args.stream = stream;
-    args.params = params;
-    args.buffers = buffers;
-    args.grads = grads;
-    args.loss = loss;
-    args.weight_sum = weight_sum;
-    return normcore_call_run(ctx, mlp_training_body, &args);
+    mlp_loss_args args = {.forward = {.mlp = mlp,
+                                      .n = n,
+                                      .x = x,
+                                      .x_stride = x_stride,
+                                      .params = params,
+                                      .buffers = buffers,
+                                      .seed = seed,
+                                      .stream = stream},
+                          .loss = {.n = n,
+                                   .c = mlp->layers[mlp->num_layers - 1].out,
+                                   .labels = labels,
+                                   .targets = targets,
+                                   .targets_stride = targets_stride,
+                                   .loss = loss,
+                                   .weight_sum = weight_sum},
+                          .backward = {.x = x, .x_stride = x_stride, .params = params, .grads = grads}};
+    normcore_status status = read_cross_entropy_options(options, &args.loss.options);
+    if (!status) status = check_mlp_loss(&args, bad_row);
+    return status ? status : normcore_call_run(ctx, mlp_loss_body, &args);
 }
 
 /* ------------------------------------------------------------------------------------------------ initialisation */
 
+typedef struct mlp_initialize_args {
+    const normcore_mlp *mlp;
+    uint64_t seed, stream;
+    double weight_scale; /* negative: He et al. */
+    real *params, *buffers;
+} mlp_initialize_args;
+
+static void fill(real *values, size_t count, real value) {
+    for (size_t i = 0; i < count; i++) values[i] = value;
+}
+
 static normcore_status mlp_initialize_body(call *c, void *arguments) {
-    const mlp_args *p = arguments;
+    const mlp_initialize_args *p = arguments;
     const normcore_mlp *mlp = p->mlp;
     for (size_t l = 0; l < mlp->num_layers; l++) {
         const mlp_layer *layer = &mlp->layers[l];
-        const double scale = *p->loss >= 0.0 ? *p->loss : sqrt(2.0 / (double)layer->in);
-        random_args weights = {
-            p->seed, p->stream + l, 0, layer->in * layer->out, 0.0, scale, 1, p->grads + layer->weight, 0, NULL};
+        const double he = sqrt(2.0 / (double)layer->in);
+        random_args weights = {.seed = p->seed,
+                               .stream = p->stream + l,
+                               .n = layer->in * layer->out,
+                               .b = p->weight_scale >= 0.0 ? p->weight_scale : he,
+                               .normal = 1,
+                               .out = p->params + layer->weight};
         const normcore_status status = random_body(c, &weights);
         if (status) return status;
-        for (size_t j = 0; j < layer->out; j++) {
-            p->grads[layer->bias + j] = (real)0;
-            if (layer->hidden && mlp->norm != NORMCORE_NORM_NONE) {
-                p->grads[layer->gamma + j] = (real)1;
-                p->grads[layer->beta + j] = (real)0;
-            }
-            if (layer->hidden && mlp->norm == NORMCORE_NORM_BATCH) {
-                p->buffers[layer->running_mean + j] = (real)0;
-                p->buffers[layer->running_var + j] = (real)1;
-            }
+        fill(p->params + layer->bias, layer->out, (real)0);
+        if (layer->hidden && mlp->norm != NORMCORE_NORM_NONE) {
+            fill(p->params + layer->gamma, layer->out, (real)1);
+            fill(p->params + layer->beta, layer->out, (real)0);
+        }
+        if (layer->hidden && mlp->norm == NORMCORE_NORM_BATCH) {
+            fill(p->buffers + layer->running_mean, layer->out, (real)0);
+            fill(p->buffers + layer->running_var, layer->out, (real)1);
         }
     }
     return NORMCORE_OK;
@@ -382,12 +620,7 @@ normcore_status NAME(normcore_mlp_initialize)(normcore_context *ctx, const normc
     const operand operands[] = {OUT_VECTOR(params, mlp->parameter_count), OUT_VECTOR(buffers, mlp->buffer_count)};
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;
-    mlp_args args = {0};
-    args.mlp = mlp;
-    args.seed = seed;
-    args.stream = stream;
-    args.grads = params;
-    args.buffers = buffers;
-    args.loss = &weight_scale;
+    mlp_initialize_args args = {
+        .mlp = mlp, .seed = seed, .stream = stream, .weight_scale = weight_scale, .params = params, .buffers = buffers};
     return normcore_call_run(ctx, mlp_initialize_body, &args);
 }
