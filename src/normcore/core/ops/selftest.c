@@ -202,7 +202,9 @@ static normcore_status selftest_body(call *c, void *arguments) {
 }
 
 normcore_status NAME(normcore_selftest_digests)(const isa_row *isa, uint64_t digests[SELFTEST_COUNT]) {
+    const int saved = errno;
     selftest_state *state = malloc(sizeof *state);
+    errno = saved;
     if (!state) return NORMCORE_ERROR_MEMORY;
     state->digests = digests;
     const normcore_status status = normcore_call_run_on(isa, NULL, selftest_body, state);
