@@ -3,11 +3,12 @@
 
     coverage.py [--work DIR] [--clang VERSION] [--mcdc]
 
-Every function counts once for each time that it is compiled: what only float32 takes is not taken. Arithmetic (kernels,
-SIMD layers, the emulated fma) is left out. What no test takes is listed with its reason in uncovered.txt; the exit status is 0 only if that
-list is exact (nothing taken is in it, nothing else is left out) and at least 97 % of the branches are taken. Counts are
-written into the files as they are made, so that a forked child's are there however it ends. ``--mcdc`` prints modified
-condition/decision coverage instead and asserts nothing; its counts are lost in children that do not return from main.
+Every function counts once for each dtype that it is compiled for: what only float32 takes is not taken. Arithmetic
+(kernels, SIMD layers, the emulated fma) is left out. What no test takes is listed with its reason in uncovered.txt; the
+exit status is 0 only if that list is exact (nothing taken is in it, nothing else is left out) and at least 97 % of the
+branches are taken. Counts are written into the files as they are made, so that a forked child's are there however it
+ends. ``--mcdc`` prints modified condition/decision coverage instead and asserts nothing; its counts are lost in
+children that do not return from main.
 """
 
 from __future__ import annotations
