@@ -162,7 +162,8 @@ static void sweep(const operation *o, int large, int with_context, size_t thread
     call c;
     const int mlp = strstr(o->name, "mlp") != NULL;
     const size_t n = o->flags & ONE_ROW ? (large ? 500000 : 3000) : large ? (mlp ? 1111 : 2600) : 600;
-    call_prepare(&c, o, n, large ? 173 : 21, large ? 41 : 13, PLAIN, next_number(), 1, GUARD_AFTER);
+    call_prepare(&c, o, n, large ? 173 * (size_t)large : 21, large ? 41 * (size_t)large : 13, PLAIN, next_number(), 1,
+                 GUARD_AFTER);
     CHECK_STATUS(NORMCORE_OK, call_run(&c, NULL));
     const snapshot base = call_snapshot(&c);
     for (int for_ever = 0; for_ever < 2; for_ever++) {
@@ -201,6 +202,7 @@ static void test_all_cpus(void) {
 /* Work that is worth waking threads for: none of what a pool needs is missed by a result. */
 static void test_a_pool(void) {
     sweep_all(1, 1, 3);
+    sweep(&affine_operations().items[0], 3, 1, 2); /* on two CPUs already, one worker is kept off the caller's */
     CHECK(refusals_ > 100 && survivals_ > 100);
 }
 
