@@ -2,7 +2,8 @@
  * Where a value stops being good: the last one that is, the first that is not, for each check of core/check.h and each
  * scalar argument of a public function. What refusals leave alone is test_contract's.
  */
-#include "harness.h"
+#include "operations.h"
+#include "properties.h"
 
 #include "check.h"
 
@@ -191,10 +192,68 @@ static void test_overlaps(void) {
     CHECK(refused > 5000 && refused < 55000 && side_by_side > 1000 && in_place > 500);
 }
 
+/* ---------------------------------------------------------------- outputs over other arguments */
+
+static int may_alias(const operation *o, size_t output, size_t input) {
+    for (int i = 0; i < 2; i++)
+        if (o->in_place[i].output == (int)output && o->in_place[i].output && o->in_place[i].input == (int)input)
+            return 1;
+    return 0;
+}
+
+/*
+ * Every output at the very place of every other argument, of the same shape wherever the operation's shapes can be
+ * equal: refused, with nothing written, but for those that may be computed in place. Inputs may share memory.
+ */
+static void test_outputs_at_the_place_of_others(void) {
+    const operation *o;
+    size_t refused = 0, allowed = 0, shared = 0;
+    for (size_t index = 0; (o = operation_get(index)) != NULL; index++) {
+        call c;
+        call_prepare(&c, o, 19, 19, 19, PLAIN, next_number() | 1, 0, GUARD_AFTER);
+        for (size_t i = 0; i < c.count; i++)
+            for (size_t j = 0; j < c.count; j++) {
+                const array *output = &c.a[i], *other = &c.a[j];
+                const int inputs = output->role == INPUT && other->role == INPUT && output->type == other->type;
+                if (i == j || !output->data || !other->data || output->role == IGNORED || other->role == IGNORED ||
+                    (output->role == INPUT && !inputs))
+                    continue;
+                const size_t of_output = array_span(output), of_other = array_span(other);
+                const size_t size = of_output > of_other ? of_output : of_other;
+                if (!of_output || !of_other) continue;
+                call joined = c;
+                unsigned char *memory = guard_alloc(size), *before = scratch_alloc(size);
+                memcpy(memory, output->data, of_output);
+                memcpy(memory, other->data, of_other);
+                memcpy(before, memory, size);
+                joined.a[i].data = joined.a[j].data = memory;
+                if (c.cross_entropy.class_weight == other->data) joined.cross_entropy.class_weight = (void *)memory;
+                if (c.cross_entropy.sample_weight == other->data) joined.cross_entropy.sample_weight = (void *)memory;
+                harness_note("%s: argument %lu at the place of %lu", o->name, (unsigned long)i, (unsigned long)j);
+                if (inputs) { /* those may lie anywhere */
+                    /* Running statistics count as outputs whether or not the mode writes them. */
+                    const int running = strstr(o->name, "evaluation") && strstr(o->name, "forward") && (i > 2 || j > 2);
+                    CHECK((o->run(&joined, NULL) == NORMCORE_ERROR_ALIAS) == running);
+                    shared++;
+                } else if (may_alias(o, i, j)) {
+                    CHECK_STATUS(NORMCORE_OK, o->run(&joined, NULL));
+                    allowed++;
+                } else {
+                    CHECK_STATUS(NORMCORE_ERROR_ALIAS, o->run(&joined, NULL));
+                    CHECK(memcmp(memory, before, size) == 0);
+                    refused++;
+                }
+            }
+        guard_reset();
+    }
+    CHECK(refused > 300 && allowed > 10 && shared > 100);
+}
+
 int main(int argc, char **argv) {
     static const test tests[] = {
-        {"products", test_products}, {"at_least", test_at_least}, {"one_operand", test_one_operand},
-        {"order", test_order},       {"overlaps", test_overlaps},
+        {"products", test_products},       {"at_least", test_at_least},
+        {"one_operand", test_one_operand}, {"order", test_order},
+        {"overlaps", test_overlaps},       {"outputs_at_the_place_of_others", test_outputs_at_the_place_of_others},
     };
     return harness_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }
