@@ -16,6 +16,7 @@ import pytest
 
 import normcore as nc
 from normcore import _config, verification
+from normcore.cli import main
 from normcore.experiments import report, runner
 from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10
 from normcore.experiments.definitions import Run
@@ -84,6 +85,47 @@ def test_main_module_runs_nothing_when_it_is_imported() -> None:
     """A spawned worker process imports it again."""
     done = python("-c", "import sys, normcore.__main__; print('normcore.cli' in sys.modules)")
     assert (done.returncode, done.stdout) == (0, "False\n"), done.stderr
+
+
+def test_info_of_a_package_that_was_not_installed(nowhere: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info"]) == 0
+    assert str(nowhere) not in capsys.readouterr().out
+
+
+TABLE = "".join(f"{10 * (i % 2)},{i % 5},{'ab'[i % 2]}\n" for i in range(20))
+QUICK = ["--epochs", "1", "--hidden", "4", "--batch-size", "8"]
+
+
+def test_a_line_of_numbers_and_the_name_of_the_target_is_a_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "x.csv").write_text("2020,2021,kind\n" + TABLE)
+    model = tmp_path / "m.safetensors"
+    assert main(["train", str(tmp_path / "x.csv"), "--target", "kind", "-o", str(model), *QUICK]) == 0
+    assert "20 rows, 2 features, 2 classes (a, b)" in capsys.readouterr().out
+    assert nc.load_model(model)[1]["feature_names"] == ["2020", "2021"]
+
+
+def test_predictions_beside_labels_that_are_all_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "x.csv").write_text("u,v,kind\n" + TABLE)
+    (tmp_path / "new.csv").write_text("u,v,kind\n1,2,NaN\n3,4,\n5,6, nan \n")
+    model = tmp_path / "m.safetensors"
+    assert main(["train", str(tmp_path / "x.csv"), "-o", str(model), *QUICK]) == 0
+    capsys.readouterr()
+    assert main(["predict", str(model), str(tmp_path / "new.csv")]) == 0
+    printed = capsys.readouterr()
+    assert len(printed.out.splitlines()) == 4
+    assert printed.err == "accuracy unknown: no row has a label\n"
+
+
+def test_a_folder_that_may_not_be_written_is_found_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Asked of the system by name; the superuser, whom it lets write anywhere, runs this test as well."""
+    (tmp_path / "x.csv").write_text(TABLE)
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != tmp_path)
+    assert main(["train", str(tmp_path / "x.csv"), "-o", str(tmp_path / "m.safetensors"), *QUICK]) == 2
+    assert capsys.readouterr().err == f"normcore: error: {tmp_path}: cannot be written to\n"
 
 
 # ---------------------------------------------------------------------- experiments

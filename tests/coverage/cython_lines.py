@@ -1,0 +1,64 @@
+"""A coverage.py plugin for one Cython module built with line tracing by meson.
+
+Cython's own plugin looks for the generated C beside the source; meson keeps it in a private folder of the build, and
+the paths in it are relative to that build. This one is told both names (options `module` and `generated`) and takes the
+lines that can be reached from the trace calls in the generated C.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from coverage import CoveragePlugin, FileReporter, FileTracer
+
+
+def traced_lines(generated: Path, name: str) -> set[int]:
+    """The lines of the source file `name` for which the generated C calls the tracer."""
+    origin = re.compile(
+        r'\s*/\* "(.*)":(\d+)$'
+    )  # heads the copy of each source line: also of declarations and of .pxd files
+    call = re.compile(r"\s*__Pyx_TraceLine\((\d+),")
+    here, lines = "", set()
+    with generated.open(encoding="utf-8") as text:
+        for line in text:
+            if match := origin.match(line):
+                here = Path(match[1]).name
+            elif here == name and (match := call.match(line)):
+                lines.add(int(match[1]))
+    if not lines:
+        raise ValueError(f"{generated}: no line of {name} is traced: the build needs -Dlinetrace=true")
+    return lines
+
+
+class _Tracer(FileTracer):
+    def __init__(self, source: Path) -> None:
+        self.source = source
+
+    def source_filename(self) -> str:
+        return str(self.source)
+
+
+class _Reporter(FileReporter):
+    def __init__(self, source: Path, generated: Path) -> None:
+        super().__init__(str(source))
+        self.generated = generated
+
+    def lines(self) -> set[int]:
+        return traced_lines(self.generated, Path(self.filename).name)
+
+
+class _Plugin(CoveragePlugin):
+    def __init__(self, module: Path, generated: Path) -> None:
+        self.module, self.generated = module, generated
+
+    def file_tracer(self, filename: str) -> _Tracer | None:
+        return _Tracer(self.module) if Path(filename).name == self.module.name else None
+
+    def file_reporter(self, filename: str) -> _Reporter:
+        return _Reporter(self.module, self.generated)
+
+
+def coverage_init(registry: Any, options: dict[str, str]) -> None:
+    registry.add_file_tracer(_Plugin(Path(options["module"]), Path(options["generated"])))
