@@ -249,11 +249,446 @@ static void test_outputs_at_the_place_of_others(void) {
     CHECK(refused > 300 && allowed > 10 && shared > 100);
 }
 
+/* All arguments in one block of memory, each beginning where the one before ends: apart, and so accepted. */
+static void test_arguments_that_touch(void) {
+    const operation *o;
+    for (size_t index = 0; (o = operation_get(index)) != NULL; index++) {
+        call c;
+        call_prepare(&c, o, 19, 19, 19, PLAIN, next_number() | 1, 0, GUARD_AFTER);
+        call touching = c;
+        size_t size = 0;
+        for (size_t i = 0; i < c.count; i++) size += array_span(&c.a[i]);
+        unsigned char *memory = guard_alloc(size);
+        for (int wide_ones = 1; wide_ones >= 0; wide_ones--) /* those first, lest they be misaligned */
+            for (size_t i = 0; i < c.count; i++) {
+                const size_t span = array_span(&c.a[i]);
+                if (!c.a[i].data || !span || (array_element_size(&c.a[i]) == 8) != wide_ones) continue;
+                touching.a[i].data = memcpy(memory, c.a[i].data, span);
+                if (c.cross_entropy.class_weight == c.a[i].data) touching.cross_entropy.class_weight = (void *)memory;
+                if (c.cross_entropy.sample_weight == c.a[i].data) touching.cross_entropy.sample_weight = (void *)memory;
+                memory += span;
+            }
+        harness_note("%s", o->name);
+        CHECK_STATUS(NORMCORE_OK, o->run(&touching, NULL));
+        guard_reset();
+    }
+}
+
+/* ---------------------------------------------------------------- scalars: the ends of their ranges */
+
+#define ROWS 3
+#define COLS 4
+
+static const double infinity = (double)INFINITY, not_a_number = (double)NAN, largest = (double)REAL_MAX;
+
+static void test_random_scalars(void) {
+    real out[COLS];
+    const double beyond = TEST_DTYPE == 32 ? 2 * largest : infinity;
+    const struct {
+        double low, high;
+        int good;
+    } uniform[] = {
+        {2, 2, 1},
+        {2, 2.5, 1},
+        {2.5, 2, 0},
+        {0, largest, 1},
+        {-largest, 0, 1},
+        {0, beyond, 0},
+        {-beyond, 0, 0},
+        {beyond, beyond, 0},
+        {-largest, largest, 0},
+        {largest, largest, 1},
+        {not_a_number, 1, 0},
+        {0, not_a_number, 0},
+        {-infinity, 0, 0},
+        {0, infinity, 0},
+        {-largest, -largest, 1},
+    };
+    for (size_t i = 0; i < sizeof uniform / sizeof *uniform; i++) {
+        harness_note("low %g, high %g", uniform[i].low, uniform[i].high);
+        CHECK_STATUS(uniform[i].good ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+                     T(normcore_random_uniform)(NULL, 1, 2, 3, COLS, uniform[i].low, uniform[i].high, out));
+    }
+    const struct {
+        double mean, scale;
+        int good;
+    } normal[] = {
+        {0, 0, 1},
+        {-1, 2, 1},
+        {0, -0.5, 0},
+        {largest, 0, 1},
+        {-largest, 0, 1},
+        {beyond, 0, 0},
+        {0, largest / 16, 1},
+        {0, largest / 8, 0},
+        {largest, largest / 32, 0},
+        {-largest, largest / 32, 0},
+        {not_a_number, 1, 0},
+        {0, not_a_number, 0},
+        {0, infinity, 0},
+        {infinity, 1, 0},
+    };
+    for (size_t i = 0; i < sizeof normal / sizeof *normal; i++) {
+        harness_note("mean %g, scale %g", normal[i].mean, normal[i].scale);
+        CHECK_STATUS(normal[i].good ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+                     T(normcore_random_normal)(NULL, 1, 2, 3, COLS, normal[i].mean, normal[i].scale, out));
+    }
+    const double keep[] = {0.5, 1, 0x1p-30, 0, -0.5, 1.5, not_a_number, infinity};
+    real x[COLS] = {1, 2, 3, 4};
+    for (size_t i = 0; i < sizeof keep / sizeof *keep; i++) {
+        harness_note("keep %g", keep[i]);
+        CHECK_STATUS(i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+                     T(normcore_dropout)(NULL, 1, COLS, x, COLS, keep[i], 1, 2, 3, out, COLS));
+    }
+}
+
+/* Status of one call of each kind, with everything good but what the test changes. */
+typedef struct norm_call {
+    normcore_batch_norm_options options;
+    real x[ROWS * COLS], y[ROWS * COLS], gamma[COLS], beta[COLS], running_mean[COLS], running_var[COLS];
+    double mean[COLS], rstd[COLS];
+} norm_call;
+
+static norm_call norm_prepare(void) {
+    norm_call c;
+    memset(&c, 0, sizeof c);
+    c.options.struct_size = sizeof c.options;
+    c.options.training = 1;
+    c.options.momentum = 0.5;
+    c.options.eps = 1e-3;
+    for (int i = 0; i < ROWS * COLS; i++) c.x[i] = (real)i;
+    for (int i = 0; i < COLS; i++) c.gamma[i] = c.running_var[i] = 1;
+    return c;
+}
+
+static normcore_status norm_forward(norm_call *c, int running) {
+    return T(normcore_batch_norm_forward)(NULL, ROWS, COLS, c->x, COLS, c->gamma, c->beta, &c->options,
+                                          running & 1 ? c->running_mean : NULL, running & 2 ? c->running_var : NULL,
+                                          c->y, COLS, c->mean, c->rstd);
+}
+
+static void test_norm_scalars(void) {
+    const double eps[] = {0, 1e-5, 0.5, -0.5, not_a_number, infinity, -infinity};
+    const double momentum[] = {0, 0.5, 1, -0.5, 1.5, not_a_number, infinity};
+    norm_call c = norm_prepare();
+    for (size_t i = 0; i < 7; i++) {
+        const normcore_status expected = i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+        harness_note("eps %g, momentum %g", eps[i], momentum[i]);
+        c = norm_prepare();
+        c.options.eps = eps[i];
+        CHECK_STATUS(expected, norm_forward(&c, 3));
+        c = norm_prepare();
+        c.options.momentum = momentum[i];
+        CHECK_STATUS(expected, norm_forward(&c, 3));
+        CHECK_STATUS(expected, T(normcore_layer_norm_forward)(NULL, ROWS, COLS, c.x, COLS, c.gamma, c.beta, eps[i], c.y,
+                                                              COLS, NULL, NULL));
+    }
+    for (int training = 0; training < 2; training++)
+        for (int running = 0; running < 4; running++) {
+            c = norm_prepare();
+            c.options.training = training;
+            harness_note("training %d, running statistics %d", training, running);
+            CHECK_STATUS(running == 3 || (training && running == 0) ? NORMCORE_OK : NORMCORE_ERROR_NULL,
+                         norm_forward(&c, running));
+        }
+    /* Without columns there is nothing they could hold. */
+    c.options.training = 0;
+    CHECK_STATUS(NORMCORE_OK, T(normcore_batch_norm_forward)(NULL, ROWS, 0, NULL, 0, NULL, NULL, &c.options, NULL, NULL,
+                                                             NULL, 0, NULL, NULL));
+    for (int algorithm = -1; algorithm < 4; algorithm++) {
+        const int known = algorithm == NORMCORE_BATCH_NORM_FUSED || algorithm == NORMCORE_BATCH_NORM_GRAPH;
+        c = norm_prepare();
+        harness_note("algorithm %d", algorithm);
+        CHECK_STATUS(known ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+                     T(normcore_batch_norm_backward)(NULL, ROWS, COLS, c.x, COLS, c.x, COLS, c.gamma, c.mean, c.rstd, 1,
+                                                     (normcore_batch_norm_algorithm)algorithm, c.y, COLS, NULL, NULL));
+    }
+}
+
+static normcore_cross_entropy_options good_loss(void) {
+    normcore_cross_entropy_options o;
+    memset(&o, 0, sizeof o);
+    o.struct_size = sizeof o;
+    return o;
+}
+
+static const int64_t good_labels[ROWS] = {0, COLS - 1, 1};
+
+typedef struct loss_call {
+    size_t n, c;
+    const int64_t *labels;
+    const real *targets;
+    normcore_cross_entropy_options options;
+    size_t bad;
+} loss_call;
+
+static normcore_status loss(loss_call *c) {
+    static const real z[ROWS * COLS] = {1, 2, 3, 4};
+    real dz[ROWS * COLS];
+    double losses[ROWS], weight;
+    c->bad = SIZE_MAX;
+    return T(normcore_cross_entropy)(NULL, c->n, c->c, z, COLS, c->labels, c->targets, COLS, &c->options, losses, dz,
+                                     COLS, &weight, &c->bad);
+}
+
+/* The same through a training pass of a network. */
+static normcore_mlp *network(void) {
+    static const size_t sizes[2] = {COLS, COLS};
+    normcore_mlp_options o;
+    normcore_mlp *mlp = NULL;
+    memset(&o, 0, sizeof o);
+    o.struct_size = sizeof o;
+    o.sizes = sizes;
+    o.num_sizes = 2;
+    o.keep = 1;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&o, &mlp));
+    return mlp;
+}
+
+static normcore_status pass(loss_call *c, const normcore_mlp *mlp) {
+    static const real x[ROWS * COLS] = {1, 2, 3, 4};
+    real params[COLS * COLS + COLS] = {0}, grads[COLS * COLS + COLS];
+    double total, weight;
+    c->bad = SIZE_MAX;
+    return T(normcore_mlp_loss_and_grads)(NULL, mlp, c->n, x, COLS, c->labels, c->targets, COLS, &c->options, 1, 2,
+                                          params, NULL, grads, &total, &weight, &c->bad);
+}
+
+static void both(normcore_status expected, loss_call c, size_t bad, normcore_mlp *mlp) {
+    CHECK_STATUS(expected, loss(&c));
+    CHECK(c.bad == bad);
+    CHECK_STATUS(expected, pass(&c, mlp));
+    CHECK(c.bad == bad);
+}
+
+static void test_loss_scalars(void) {
+    static const real targets[ROWS * COLS] = {1};
+    const double smoothing[] = {0, 0.5, 1, -0.5, 1.5, not_a_number, infinity};
+    normcore_mlp *mlp = network();
+    const loss_call good = {ROWS, COLS, good_labels, NULL, good_loss(), 0};
+    loss_call c = good;
+    both(NORMCORE_OK, c, SIZE_MAX, mlp);
+    for (size_t i = 0; i < 7; i++) {
+        harness_note("label smoothing %g", smoothing[i]);
+        c.options.label_smoothing = smoothing[i];
+        both(i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE, c, SIZE_MAX, mlp);
+    }
+    harness_note("reductions");
+    c = good;
+    c.options.reduction = NORMCORE_REDUCTION_NONE;
+    CHECK_STATUS(NORMCORE_OK, loss(&c));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, pass(&c, mlp)); /* one number is wanted */
+    c.options.reduction = (normcore_reduction)(NORMCORE_REDUCTION_NONE + 1);
+    both(NORMCORE_ERROR_VALUE, c, SIZE_MAX, mlp);
+    c.options.reduction = (normcore_reduction)-1;
+    both(NORMCORE_ERROR_VALUE, c, SIZE_MAX, mlp);
+
+    harness_note("labels and targets");
+    c = good;
+    c.targets = targets;
+    both(NORMCORE_ERROR_NULL, c, SIZE_MAX, mlp);
+    c.labels = NULL;
+    both(NORMCORE_OK, c, SIZE_MAX, mlp);
+    c.options.has_ignore_index = 1;
+    both(NORMCORE_ERROR_VALUE, c, SIZE_MAX, mlp);
+    c.options.has_ignore_index = 0;
+    c.targets = NULL;
+    both(NORMCORE_ERROR_NULL, c, SIZE_MAX, mlp);
+    c.n = 0;
+    CHECK_STATUS(NORMCORE_OK, loss(&c));
+    CHECK_STATUS(NORMCORE_ERROR_SIZE, pass(&c, mlp));
+    c.c = 0;
+    CHECK_STATUS(NORMCORE_OK, loss(&c));
+    c = good;
+    c.c = 0;
+    CHECK_STATUS(NORMCORE_ERROR_SIZE, loss(&c));
+
+    for (int64_t label = -3; label < COLS + 3; label++)
+        for (size_t row = 0; row < ROWS; row++)
+            for (int ignored = 0; ignored < 2; ignored++) {
+                int64_t labels[ROWS] = {0, COLS - 1, 1};
+                labels[row] = label;
+                c = good;
+                c.labels = labels;
+                c.options.has_ignore_index = ignored;
+                c.options.ignore_index = -2;
+                const int fine = (label >= 0 && label < COLS) || (ignored && label == -2);
+                harness_note("label %d in row %lu, ignored -2: %d", (int)label, (unsigned long)row, ignored);
+                both(fine ? NORMCORE_OK : NORMCORE_ERROR_LABEL, c, fine ? SIZE_MAX : row, mlp);
+            }
+
+    const double weights[] = {0, 1, 2.5, -0.5, not_a_number, infinity};
+    for (size_t i = 0; i < 6; i++) {
+        double samples[ROWS] = {1, 1, weights[i]}, classes[COLS] = {1, 1, 1, weights[i]};
+        const normcore_status expected = i < 3 ? NORMCORE_OK : NORMCORE_ERROR_WEIGHT;
+        harness_note("weight %g", weights[i]);
+        c = good;
+        c.options.sample_weight = samples;
+        both(expected, c, i < 3 ? SIZE_MAX : ROWS - 1, mlp);
+        c = good;
+        c.options.class_weight = classes;
+        both(expected, c, i < 3 ? SIZE_MAX : COLS - 1, mlp);
+        /* None is looked at past the end. */
+        c.c = COLS - 1;
+        int64_t fewer[ROWS] = {0, 1, 2};
+        c.labels = fewer;
+        CHECK_STATUS(NORMCORE_OK, loss(&c));
+    }
+    CHECK_STATUS(NORMCORE_ERROR_NULL, pass(&c, NULL));
+    normcore_mlp_destroy(mlp);
+}
+
+/* What says no row is optional. */
+static void test_bad_rows_need_not_be_wanted(void) {
+    const int64_t labels[ROWS] = {0, 9, 1};
+    const double weights[COLS] = {1, -1, 1, 1};
+    real z[ROWS * COLS] = {0}, dz[ROWS * COLS];
+    double value;
+    normcore_cross_entropy_options o = good_loss();
+    CHECK_STATUS(NORMCORE_ERROR_LABEL, T(normcore_cross_entropy)(NULL, ROWS, COLS, z, COLS, labels, NULL, 0, &o, &value,
+                                                                 dz, COLS, NULL, NULL));
+    o.class_weight = weights;
+    CHECK_STATUS(NORMCORE_ERROR_WEIGHT, T(normcore_cross_entropy)(NULL, ROWS, COLS, z, COLS, good_labels, NULL, 0, &o,
+                                                                  &value, dz, COLS, NULL, NULL));
+    o.class_weight = NULL;
+    o.sample_weight = weights;
+    CHECK_STATUS(NORMCORE_ERROR_WEIGHT, T(normcore_cross_entropy)(NULL, ROWS, COLS, z, COLS, good_labels, NULL, 0, &o,
+                                                                  &value, dz, COLS, NULL, NULL));
+}
+
+static normcore_optimizer_options good_update(int optimizer) {
+    normcore_optimizer_options o;
+    memset(&o, 0, sizeof o);
+    o.struct_size = sizeof o;
+    o.optimizer = (normcore_optimizer)optimizer;
+    o.learning_rate = 0.5;
+    o.gradient_scale = 1;
+    o.step = 1;
+    return o;
+}
+
+static normcore_status update(const normcore_optimizer_options *o, int slots) {
+    real p[COLS] = {1, 2, 3, 4}, g[COLS] = {1, 1, 1, 1}, first[COLS] = {0}, second[COLS] = {0};
+    return T(normcore_optimizer_update)(NULL, o, COLS, p, g, slots & 1 ? first : NULL, slots & 2 ? second : NULL);
+}
+
+static void test_optimizer_scalars(void) {
+    const double amounts[] = {0, 0.25, -0.25, not_a_number, infinity, -infinity};
+    const double fractions[] = {0, 0.25, -0.25, not_a_number, 1, 1.5};
+    normcore_optimizer_options o;
+    for (int kind = -1; kind <= NORMCORE_ADAM + 1; kind++)
+        for (int slots = 0; slots < 4; slots++) {
+            const int known = kind >= 0 && kind <= NORMCORE_ADAM;
+            const int needs = kind == NORMCORE_ADAM ? 3 : kind == NORMCORE_RMSPROP ? 2 : kind != NORMCORE_SGD;
+            o = good_update(kind);
+            harness_note("optimizer %d, slots %d", kind, slots);
+            CHECK_STATUS(!known                     ? NORMCORE_ERROR_VALUE
+                         : (slots & needs) != needs ? NORMCORE_ERROR_NULL
+                                                    : NORMCORE_OK,
+                         update(&o, slots));
+        }
+#define TRY(field, values)                                                                                             \
+    for (size_t i = 0; i < 6; i++) {                                                                                   \
+        o = good_update(NORMCORE_ADAM);                                                                                \
+        o.field = values[i];                                                                                           \
+        harness_note(#field " %g", values[i]);                                                                         \
+        CHECK_STATUS(i < 2 ? NORMCORE_OK : NORMCORE_ERROR_VALUE, update(&o, 3));                                       \
+    }
+    TRY(learning_rate, amounts)
+    TRY(eps, amounts)
+    TRY(l2, amounts)
+    TRY(weight_decay, amounts)
+    TRY(momentum, fractions)
+    TRY(decay_rate, fractions)
+    TRY(beta1, fractions)
+    TRY(beta2, fractions)
+#undef TRY
+    for (size_t i = 0; i < 6; i++) {
+        o = good_update(NORMCORE_SGD);
+        o.gradient_scale = amounts[i];
+        harness_note("gradient scale %g", amounts[i]);
+        CHECK_STATUS(i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE, update(&o, 0));
+    }
+    o = good_update(NORMCORE_ADAM);
+    o.step = 0;
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, update(&o, 3));
+    o.step = UINT64_MAX;
+    CHECK_STATUS(NORMCORE_OK, update(&o, 3));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, update(NULL, 3));
+}
+
+static void test_networks(void) {
+    const double scales[] = {0, 0.5, -1, not_a_number, infinity, -infinity};
+    static const size_t two[2] = {COLS, 1};
+    real params[COLS * COLS + COLS], x[COLS] = {0}, y[COLS];
+    normcore_mlp *mlp = network(), *made = NULL;
+    CHECK(normcore_mlp_parameter_count(NULL) == 0 && normcore_mlp_buffer_count(NULL) == 0);
+    CHECK(normcore_mlp_parameter_count(mlp) == COLS * COLS + COLS && normcore_mlp_buffer_count(mlp) == 0);
+    for (size_t i = 0; i < 6; i++) {
+        harness_note("weight scale %g", scales[i]);
+        CHECK_STATUS(i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+                     T(normcore_mlp_initialize)(NULL, mlp, 1, 2, scales[i], params, NULL));
+    }
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_initialize)(NULL, NULL, 1, 2, 1, params, NULL));
+    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_forward)(NULL, mlp, 1, x, COLS, params, NULL, y, COLS));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_forward)(NULL, NULL, 1, x, COLS, params, NULL, y, COLS));
+    normcore_mlp_segment segment;
+    CHECK_STATUS(NORMCORE_ERROR_NULL, normcore_mlp_get_segment(NULL, 0, &segment));
+    CHECK_STATUS(NORMCORE_ERROR_NULL, normcore_mlp_get_segment(mlp, 0, NULL));
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_get_segment(mlp, 1, &segment));
+    CHECK_STATUS(NORMCORE_ERROR_SIZE, normcore_mlp_get_segment(mlp, 2, &segment));
+    normcore_mlp_destroy(mlp);
+
+    normcore_mlp_options good, o;
+    memset(&good, 0, sizeof good);
+    good.struct_size = sizeof good;
+    good.sizes = two;
+    good.num_sizes = 2;
+    good.keep = 1;
+    const double keep[] = {0x1p-30, 0.5, 1, 0, 1.5, -0.5, not_a_number};
+    const double momentum[] = {0, 0.5, 1, -0.5, 1.5, not_a_number, infinity};
+    const double eps[] = {0, 1e-5, 0.5, -0.5, not_a_number, infinity, -infinity};
+    for (size_t i = 0; i < 7; i++) {
+        const normcore_status expected = i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+        harness_note("keep %g, momentum %g, eps %g", keep[i], momentum[i], eps[i]);
+        o = good;
+        o.keep = keep[i];
+        CHECK_STATUS(expected, normcore_mlp_create(&o, &made));
+        normcore_mlp_destroy(made);
+        o = good;
+        o.momentum = momentum[i];
+        CHECK_STATUS(expected, normcore_mlp_create(&o, &made));
+        normcore_mlp_destroy(made);
+        o = good;
+        o.eps = eps[i];
+        CHECK_STATUS(expected, normcore_mlp_create(&o, &made));
+        normcore_mlp_destroy(made);
+    }
+    for (int norm = -1; norm <= NORMCORE_NORM_LAYER + 1; norm++) {
+        o = good;
+        o.norm = (normcore_norm)norm;
+        harness_note("norm %d", norm);
+        CHECK_STATUS(norm >= 0 && norm <= NORMCORE_NORM_LAYER ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+                     normcore_mlp_create(&o, &made));
+        normcore_mlp_destroy(made);
+    }
+}
+
 int main(int argc, char **argv) {
     static const test tests[] = {
-        {"products", test_products},       {"at_least", test_at_least},
-        {"one_operand", test_one_operand}, {"order", test_order},
-        {"overlaps", test_overlaps},       {"outputs_at_the_place_of_others", test_outputs_at_the_place_of_others},
+        {"products", test_products},
+        {"at_least", test_at_least},
+        {"one_operand", test_one_operand},
+        {"order", test_order},
+        {"overlaps", test_overlaps},
+        {"outputs_at_the_place_of_others", test_outputs_at_the_place_of_others},
+        {"arguments_that_touch", test_arguments_that_touch},
+        {"random_scalars", test_random_scalars},
+        {"norm_scalars", test_norm_scalars},
+        {"loss_scalars", test_loss_scalars},
+        {"bad_rows_need_not_be_wanted", test_bad_rows_need_not_be_wanted},
+        {"optimizer_scalars", test_optimizer_scalars},
+        {"networks", test_networks},
     };
     return harness_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -1,0 +1,597 @@
+"""Mutation of what decides whether arguments and files are good: does a test notice every wrong one?
+
+    python tests/mutation/mutate.py [--part K/N] [--only TEXT] [--jobs N] [--work DIR]
+
+One change at a time is made in
+
+* check.c, context.c and mlp_shape.c of src/normcore/core, whole;
+* src/normcore/core/ops/*.c, from the head of each public function to its normcore_call_run, and what is called there;
+* src/normcore/serialization.py, what load_model and read_archive need.
+
+Each comparison loses or gains its boundary or is turned round, && and || change places, a ! falls, the condition of
+an if is negated, an integer constant becomes one more and one less. Then the tests of that file run until one fails. C
+is built for scalar float32 alone, with AddressSanitizer and UndefinedBehaviorSanitizer, so that reading too far is
+noticed too.
+
+`survivors.txt` beside this file holds the mutants that no test can tell from the code, under the reasons why. It fails
+if another one survives, or if one of the list is killed or is not there. --part 1/12 takes every twelfth mutant, chosen
+by a hash of its line: the same ones as long as the code stays the same. Without it all are tried.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import concurrent.futures
+import contextlib
+import copy
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+CORE = ROOT / "src" / "normcore" / "core"
+TESTS = ROOT / "tests" / "c"
+LIST = Path(__file__).resolve().parent / "survivors.txt"
+
+# Tests that want more than the scalar instruction set in the build.
+NOT_HERE = {"default_instruction_set"}
+
+# The programs of tests/c that run for a file; "contract" runs for all.
+PROGRAMS = {
+    "check.c": ["checks"],
+    "context.c": ["checks", "threads"],
+    "mlp_shape.c": ["checks", "mlp"],
+    "ops/affine.c": ["checks", "affine"],
+    "ops/batch_norm.c": ["checks", "batch_norm"],
+    "ops/cross_entropy.c": ["checks", "cross_entropy"],
+    "ops/layer_norm.c": ["checks", "layer_norm"],
+    "ops/mlp.c": ["checks", "mlp"],
+    "ops/optimizer.c": ["checks", "optimizer"],
+    "ops/random.c": ["checks", "random"],
+    "ops/rowwise.c": ["checks", "rowwise"],
+}
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One change: the file below src/normcore, the whole changed text of it, and what names it in the list."""
+
+    file: str
+    key: str
+    text: str
+
+
+# ---------------------------------------------------------------------- C
+
+TOKEN = re.compile(
+    r"""(?P<skip>\s+|/\*.*?\*/|//[^\n]*|"(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')
+    |(?P<preprocessor>^[ \t]*\#(?:\\\n|[^\n])*)
+    |(?P<word>[A-Za-z_]\w*)
+    |(?P<number>\.?\d(?:[eEpP][+-]|[\w.])*)
+    |(?P<operator>->|<<=|>>=|<<|>>|<=|>=|==|!=|&&|\|\||\+\+|--|.)""",
+    re.VERBOSE | re.DOTALL | re.MULTILINE,
+)
+SWAPPED = {"<": "<=", "<=": "<", ">": ">=", ">=": ">", "==": "!=", "!=": "==", "&&": "||", "||": "&&"}
+INTEGER = re.compile(r"(0[xX][0-9a-fA-F]+|\d+)([uUlL]*)")
+
+
+@dataclass(frozen=True)
+class Token:
+    kind: str
+    text: str
+    start: int
+
+
+@dataclass
+class Function:
+    """Indices of the tokens of a body, and whom they call."""
+
+    name: str
+    first: int
+    last: int
+
+
+def tokens_of(source: str) -> list[Token]:
+    found, at = [], 0
+    while at < len(source):
+        # A preprocessor line is one only where a line begins; the pattern of blanks would take its indentation.
+        match = TOKEN.match(source, at)
+        assert match is not None
+        begins = source.rfind("\n", 0, at) + 1
+        if match.lastgroup == "operator" and match[0] == "#" and not source[begins:at].strip():
+            match = re.compile(r"#(?:\\\n|[^\n])*").match(source, at)
+            assert match
+            at = match.end()
+            continue
+        if match.lastgroup not in {"skip", "preprocessor"}:
+            found.append(Token(match.lastgroup, match[0], at))
+        at = match.end()
+    return found
+
+
+def matching(tokens: list[Token], at: int, step: int) -> int:
+    """Index of the bracket that belongs to the one at `at`, forwards or backwards."""
+    depth = 0
+    while True:
+        depth += (tokens[at].text in "([{") - (tokens[at].text in ")]}")
+        if depth == 0:
+            return at
+        at += step
+
+
+def functions_of(tokens: list[Token]) -> list[Function]:
+    found, at = [], 0
+    while at < len(tokens):
+        if tokens[at].text == "{":
+            end = matching(tokens, at, 1)
+            if tokens[at - 1].text == ")":
+                before = matching(tokens, at - 1, -1) - 1  # the name, or the ) of NAME(name)
+                name = tokens[before - 1 if tokens[before].text == ")" else before].text
+                found.append(Function(name, at + 1, end))
+            at = end
+        at += 1
+    return found
+
+
+def regions(tokens: list[Token], whole: bool) -> list[tuple[str, int, int]]:
+    """(function, first, last token) of what is mutated in a file."""
+    functions = functions_of(tokens)
+    if whole:
+        spans = [(f.name, f.first, f.last) for f in functions]
+        inside = {i for f in functions for i in range(f.first, f.last)}
+        outside = [i for i in range(len(tokens)) if i not in inside]
+        return spans + [("(file)", i, i + 1) for i in outside if tokens[i].kind == "number"]
+    by_name = {f.name: f for f in functions}
+    taken: dict[str, tuple[int, int]] = {}
+
+    def take(f: Function, last: int) -> None:
+        if f.name not in taken:
+            taken[f.name] = (f.first, last)
+            for token in tokens[f.first : last]:
+                if token.kind == "word" and token.text in by_name:
+                    called = by_name[token.text]
+                    take(called, called.last)
+
+    for f in functions:
+        runs = [i for i in range(f.first, f.last) if tokens[i].text == "normcore_call_run"]
+        if runs:
+            take(f, runs[0])
+    return [(name, first, last) for name, (first, last) in taken.items()]
+
+
+def c_mutants(file: str) -> Iterator[Mutant]:
+    path = CORE / file
+    source = path.read_text()
+    tokens = tokens_of(source)
+    name = file
+
+    def mutant(
+        function: str, at: int, length: int, new: str, shown: str, tail: tuple[int, str] | None = None
+    ) -> Mutant:
+        begin = source.rfind("\n", 0, at) + 1
+        end = source.find("\n", at)
+        line = " ".join((source[begin:at] + f"[{shown}]" + source[at + length : end]).split())
+        text = source[:at] + new + source[at + length :]
+        if tail:
+            position, added = tail[0] + len(new) - length, tail[1]
+            text = text[:position] + added + text[position:]
+        return Mutant(f"core/{file}", f"{name}  {function}: {line}", text)
+
+    for function, first, last in regions(tokens, whole=not file.startswith("ops/")):
+        for i in range(first, last):
+            token = tokens[i]
+            if token.text in SWAPPED:
+                new = SWAPPED[token.text]
+                yield mutant(function, token.start, len(token.text), new, f"{token.text} -> {new}")
+            elif token.text == "!":
+                yield mutant(function, token.start, 1, " ", "! -> ")
+            elif token.text == "if":
+                end = tokens[matching(tokens, i + 1, 1)].start + 1
+                yield mutant(function, token.start, 2, "if (!", "if -> if not", (end, ")"))
+            elif token.kind == "number" and (whole_number := INTEGER.fullmatch(token.text)):
+                if tokens[i - 1].text == "{" and tokens[i + 1].text == "}" and token.text == "0":
+                    continue  # = {0} is no constant, but "all of it"
+                for step in (1, -1):
+                    value = int(whole_number[1], 0) + step
+                    new = f"({value}{whole_number[2]})" if value < 0 else f"{value}{whole_number[2]}"
+                    yield mutant(function, token.start, len(token.text), new, f"{token.text} -> {value}")
+
+
+class CBuild:
+    """The scalar float32 library with sanitisers, as objects of which a mutant replaces one, and the test programs."""
+
+    FLAGS = (
+        *(
+            "-std=c99",
+            "-g0",
+            "-fPIC",
+            "-pthread",
+            "-w",
+            "-ffp-contract=off",
+            "-fno-math-errno",
+            "-fexcess-precision=fast",
+        ),
+        *(f"-I{CORE}", f"-I{ROOT / 'include'}"),
+    )
+    SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all")
+
+    def __init__(self, work: Path, compiler: str) -> None:
+        self.work, self.compiler = work, compiler.split()
+        self.generated = work / "generated"
+        self.generated.mkdir(parents=True, exist_ok=True)
+        (self.generated / "isa_rows.h").write_text("ISA_ROW(scalar, 0)\n")
+        self.objects: dict[str, Path] = {}
+        sources = {file.name: (file, ("-O1", *self.SANITIZE)) for file in CORE.glob("*.c")}
+        for unit in ("kernels.c", "ops.c"):  # compiled once for each dtype and, the first, instruction set
+            del sources[unit]
+        for dtype in ("32", "64"):
+            defines = f"#define NORMCORE_DTYPE {dtype}\n"
+            isa = '#define NORMCORE_ISA scalar\n#define NORMCORE_ISA_HEADER "scalar.h"\n'
+            self._write(f"kernels_f{dtype}.c", defines + isa + '#include "kernels.c"\n')
+            self._write(f"ops_f{dtype}.c", defines + '#include "ops.c"\n')
+            sources[f"kernels_f{dtype}.c"] = (self.generated / f"kernels_f{dtype}.c", ("-O2", f"-I{CORE / 'simd'}"))
+            sources[f"ops_f{dtype}.c"] = (self.generated / f"ops_f{dtype}.c", ("-O1", *self.SANITIZE))
+        for name, (source, flags) in sources.items():
+            self.objects[name] = work / f"{name}.o"
+            self._compile(source, self.objects[name], flags)
+        self._link(self.objects, work / "libnormcore.so")
+        self.programs: dict[str, float] = {}  # seconds that each takes
+        self.tests: dict[str, list[str]] = {}
+        harness = [
+            *TESTS.glob("ops_*.c"),
+            *(TESTS / f for f in ("harness.c", "operations.c", "properties.c", "reference.c")),
+        ]
+        test_flags = ("-O1", "-D_DEFAULT_SOURCE", "-DTEST_DTYPE=32", f"-I{TESTS}")
+        objects = []
+        for source in harness:
+            objects.append(work / f"test_{source.name}.o")
+            self._compile(source, objects[-1], test_flags)
+        for program in sorted({p for programs in PROGRAMS.values() for p in programs} | {"contract"}):
+            extra = [TESTS / "norm_accuracy.c"] if program.endswith("norm") else []
+            source = TESTS / f"test_{program}.c"
+            names = re.findall(r'\{"(\w+)",\s*test_\w+\}', source.read_text())
+            self.tests[program] = [name for name in names if name not in NOT_HERE]
+            command = [*self.compiler, *self.FLAGS, *test_flags, source, *extra, *objects]
+            command += [*self.SANITIZE, f"-L{work}", "-lnormcore", "-lm", "-o", work / program]
+            self._run(command)
+
+    def measure(self, files: set[str]) -> None:
+        """Time what runs for these files; it must pass as the code stands."""
+        for program in sorted({program for file in files for program in PROGRAMS[file]} | {"contract"}):
+            start = time.monotonic()
+            if self._test(program, self.work, 600):
+                raise SystemExit(f"{program} fails without any mutation")
+            self.programs[program] = time.monotonic() - start
+            print(f"{program}: {self.programs[program]:.1f} s", flush=True)
+
+    def _write(self, name: str, text: str) -> None:
+        (self.generated / name).write_text(text)
+
+    def _run(self, command: list[object]) -> None:
+        done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+
+    def _compile(self, source: Path, target: Path, flags: tuple[str, ...], *first: str) -> None:
+        self._run([*self.compiler, *first, *self.FLAGS, f"-I{self.generated}", *flags, "-c", source, "-o", target])
+
+    def _link(self, objects: dict[str, Path], target: Path) -> None:
+        self._run([*self.compiler, "-shared", "-pthread", *self.SANITIZE, *objects.values(), "-lm", "-o", target])
+
+    def _test(self, program: str, library: Path, limit: float) -> bool:
+        """Whether the program notices something."""
+        environment = os.environ | {"LD_LIBRARY_PATH": str(library), "ASAN_OPTIONS": "allocator_may_return_null=1"}
+        process = subprocess.Popen(
+            [self.work / program, *self.tests[program]],
+            env=environment,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        try:
+            return process.wait(timeout=limit) != 0
+        except subprocess.TimeoutExpired:
+            return True
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)  # and what it forked
+            process.wait()
+
+    def survives(self, mutant: Mutant, folder: Path) -> bool | None:
+        """Whether no test notices; None if it cannot be compiled."""
+        file = mutant.file.removeprefix("core/")
+        changed = folder / "mutant"
+        (changed / "ops").mkdir(parents=True, exist_ok=True)
+        source = changed / file
+        source.write_text(mutant.text)
+        objects = dict(self.objects)
+        unit = "ops_f32.c" if file.startswith("ops/") else file
+        objects[unit] = folder / f"{unit}.o"
+        try:
+            if file.startswith("ops/"):
+                # The quoted #include of ops.c looks beside ops.c first: that must be a copy beside the mutant.
+                (changed / "ops.c").write_text((CORE / "ops.c").read_text())
+                for other in (CORE / "ops").glob("*.c"):
+                    if other.name != source.name:
+                        (changed / "ops" / other.name).write_text(other.read_text())
+                unit_source = changed / "ops_f32.c"
+                unit_source.write_text('#define NORMCORE_DTYPE 32\n#include "ops.c"\n')
+            else:
+                unit_source = source
+            self._compile(unit_source, objects[unit], ("-O0", *self.SANITIZE))
+            self._link(objects, folder / "libnormcore.so")
+        except RuntimeError:
+            return None
+        for program in sorted([*PROGRAMS[file], "contract"], key=self.programs.__getitem__):
+            if self._test(program, folder, 10 + 6 * self.programs[program]):
+                return False
+        return True
+
+
+# ---------------------------------------------------------------------- Python
+
+COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+}
+
+
+def reading(tree: ast.Module) -> list[ast.stmt]:
+    """The functions that load_model and read_archive need, and the constants these name."""
+    by_name: dict[str, ast.stmt] = {}
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef):
+            by_name[node.name] = node
+        elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name) and node.targets[0].id != "__all__":
+            by_name[node.targets[0].id] = node
+    taken: dict[str, ast.stmt] = {}
+
+    def take(name: str) -> None:
+        if name in by_name and name not in taken:
+            taken[name] = by_name[name]
+            for node in ast.walk(by_name[name]):
+                if isinstance(node, ast.Name):
+                    take(node.id)
+
+    take("load_model")
+    take("read_archive")
+    return list(taken.values())
+
+
+def python_mutants(file: str) -> Iterator[Mutant]:
+    """Changes of the syntax tree; the text is written anew from it, which the tests cannot see."""
+    source = (ROOT / "src" / "normcore" / file).read_text()
+    tree = ast.parse(source)
+    places: list[tuple[str, int, str]] = []
+    for statement in reading(tree):
+        name = statement.name if isinstance(statement, ast.FunctionDef) else "(file)"
+        annotations = {id(child) for node in ast.walk(statement) for child in _annotations(node)}
+        for node in ast.walk(statement):
+            if id(node) in annotations or not hasattr(node, "lineno"):
+                continue
+            places += [(name, id(node), change) for change in _changes(node)]
+    index = {id(node): number for number, node in enumerate(ast.walk(tree))}
+    lines = source.splitlines()
+    for name, identity, change in places:
+        altered = copy.deepcopy(tree)
+        node = next(n for number, n in enumerate(ast.walk(altered)) if number == index[identity])
+        line, column = lines[node.lineno - 1], node.col_offset
+        before = ast.unparse(node.test if isinstance(node, ast.If | ast.IfExp) else node)
+        _apply(node, change)
+        shown = " ".join((line[:column] + f"[{change} in {before}]").split())
+        yield Mutant(file, f"{file}  {name}: {shown}", ast.unparse(ast.fix_missing_locations(altered)))
+
+
+def _annotations(node: ast.AST) -> Iterator[ast.AST]:
+    for part in ("annotation", "returns"):
+        if isinstance(found := getattr(node, part, None), ast.AST):
+            yield from ast.walk(found)
+
+
+def _changes(node: ast.AST) -> Iterator[str]:
+    if isinstance(node, ast.Compare):
+        for i, operator in enumerate(node.ops):
+            yield f"{i}: {type(operator).__name__} -> {COMPARISONS[type(operator)].__name__}"
+    elif isinstance(node, ast.BoolOp):
+        yield "and <-> or"
+    elif isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        yield "without not"
+    elif isinstance(node, ast.If | ast.IfExp):
+        yield "condition negated"
+    elif isinstance(node, ast.Constant) and type(node.value) is int:
+        yield "+ 1"
+        yield "- 1"
+
+
+def _apply(node: ast.AST, change: str) -> None:
+    if isinstance(node, ast.Compare):
+        i = int(change.partition(":")[0])
+        node.ops[i] = COMPARISONS[type(node.ops[i])]()
+    elif isinstance(node, ast.BoolOp):
+        node.op = ast.Or() if isinstance(node.op, ast.And) else ast.And()
+    elif isinstance(node, ast.UnaryOp):
+        node.op = ast.UAdd()
+        node.operand = ast.Call(ast.Name("bool", ast.Load()), [node.operand], [])
+    elif isinstance(node, ast.If | ast.IfExp):
+        node.test = ast.UnaryOp(ast.Not(), node.test)
+    elif isinstance(node, ast.Constant):
+        node.value += 1 if change == "+ 1" else -1
+
+
+class PythonTests:
+    """The tests of the file format, run in forks of one process that has imported everything."""
+
+    ARGUMENTS = (
+        *("-x", "-q", "-p", "no:cacheprovider", "--hypothesis-seed=0"),
+        *("-W", "ignore::pytest.PytestAssertRewriteWarning"),  # of hypothesis, which is imported already
+    )
+    FILES = ("test_serialization.py", "test_archives.py")
+
+    def __init__(self) -> None:
+        os.environ["NORMCORE_PROFILE"] = "dev"
+        import hypothesis  # noqa: F401
+        import numpy  # noqa: F401
+        import pytest  # noqa: F401
+
+        import normcore.serialization
+        import normcore.trainer
+
+        self.limit = 600.0
+        start = time.monotonic()
+        text = Path(normcore.serialization.__file__).read_text()
+        if not self.survives(Mutant("serialization.py", "", text)):
+            raise SystemExit("the tests of serialization.py fail without any mutation")
+        self.limit = 10 + 6 * (time.monotonic() - start)
+
+    def survives(self, mutant: Mutant) -> bool:
+        child = os.fork()
+        if child == 0:
+            self._child(mutant.text)
+        end = time.monotonic() + self.limit
+        while True:
+            done, status = os.waitpid(child, os.WNOHANG)
+            if done:
+                return os.waitstatus_to_exitcode(status) == 0
+            if time.monotonic() > end:
+                os.killpg(child, signal.SIGKILL)
+                os.waitpid(child, 0)
+                return False
+            time.sleep(0.02)
+
+    def _child(self, text: str) -> None:
+        status = 70
+        try:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for descriptor in (0, 1, 2):
+                os.dup2(null, descriptor)
+            import pytest
+
+            import normcore.serialization as module
+
+            # Into the module that is there: others hold it, or names of it that are rebound in them as well.
+            old = dict(vars(module))
+            exec(compile(text, module.__file__, "exec"), vars(module))
+            for other in [m for name, m in list(sys.modules.items()) if name.startswith("normcore")]:
+                for name, value in list(vars(other).items()):
+                    if name in old and value is old[name] and callable(value):
+                        setattr(other, name, vars(module)[name])
+            folder = ROOT / "tests" / "python"
+            files = [str(folder / name) for name in self.FILES if (folder / name).exists()]
+            status = int(pytest.main([*self.ARGUMENTS, *files]))
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+
+
+# ---------------------------------------------------------------------- judging
+
+
+def listed() -> Counter[str]:
+    """The mutants in the list, each under a comment with its reason."""
+    known: Counter[str] = Counter()
+    reason = False
+    for number, line in enumerate(LIST.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            reason = False
+        elif line.startswith("#"):
+            reason = True
+        elif not reason:
+            raise SystemExit(f"{LIST}:{number}: a mutant without a reason above it")
+        else:
+            known[line] += 1
+    return known
+
+
+def chosen(key: str, part: int, parts: int) -> bool:
+    return int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big") % parts == part - 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--part", default="1/1", help="K/N: every N-th mutant, from the K-th")
+    parser.add_argument("--only", default="", help="mutants whose line in the list holds this text")
+    parser.add_argument("--jobs", type=int, default=2, help="C mutants at a time")
+    parser.add_argument("--work", type=Path, help="folder for builds, kept; a temporary one by default")
+    parser.add_argument("--compiler", default=os.environ.get("CC", "gcc"))
+    parser.add_argument("--list", action="store_true", help="only print the mutants")
+    options = parser.parse_args()
+    part, parts = (int(number) for number in options.part.split("/"))
+
+    every = [mutant for file in PROGRAMS for mutant in c_mutants(file)] + list(python_mutants("serialization.py"))
+    there = Counter(mutant.key for mutant in every)
+    mutants = [m for m in every if chosen(m.key, part, parts) and options.only in m.key]
+    if options.list:
+        print(*(mutant.key for mutant in mutants), sep="\n")
+        return 0
+    known = listed()
+    wrong = [f"not there any more: {key}" for key in known if known[key] > there[key]]
+    survivors: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
+    start = time.monotonic()
+
+    def note(mutant: Mutant, survived: bool | None) -> None:
+        counts["not compiled" if survived is None else "survived" if survived else "killed"] += 1
+        survivors[mutant.key] += survived is True
+        if survived and survivors[mutant.key] > known[mutant.key]:
+            print(f"SURVIVED  {mutant.key}", flush=True)
+
+    with tempfile.TemporaryDirectory() as temporary:
+        work = (options.work or Path(temporary)).resolve()
+        in_c = [m for m in mutants if m.file.endswith(".c")]
+        # Before any thread is started: this process forks.
+        in_python = [m for m in mutants if m.file.endswith(".py")]
+        if in_python:
+            tests = PythonTests()
+            for mutant in in_python:
+                note(mutant, tests.survives(mutant))
+        if in_c:
+            build = CBuild(work, options.compiler)
+            build.measure({mutant.file.removeprefix("core/") for mutant in in_c})
+            local = threading.local()
+            numbers = iter(range(options.jobs))
+
+            def try_one(mutant: Mutant) -> bool | None:
+                if not hasattr(local, "folder"):
+                    local.folder = work / f"job{next(numbers)}"
+                    local.folder.mkdir(exist_ok=True)
+                return build.survives(mutant, local.folder)
+
+            with concurrent.futures.ThreadPoolExecutor(options.jobs) as pool:
+                for mutant, survived in zip(in_c, pool.map(try_one, in_c), strict=True):
+                    note(mutant, survived)
+    tried = Counter(mutant.key for mutant in mutants)
+    for key in tried:
+        if survivors[key] > known[key]:
+            wrong.append(f"survived, and is not in the list: {key}")
+        elif survivors[key] < known[key]:
+            wrong.append(f"is in the list, but a test notices it: {key}")
+    print(*wrong, sep="\n")
+    counted = ", ".join(f"{count} {what}" for what, count in sorted(counts.items()))
+    print(f"{len(mutants)} of {len(every)} mutants: {counted}; {time.monotonic() - start:.0f} s")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
