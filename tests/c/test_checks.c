@@ -664,6 +664,29 @@ static void test_networks(void) {
         CHECK_STATUS(expected, normcore_mlp_create(&o, &made));
         normcore_mlp_destroy(made);
     }
+    /* The most parameters are those of which a double each can be addressed. Sums must not come out small either. */
+    const size_t most = PTRDIFF_MAX / sizeof(double);
+    const struct {
+        size_t sizes[3], count;
+        normcore_status expected;
+    } shapes[] = {
+        {{1, 1, 0}, 2, NORMCORE_OK},
+        {{0, 1, 0}, 2, NORMCORE_ERROR_SIZE},
+        {{1, 0, 0}, 2, NORMCORE_ERROR_SIZE},
+        {{1, 1, 0}, 3, NORMCORE_ERROR_SIZE},
+        {{1, 1, 0}, 1, NORMCORE_ERROR_SIZE},
+        {{most - 1, 1, 0}, 2, NORMCORE_OK},
+        {{most, 1, 0}, 2, NORMCORE_ERROR_SIZE},
+        {{3, 1, SIZE_MAX - 2}, 3, NORMCORE_ERROR_SIZE},
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        harness_note("shape %zu", i);
+        o = good;
+        o.sizes = shapes[i].sizes;
+        o.num_sizes = shapes[i].count;
+        CHECK_STATUS(shapes[i].expected, normcore_mlp_create(&o, &made));
+        normcore_mlp_destroy(made);
+    }
     for (int norm = -1; norm <= NORMCORE_NORM_LAYER + 1; norm++) {
         o = good;
         o.norm = (normcore_norm)norm;
