@@ -283,11 +283,14 @@ static const double infinity = (double)INFINITY, not_a_number = (double)NAN, lar
 
 static void test_random_scalars(void) {
     real out[COLS];
-    const double beyond = TEST_DTYPE == 32 ? 2 * largest : infinity;
+    const double beyond = TEST_DTYPE == 32 ? 2 * largest : infinity,
+                 just = TEST_DTYPE == 32 ? 1.25 * largest : infinity;
     const struct {
         double low, high;
         int good;
     } uniform[] = {
+        {-just, -largest, 0},
+        {largest, just, 0},
         {2, 2, 1},
         {2, 2.5, 1},
         {2.5, 2, 0},
