@@ -23,8 +23,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import normcore
+from normcore._atomic import write_atomically
 from normcore.optimizers import OPTIMIZERS
-from normcore.serialization import load_model, save_model, write_atomically
+from normcore.serialization import load_model, save_model
 from normcore.tabular import DataError, encode_texts, read_table
 
 if TYPE_CHECKING:

@@ -240,7 +240,8 @@ class MLP:
         count = self._network.parameter_count
         try:
             self._theta: FloatArray = np.zeros(count, dtype=self._dtype)
-            self._gradients: FloatArray = np.zeros_like(self._theta)
+            # Not zeros_like, which writes: memory that is never used is never taken.
+            self._gradients: FloatArray = np.zeros(count, dtype=self._dtype)
         except (MemoryError, ValueError):  # ValueError: more bytes than can be addressed
             raise MemoryError(f"MLP: sizes is {list(self._sizes)}: no memory for {count} parameters") from None
         self._buffers: FloatArray = np.zeros(self._network.buffer_count, dtype=self._dtype)

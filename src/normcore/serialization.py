@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
+import io
 import json
+import math
 import os
-import secrets
+import re
+import stat
 import struct
+import sys
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import safetensors.numpy
 
 from normcore import _core
+from normcore._atomic import naming, write_atomically
+from normcore._text import printable
 from normcore.mlp import MLP
 
 __all__ = ["load_model", "read_archive", "save_model", "write_archive"]
@@ -25,27 +28,23 @@ __all__ = ["load_model", "read_archive", "save_model", "write_archive"]
 FORMAT_VERSION = "1"
 _FORMAT = "normcore {}"
 _MODEL = "model"
-_MAX_HEADER = 100_000_000  # the limit of the safetensors format
 _KEYS = {"format", "format_version", "contract", "config", "extra", "sha256"}
 
+# What bounds the memory of reading a stranger's header, of which each byte may become 25 bytes of Python's objects.
+_MAX_HEADER = 1 << 20
+_MAX_TENSORS = 4096
+_MAX_NESTED = 10_000  # lists and objects in `config` and in `extra`
+_PIECE = 1 << 18  # bytes read and hashed at a time: they stay in the cache
+
+_DTYPES = {
+    "F16": "float16", "F32": "float32", "F64": "float64",
+    "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64",
+    "U8": "uint8", "U16": "uint16", "U32": "uint32", "U64": "uint64",
+}  # fmt: skip
+_CODES = {name: code for code, name in _DTYPES.items()}
+
 Tensors = Mapping[str, npt.NDArray[Any]]
-
-
-def _digest(metadata: Mapping[str, str], tensors: Tensors) -> str:
-    """SHA-256 over metadata (but for the digest itself), names, dtypes, shapes and bytes, in an order of our own.
-
-    It does not cover the safetensors header as such, whose layout may differ between versions of that library.
-    """
-    arrays = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
-    head = [
-        sorted((key, value) for key, value in metadata.items() if key != "sha256"),
-        [(name, array.dtype.name, array.shape) for name, array in arrays.items()],
-    ]
-    digest = hashlib.sha256(json.dumps(head, separators=(",", ":")).encode())
-    for array in arrays.values():
-        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-        digest.update(little.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+Spec = tuple[str, tuple[int, ...]]  # dtype and shape of a tensor
 
 
 def path_name(path: str | bytes | os.PathLike[Any], operation: str) -> str:
@@ -58,82 +57,65 @@ def path_name(path: str | bytes | os.PathLike[Any], operation: str) -> str:
         ) from None
 
 
-def _dumps(value: Any, name: str, operation: str) -> str:
-    # Pure ASCII without control characters: the header then holds no escape that two spellings could stand for.
-    try:
-        return json.dumps(value, sort_keys=True, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(f"{operation}: {name} cannot be written as JSON: {error}") from None
+# ---------------------------------------------------------------------- the layout of a file
+
+
+def _bytes(spec: Spec) -> int:
+    return math.prod(spec[1]) * np.dtype(spec[0]).itemsize
+
+
+def _layout(specs: Mapping[str, Spec]) -> dict[str, tuple[int, int]]:
+    """Where each tensor begins and ends: the largest elements first, so that all are aligned, then by name."""
+    offsets: dict[str, tuple[int, int]] = {}
+    end = 0
+    for name in sorted(specs, key=lambda name: (-np.dtype(specs[name][0]).itemsize, name)):
+        offsets[name] = (end, end := end + _bytes(specs[name]))
+    return offsets
+
+
+def _header(metadata: Mapping[str, str], specs: Mapping[str, Spec]) -> bytes:
+    """The one header of that content: keys in order, no blanks but at the end, which is at a multiple of 8 bytes."""
+    entries: dict[str, Any] = {
+        name: {"data_offsets": offsets, "dtype": _CODES[specs[name][0]], "shape": specs[name][1]}
+        for name, offsets in _layout(specs).items()
+    }
+    entries["__metadata__"] = dict(metadata)
+    header = json.dumps(entries, sort_keys=True, separators=(",", ":")).encode()
+    return header + b" " * (-len(header) % 8)
+
+
+def _digest_head(metadata: Mapping[str, str], specs: Mapping[str, Spec]) -> bytes:
+    """What the SHA-256 begins with: metadata (but for the digest itself), names, dtypes and shapes; then the bytes of
+    the tensors follow in the order of their names."""
+    head = [
+        sorted((key, value) for key, value in metadata.items() if key != "sha256"),
+        [(name, *specs[name]) for name in sorted(specs)],
+    ]
+    return json.dumps(head, separators=(",", ":")).encode()
+
+
+def _flat(array: npt.NDArray[Any]) -> memoryview:
+    """The bytes of a contiguous array."""
+    return array.reshape(-1).view(np.uint8).data
 
 
 # ---------------------------------------------------------------------- writing
 
 
-@contextlib.contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """Put the file's name into an OSError that came from a descriptor, such as a full disk."""
+def _dumps(value: Any, name: str, operation: str) -> str:
+    # Pure ASCII without control characters: the header then holds no escape that two spellings could stand for.
     try:
-        yield
-    except OSError as error:
-        if error.filename is not None or error.errno is None:
-            raise
-        raise OSError(error.errno, error.strerror or os.strerror(error.errno), str(path)) from error
+        text = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(f"{operation}: {name} cannot be written as JSON: {error}") from None
+    if _nested(text) > _MAX_NESTED:
+        raise ValueError(f"{operation}: {name} has more than {_MAX_NESTED} lists, objects and brackets in its JSON")
+    return text
 
 
-def _sync_folder(folder: Path) -> None:
-    if os.name == "nt":  # there is no descriptor of a folder, and renames are journalled
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    except OSError as error:
-        # Some network and FUSE file systems cannot sync a folder. The file itself is complete.
-        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.EBADF):
-            raise
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Replace the file `path` by `data`, such that at any moment it is either the old file or the whole new one.
-
-    A temporary in the same folder is written, flushed, synced and renamed, then the folder is synced. On failure the
-    temporary is removed and the old file is untouched. A symbolic link is followed; the mode of an old file is kept.
-    `OSError` for a path that is there and no regular file: a rename would put a file in a device's place.
-    """
-    target = Path(os.path.realpath(os.fspath(path)))
-    if target.exists() and not target.is_file():
-        raise OSError(errno.EINVAL, "not a regular file", str(target))
-    temporary = target.parent / f".normcore-{secrets.token_hex(8)}.tmp"
-    with _naming(target):
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0)
-            descriptor = os.open(temporary, flags, 0o666)
-        except OSError as error:
-            # The user knows the file, not the temporary.
-            raise OSError(error.errno, error.strerror, str(target)) from None
-        try:
-            with open(descriptor, "wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            with contextlib.suppress(OSError):
-                os.chmod(temporary, target.stat().st_mode & 0o7777)
-            os.replace(temporary, target)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            raise
-        _sync_folder(target.parent)
-
-
-def _serialize(arrays: dict[str, npt.NDArray[Any]], metadata: dict[str, str]) -> bytes:
-    """Safetensors bytes with the header's keys in order: that library writes the metadata in a random one."""
-    data = safetensors.numpy.save(arrays, metadata)
-    (length,) = struct.unpack_from("<Q", data)
-    header = json.dumps(json.loads(data[8 : 8 + length]), sort_keys=True, separators=(",", ":")).encode()
-    header += b" " * (-len(header) % 8)
-    return b"".join((struct.pack("<Q", len(header)), header, memoryview(data)[8 + length :]))
+def _nested(text: str) -> int:
+    """The number of lists and objects in a JSON text, or more where brackets stand in strings."""
+    return text.count("[") + text.count("{")
 
 
 def write_archive(
@@ -145,8 +127,9 @@ def write_archive(
 ) -> None:
     """Write named arrays and two JSON objects to the safetensors file `path`, atomically; see `read_archive`.
 
-    Raises TypeError if `config` or `extra` cannot be written as JSON, and OSError, naming the file, if it cannot be
-    written; then an older file of that name is still there.
+    Raises TypeError if `config` or `extra` cannot be written as JSON, ValueError if they are too large (all of the
+    header may have 1 MiB, each of the two 10 000 lists and objects), and OSError, naming the file, if it cannot be
+    written; see `normcore._atomic.write_atomically` for what is left then.
     """
     operation = f"save_{kind}"
     name = path_name(path, operation)
@@ -159,43 +142,221 @@ def write_archive(
         "config": _dumps(dict(config), "config", operation),
         "extra": _dumps({} if extra is None else dict(extra), "extra", operation),
     }
-    arrays = {name: np.ascontiguousarray(array) for name, array in tensors.items()}
-    metadata["sha256"] = _digest(metadata, arrays)
-    write_atomically(name, _serialize(arrays, metadata))
+    arrays = {
+        # Not ascontiguousarray, which gives a scalar an axis.
+        name: np.asarray(array, dtype=array.dtype.newbyteorder("<"), order="C")
+        for name, array in tensors.items()
+    }
+    write_atomically(name, _signed(metadata, arrays, operation))
+
+
+def _signed(metadata: dict[str, str], arrays: Tensors, operation: str) -> list[bytes | memoryview]:
+    """A file of that content, which is given its SHA-256, as pieces: the large ones are the arrays themselves."""
+    specs = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
+    if len(specs) > _MAX_TENSORS:
+        raise ValueError(f"{operation}: {len(specs)} arrays; a file holds at most {_MAX_TENSORS}")
+    digest = hashlib.sha256(_digest_head(metadata, specs))
+    for name in sorted(arrays):
+        digest.update(_flat(arrays[name]))
+    header = _header({**metadata, "sha256": digest.hexdigest()}, specs)
+    if len(header) > _MAX_HEADER:
+        raise ValueError(
+            f"{operation}: configuration and extra take {len(header)} bytes of a file; accepted are {_MAX_HEADER}"
+        )
+    return [struct.pack("<Q", len(header)), header, *(_flat(arrays[name]) for name in _layout(specs))]
 
 
 # ---------------------------------------------------------------------- reading
 
+# Every string is ASCII with no escapes but of the quote and of the escape itself. The possessive quantifiers make one
+# that does not end cost no memory and linear time.
+_STRING = rb'"((?:[^"\\\x00-\x1f\x7f-\xff]++|\\["\\])*+)"'
+_PAIR = re.compile(_STRING + b":" + _STRING)
+_METADATA = re.compile(rb'"__metadata__":\{')
+_NUMBERS = rb"((?:[0-9]{1,16}(?:,[0-9]{1,16}){0,7})?)"
+_TENSOR = re.compile(
+    _STRING + rb':\{"data_offsets":\[' + _NUMBERS + rb'\],"dtype":"([A-Z0-9]+)","shape":\[' + _NUMBERS + rb"\]\}"
+)
 
-def _read_header(file: Any, name: str) -> tuple[bytes, dict[str, str]]:
-    """Return the raw header with its length and the metadata in it, before anything large is read."""
-    prefix = file.read(8)
-    if len(prefix) < 8:
-        raise ValueError(f"{name}: truncated: {len(prefix)} bytes are no safetensors file")
-    (length,) = struct.unpack("<Q", prefix)
-    if length > _MAX_HEADER:
-        raise ValueError(f"{name}: not a safetensors file: it claims a header of {length} bytes")
-    header = file.read(length)
-    if len(header) < length:
-        raise ValueError(f"{name}: truncated in its header, or not a safetensors file")
-    try:
-        parsed = json.loads(header)
-    except (ValueError, RecursionError):
-        raise ValueError(f"{name}: not a safetensors file, or damaged: its header is no JSON") from None
-    metadata = parsed.get("__metadata__") if isinstance(parsed, dict) else None
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        metadata = {}
-    return prefix + header, metadata
+
+def _parse_header(header: bytes) -> tuple[dict[str, str], dict[str, Spec]]:
+    """Metadata and tensors of a header as `_header` writes it, in memory of little more than its size.
+
+    ValueError for anything else: json.loads would make 25 bytes of objects of a byte before one could look at them.
+    """
+    metadata: dict[str, str] = {}
+    specs: dict[str, Spec] = {}
+
+    def text(raw: bytes) -> str:
+        return re.sub(rb"\\(.)", rb"\1", raw).decode("ascii")
+
+    def members(position: int, member: Any) -> int:
+        """Read what stands between braces, separated by commas, and return where it ends."""
+        while header[position : position + 1] != b"}":
+            position = member(position)
+            if header[position : position + 1] == b",":
+                position += 1
+        return position + 1
+
+    def pair(position: int) -> int:
+        found = _PAIR.match(header, position)
+        if found is None or len(metadata) > len(_KEYS):
+            raise ValueError("its metadata")
+        metadata[text(found[1])] = text(found[2])
+        return found.end()
+
+    def entry(position: int) -> int:
+        if found := _METADATA.match(header, position):
+            return members(found.end(), pair)
+        found = _TENSOR.match(header, position)
+        if found is None or found[3].decode() not in _DTYPES or len(specs) == _MAX_TENSORS:
+            raise ValueError(f"its entry {len(specs) + 1}")
+        shape = tuple(int(size) for size in found[4].split(b",") if size)
+        specs[text(found[1])] = (_DTYPES[found[3].decode()], shape)
+        return found.end()
+
+    if header[:1] != b"{":
+        raise ValueError("its beginning")
+    members(1, entry)
+    # Order, offsets, escapes, keys that stand twice: there is one header of a content.
+    if _header(metadata, specs) != header:
+        raise ValueError("its layout")
+    return metadata, specs
 
 
 def _json_object(text: str, key: str, name: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text) if _nested(text) <= _MAX_NESTED else None
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise ValueError(f"{name}: its {key} is no JSON object")
+        raise ValueError(f"{name}: its {key} is no JSON object, or has more than {_MAX_NESTED} lists and objects")
     return value
+
+
+class _Archive:
+    """A file open for reading, of which the header has been read and checked, and no tensor yet."""
+
+    def __init__(self, file: io.RawIOBase, name: str, kind: str) -> None:
+        self.name = name
+        self._file: io.RawIOBase | io.BytesIO = file
+        header = self._read_header(kind)
+        metadata, self.specs = self._checked(header, kind)
+        self._texts = metadata
+        self.contract = metadata["contract"]
+        self._offsets = _layout(self.specs)
+        size = sum(map(_bytes, self.specs.values()))
+        status = os.fstat(file.fileno())
+        if stat.S_ISREG(status.st_mode):
+            self._begin = 8 + len(header)
+            if status.st_size != self._begin + size:
+                raise ValueError(
+                    f"{name}: truncated or damaged: it has {status.st_size} bytes; by its header there are "
+                    f"{self._begin + size}"
+                )
+            return
+        # A pipe, which is read in another order than it comes in.
+        self._begin = 0
+        body = io.BytesIO()
+        while piece := file.read(_PIECE):
+            body.write(piece)
+            if body.tell() > size:
+                break
+        if body.tell() != size:
+            raise ValueError(f"{name}: truncated or damaged: by its header {size} bytes follow")
+        self._file = body
+
+    def _read_header(self, kind: str) -> bytes:
+        name = self.name
+        prefix = bytearray(8)
+        found = self._fill(memoryview(prefix))
+        if found < 8:
+            raise ValueError(f"{name}: truncated: {found} bytes are no safetensors file")
+        (length,) = struct.unpack("<Q", prefix)
+        if length > _MAX_HEADER:
+            raise ValueError(
+                f"{name}: not a safetensors file of normcore, or damaged: it claims a header of {length} bytes; "
+                f"accepted are {_MAX_HEADER}"
+            )
+        header = bytearray(length)
+        if self._fill(memoryview(header)) < length:
+            raise ValueError(f"{name}: truncated in its header, or not a safetensors file")
+        return bytes(header)
+
+    def _checked(self, header: bytes, kind: str) -> tuple[dict[str, str], dict[str, Spec]]:
+        """The content of the header, of a file of this kind and version."""
+        name, expected = self.name, _FORMAT.format(kind)
+        if b'"format":"' + _FORMAT.format("").encode() not in header:
+            if not (header.startswith(b"{") and header.rstrip().endswith(b"}")):
+                raise ValueError(f"{name}: not a safetensors file, or damaged: its header is no JSON object")
+            raise ValueError(f"{name}: not a {expected}: no normcore program wrote this safetensors file")
+        try:
+            metadata, specs = _parse_header(header)
+        except ValueError as error:
+            raise ValueError(f"{name}: damaged: its header is not as normcore writes it ({error})") from None
+        form, version = metadata.get("format"), metadata.get("format_version")
+        if form != expected:
+            raise ValueError(f"{name}: this is a {form!r} file; expected is {expected!r}")
+        if version != FORMAT_VERSION:
+            raise ValueError(f"{name}: format version {version!r}; this normcore reads {FORMAT_VERSION!r}")
+        if set(metadata) != _KEYS:
+            difference = ", ".join(printable(key) for key in sorted(set(metadata) ^ _KEYS))
+            raise ValueError(f"{name}: damaged: metadata entries missing or unknown: {difference}")
+        if not re.fullmatch(r"NC[0-9]{1,9}", metadata["contract"]):
+            raise ValueError(f"{name}: damaged: its numeric contract is {metadata['contract']!r}")
+        return metadata, specs
+
+    def _fill(self, view: memoryview) -> int:
+        """Read until `view` is full or the file ends, and return the number of bytes."""
+        done = 0
+        while done < len(view) and (count := self._file.readinto(view[done:])):
+            done += count
+        return done
+
+    def objects(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        """`config` and `extra`."""
+        config, extra = (_json_object(self._texts[key], key, self.name) for key in ("config", "extra"))
+        return config, extra
+
+    def read(self, arrays: Tensors) -> None:
+        """Fill the arrays, contiguous ones of the file's dtypes and shapes, and verify all of the file.
+
+        A tensor without an array is verified too. ValueError if anything in the file is not as it was written: then
+        the arrays hold anything.
+        """
+        digest = hashlib.sha256(_digest_head(self._texts, self.specs))
+        scratch = memoryview(bytearray(_PIECE))
+        for name in sorted(self.specs):
+            start, stop = self._offsets[name]
+            array = arrays.get(name)
+            whole = None if array is None else _flat(array)
+            self._file.seek(self._begin + start)
+            for position in range(0, stop - start, _PIECE):
+                size = min(_PIECE, stop - start - position)
+                piece = scratch[:size] if whole is None else whole[position : position + size]
+                if self._fill(piece) < size:
+                    raise ValueError(f"{self.name}: truncated while it was read")
+                digest.update(piece)
+            if array is not None and sys.byteorder == "big":
+                array.byteswap(inplace=True)
+        if digest.hexdigest() != self._texts["sha256"]:
+            raise ValueError(f"{self.name}: damaged: the SHA-256 of its content is not the one it was written with")
+
+    @contextlib.contextmanager
+    def damage_first(self) -> Iterator[None]:
+        """Say of a file that was changed that it is damaged, rather than what that does to its meaning."""
+        try:
+            yield
+        except ValueError:
+            self.read({})
+            raise
+
+
+@contextlib.contextmanager
+def _open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[_Archive]:
+    name = path_name(path, f"load_{kind}")
+    with naming(name), open(name, "rb", buffering=0) as file:
+        yield _Archive(file, printable(name), kind)
 
 
 def read_archive(
@@ -204,33 +365,18 @@ def read_archive(
     """Read and verify what `write_archive` wrote: (config, tensors, extra, numeric contract of the writer).
 
     Raises OSError if the file cannot be read, and ValueError, naming the file, if it is truncated or damaged in any
-    bit of its content, is some other safetensors file, or is of another kind or version.
+    bit of its content, is some other safetensors file, or is of another kind or version. Whatever the file is, memory
+    is taken for its tensors and little more than another 1 MiB, and nothing for what it only claims to hold.
     """
-    name = path_name(path, f"load_{kind}")
-    expected = _FORMAT.format(kind)
-    with _naming(Path(name)), open(name, "rb") as file:
-        head, metadata = _read_header(file, name)
-        if not metadata.get("format", "").startswith(_FORMAT.format("")):
-            raise ValueError(f"{name}: not a {expected}: no normcore program wrote this safetensors file")
-        body = file.read()
-    if metadata["format"] != expected:
-        raise ValueError(f"{name}: this is a {metadata['format']!r} file; expected is {expected!r}")
-    if metadata.get("format_version") != FORMAT_VERSION:
-        raise ValueError(
-            f"{name}: format version {metadata.get('format_version')!r}; this normcore reads {FORMAT_VERSION!r}"
-        )
-    if set(metadata) != _KEYS:
-        difference = ", ".join(sorted(set(metadata) ^ _KEYS))
-        raise ValueError(f"{name}: damaged: metadata entries missing or unknown: {difference}")
-    try:
-        tensors = safetensors.numpy.load(head + body)
-    except Exception as error:  # the parser meets arbitrary bytes here and documents no exceptions
-        raise ValueError(f"{name}: truncated or damaged: {error}") from None
-    if _digest(metadata, tensors) != metadata["sha256"]:
-        raise ValueError(f"{name}: damaged: the SHA-256 of its content is not the one it was written with")
-    config = _json_object(metadata["config"], "config", name)
-    extra = _json_object(metadata["extra"], "extra", name)
-    return config, tensors, extra, metadata["contract"]
+    with _open_archive(path, kind) as archive:
+        with archive.damage_first():
+            config, extra = archive.objects()
+        try:
+            tensors = {name: np.empty(shape, dtype) for name, (dtype, shape) in archive.specs.items()}
+        except ValueError:  # no element, and more of them than can be counted
+            raise ValueError(f"{archive.name}: damaged: it claims a tensor larger than any memory") from None
+        archive.read(tensors)
+    return config, tensors, extra, archive.contract
 
 
 # ---------------------------------------------------------------------- models
@@ -256,23 +402,40 @@ def _expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def model_from_tensors(config: Mapping[str, Any], tensors: Tensors, name: str) -> MLP:
-    """Return the model of that configuration with those parameters; ValueError naming the file if they do not fit."""
+def _new_model(config: Mapping[str, Any], specs: Mapping[str, Spec], name: str) -> MLP:
+    """Return a model of that configuration; ValueError, naming the file, if its arrays are not those of `specs`."""
     try:
         # Shapes first: sizes that belong to no array in the file must not allocate anything.
+        if len(config["sizes"]) - 1 > len(specs):
+            missing = next(key for layer in range(1, len(specs) + 2) if (key := f"w{layer}") not in specs)
+            raise ValueError(f"arrays missing or unknown: {missing}")
         shapes = _expected_shapes(config)
-        if set(shapes) != set(tensors):
-            raise ValueError(f"arrays missing or unknown: {', '.join(sorted(set(shapes) ^ set(tensors)))}")
+        if set(shapes) != set(specs):
+            raise ValueError(f"arrays missing or unknown: {', '.join(sorted(set(shapes) ^ set(specs))[:8])}")
         for key, shape in shapes.items():
-            if tensors[key].shape != shape or tensors[key].dtype.name != config["dtype"]:
-                found = f"{tensors[key].dtype.name} {tensors[key].shape}"
+            if specs[key] != (config["dtype"], shape):
+                found = "{} {}".format(*specs[key])
                 raise ValueError(f"{key} is {found}; its configuration says {config['dtype']} {shape}")
-        model = MLP.from_config(config)
+        return MLP.from_config(config)
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         detail = f"no {error}" if isinstance(error, KeyError) else str(error)
-        raise ValueError(f"{name}: no sound model: {detail}") from None
+        raise ValueError(f"{name}: no sound model: {printable(detail[:500])}") from None
+
+
+def _check_statistics(model: MLP, name: str) -> None:
+    """Refuse what no training gives: the root of a negative variance would be NaN, or, with eps, anything."""
+    for key, array in model.buffers().items():
+        if key.startswith("running_var") and (array < 0.0).any():
+            index = int(np.flatnonzero(array < 0.0)[0])
+            raise ValueError(f"{name}: no sound model: {key}[{index}] is {array[index]}, a negative variance")
+
+
+def model_from_tensors(config: Mapping[str, Any], tensors: Tensors, name: str) -> MLP:
+    """Return the model of that configuration with those parameters; ValueError naming the file if they do not fit."""
+    model = _new_model(config, {key: (array.dtype.name, array.shape) for key, array in tensors.items()}, name)
     for key, array in model_tensors(model).items():
         array[...] = tensors[key]
+    _check_statistics(model, name)
     return model
 
 
@@ -290,8 +453,11 @@ def save_model(path: str | os.PathLike[str], model: MLP, extra: Mapping[str, Any
     ------
     TypeError
         `extra` is no mapping or cannot be written as JSON.
+    ValueError
+        `extra` is too large: the header, which it is in, may have 1 MiB, and `extra` 10 000 lists and objects.
     OSError
-        The file cannot be written; then no part of it is left, and an older one is untouched.
+        The file cannot be written; then no part of it is left, and an older one is untouched. Unless the message says
+        that the new file is in place: then only its folder could not be synced, and a loss of power may undo the save.
     """
     if not isinstance(model, MLP):
         raise TypeError(f"save_model: model is a {type(model).__name__}; it must be an MLP")
@@ -302,7 +468,14 @@ def load_model(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
     """Read a file of `save_model`: (model, extra).
 
     Raises OSError if it cannot be read, and ValueError, naming the file and what is wrong, if it is truncated, damaged
-    in any bit of its content, no normcore model, or of an unknown version. Nothing in a file is ever executed.
+    in any bit of its content, no normcore model, of an unknown version, or holds a negative running variance. Nothing
+    in a file is ever executed. Tensors are read into the model's own arrays: beside those, whatever the file is, a
+    load takes about 1 MiB of memory, and what the Python objects of `extra` take, whose text has 1 MiB at most.
     """
-    config, tensors, extra, _ = read_archive(path, _MODEL)
-    return model_from_tensors(config, tensors, path_name(path, "load_model")), extra
+    with _open_archive(path, _MODEL) as archive:
+        with archive.damage_first():
+            config, extra = archive.objects()
+            model = _new_model(config, archive.specs, archive.name)
+        archive.read(model_tensors(model))
+        _check_statistics(model, archive.name)
+    return model, extra

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import _thread
 import errno
 import json
 import os
+import signal
 import stat
 import struct
+import subprocess
+import sys
+import threading
+import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +21,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from normcore import MLP, Generator
+import archives
+from archives import metadata_of
+from check_points import interrupted_everywhere
+from normcore import MLP, Generator, _atomic
 from normcore import serialization as files
 from normcore.serialization import load_model, read_archive, save_model, write_archive
 
@@ -111,18 +121,10 @@ def test_every_truncation_is_found(saved: Path) -> None:
 def archive(path: Path, change: Any = None, tensors: Any = None) -> None:
     """Write a model file of which `change` has altered the metadata, with a checksum that fits."""
     model = make_model()
-    metadata = {
-        "format": "normcore model",
-        "format_version": "1",
-        "contract": "NC1",
-        "config": json.dumps(model.config()),
-        "extra": "{}",
-    }
+    metadata = metadata_of(model)
     if change is not None:
         change(metadata)
-    arrays = files.model_tensors(model) if tensors is None else tensors
-    metadata.setdefault("sha256", files._digest(metadata, arrays))
-    path.write_bytes(safetensors.numpy.save(arrays, metadata))
+    path.write_bytes(archives.archive(metadata, files.model_tensors(model) if tensors is None else tensors))
 
 
 def set_config(**changes: Any) -> Any:
@@ -237,6 +239,211 @@ def test_archives_of_other_kinds(tmp_path: Path) -> None:
         load_model(path)
 
 
+def test_only_the_one_layout_of_a_content_is_read(tmp_path: Path) -> None:
+    """Where two readers could see two things, none is right."""
+    path = tmp_path / "odd.safetensors"
+    save_model(path, make_model())
+    good = path.read_bytes()
+    (length,) = struct.unpack_from("<Q", good)
+    header = good[8 : 8 + length].rstrip()
+
+    def write(changed: bytes) -> None:
+        changed += b" " * (-len(changed) % 8)
+        path.write_bytes(struct.pack("<Q", len(changed)) + changed + good[8 + length :])
+
+    write(header)
+    assert path.read_bytes() == good
+    entries = json.loads(header)
+    first = next(name for name in entries if name != "__metadata__")
+    for changed in (
+        json.dumps(entries).encode(),  # blanks
+        json.dumps(dict(reversed(entries.items())), separators=(",", ":")).encode(),
+        header[:-1] + b"," + header[1:],  # every key twice
+        header[:-1] + b",}",
+        header.replace(b"}}", b"},}", 1),
+        header.replace(b"w1", b"\\u0077" + b"1"),
+        header.replace(b'"format"', b'"f\\u006frmat"'),
+        header.replace(b'"format":"n', b'"format":"\\n'),
+        header.replace(b'"shape":[', b'"shape":[0', 1),
+        header.replace(b'"data_offsets":[', b'"data_offsets":[1', 1),
+        header + b" " * 16,
+        header[:-1],
+        header[:-20],
+        b" " + header,
+        header.replace(f'"{first}"'.encode(), '"\xe9"'.encode()),
+        header.replace(b"F32", b"F99", 1),
+        header.replace(b"F32", b"I32", 1),
+    ):
+        assert changed != header
+        write(changed)
+        with pytest.raises(ValueError, match=r"odd\.safetensors: (damaged|no sound model|not a )"):
+            load_model(path)
+
+
+def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "odd.safetensors"
+    model = make_model()
+    for value, sound in ((-0.0, True), (np.nan, True), (-1e-30, False), (-np.inf, False)):
+        model.buffers()["running_var1"][2] = value
+        save_model(path, model)
+        if sound:
+            load_model(path)
+            continue
+        with pytest.raises(ValueError, match=r"odd\.safetensors: no sound model: running_var1\[2\] is -.*variance"):
+            load_model(path)
+
+
+def test_too_much_for_a_header(tmp_path: Path) -> None:
+    model = make_model()
+    with pytest.raises(ValueError, match=r"save_model: configuration and extra take .* accepted are 1048576"):
+        save_model(tmp_path / "m", model, {"text": "x" * (1 << 20)})
+    with pytest.raises(ValueError, match="save_model: extra has more than 10000 lists"):
+        save_model(tmp_path / "m", model, {"lists": [[]] * 10_000})
+    with pytest.raises(ValueError, match="save_thing: 4097 arrays"):
+        write_archive(tmp_path / "m", "thing", {}, {f"x{i}": np.zeros(0) for i in range(4097)})
+    assert only(tmp_path)
+    save_model(tmp_path / "m", model, {"text": '\\"' * 100_000, "lists": [[]] * 9_000})
+    assert load_model(tmp_path / "m")[1]["text"] == '\\"' * 100_000
+    write_archive(tmp_path / "n", "thing", {}, {f"x{i}": np.zeros(0) for i in range(4096)})
+    assert len(read_archive(tmp_path / "n", "thing")[1]) == 4096
+
+
+def test_messages_hold_no_control_characters(tmp_path: Path) -> None:
+    evil = "\x1b]0;owned\x07\x9b2J\u202e"
+    path = tmp_path / f"{evil}.safetensors"
+    model = make_model()
+    metadata = metadata_of(model)
+    config = model.config()
+    for change in (
+        {"format": f"normcore {evil}"},
+        {"format_version": evil},
+        {"contract": evil},
+        {evil: ""},
+        {"config": json.dumps({**config, evil: 1})},
+        {"config": json.dumps({**config, "norm": evil})},
+        {"config": json.dumps({**config, "dtype": evil})},
+        {"config": json.dumps({**config, "sizes": [evil] * 3})},
+    ):
+        # Those that JSON must escape are refused before; \x7f to \x9f and beyond would be those that it need not.
+        path.write_bytes(archives.archive(metadata | change, files.model_tensors(model)))
+        with pytest.raises(ValueError, match=r"\\x1b") as caught:
+            load_model(path)
+        assert str(caught.value).isprintable()
+
+
+def test_a_model_through_a_pipe(saved: Path, tmp_path: Path) -> None:
+    content = saved.read_bytes()
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for data, sound in ((content, True), (content[:-1], False), (content + b"x", False)):
+        writer = threading.Thread(target=pipe.write_bytes, args=(data,), daemon=True)
+        writer.start()
+        if sound:
+            assert load_model(pipe)[0].theta.tobytes() == make_model().theta.tobytes()
+        else:
+            with pytest.raises(ValueError, match="pipe: truncated or damaged"):
+                load_model(pipe)
+        writer.join()
+
+
+MEMORY = """
+import json, os, struct, sys
+from pathlib import Path
+import numpy as np
+import archives
+from normcore import MLP, serialization as files
+from normcore.serialization import load_model, save_model
+
+path = Path(sys.argv[1]) / "m"
+
+
+def size(name):
+    return next(int(line.split()[1]) for line in open("/proc/self/status") if line.startswith(name)) * 1024
+
+
+def load(name):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
+    before = size("VmHWM")
+    try:
+        load_model(path)
+        result = "loaded"
+    except ValueError as error:
+        result = "refused"
+    peak = size("VmHWM") - before
+    print(f"{name}:{result}:{peak}:{os.stat(path).st_size}")
+
+
+def raw(header, body=b"", length=None):
+    header += b" " * (-len(header) % 8)
+    path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + body)
+
+
+MIB = 1 << 20
+form = b'"__metadata__":{"format":"normcore model"}'
+model = MLP([3, 4, 2], norm="batch")
+tensors = files.model_tensors(model)
+save_model(path, model)
+load("warm")
+load("small")
+raw(b"{" + form + b',"a":[' + b"{}," * (48 * MIB // 3) + b"{}]}")
+load("48 MiB of objects")
+raw(b"{" + form + b',"a":[' + b"{}," * 349_000 + b"{}]}")
+load("1 MiB of objects")
+raw(b"{" + form + b',"a":' + b"[" * 500_000 + b"]" * 500_000 + b"}")
+load("1 MiB of brackets")
+raw(b"{" + form + b" " * 1_000_000 + b"}")
+load("blanks")
+raw(b'{"__metadata__":{"format":"normcore model","x":"' + b'\\\\"' * 500_000)
+load("a string without end")
+specs = {f"x{i:05}": ("float32", (0,)) for i in range(17_000)}
+raw(files._header(archives.metadata_of(model), specs)[:MIB])
+load("17 000 empty tensors")
+for name, config in (
+    ("nested configuration", '{"a":[' + "{}," * 300_000 + "{}]}"),
+    ("half a million layers", json.dumps({**model.config(), "sizes": [1] * 340_000})),
+):
+    path.write_bytes(archives.archive({**archives.metadata_of(model), "config": config}, tensors))
+    load(name)
+extra = '{"a":[' + "[]," * 300_000 + "[]]}"
+path.write_bytes(archives.archive({**archives.metadata_of(model), "extra": extra}, tensors))
+load("nested extra")
+good = archives.archive({**archives.metadata_of(model), "sha256": "0" * 64}, tensors)
+path.write_bytes(good)
+os.truncate(path, 1 << 30)
+load("1 GiB without content")
+model = MLP([1 << 10, 1 << 12, 10])
+claims = files._header({**archives.metadata_of(model), "sha256": "0" * 64}, {"w1": ("float32", (1 << 20, 1 << 20))})
+raw(claims)
+load("a claim of 4 TiB")
+save_model(path, model)
+del model
+load("honest")
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read in /proc")
+def test_memory_of_loading(tmp_path: Path) -> None:
+    """At most the size of the file and 1 MiB, whatever the file is."""
+    script = MEMORY.replace(
+        "os.truncate(path, 8 + len(claims) + (1 << 40) * 4)", "os.truncate(path, 8 + len(claims) + (1 << 33))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split(":") for line in done.stdout.splitlines()]
+    assert len(lines) == 14
+    for name, result, peak, size in lines:
+        assert result == ("loaded" if name in ("warm", "small", "honest") else "refused"), name
+        if name != "warm":
+            stored = min(int(size), 1 << 26)  # of a file with holes nearly nothing
+            assert int(peak) <= (0 if int(size) > 1 << 26 else stored) + (1 << 20), (name, peak, size)
+
+
 # ---------------------------------------------------------------------- writing
 
 
@@ -244,73 +451,248 @@ def only(folder: Path, *names: str) -> bool:
     return sorted(entry.name for entry in folder.iterdir()) == sorted(names)
 
 
-@pytest.mark.parametrize("call", ["fsync", "replace"])
+LINUX = sys.platform == "linux"
+CALLS = ("stat", "scandir", "open", "fstat", "write", "fchmod", "fsync", "link", "replace", "unlink", "close")
+
+
+class FaultyOs:
+    """The module `os` of which call number `at` fails; from then on `forever`, but for what clears away."""
+
+    def __init__(self, at: int, error: int, forever: bool, named: bool) -> None:
+        self.at, self.error, self.forever, self.named = at, error, forever, named
+        self.count = 0
+        self.failed = ""
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "O_TMPFILE" and self.named:
+            raise AttributeError(name)
+        attribute = getattr(os, name)
+        if name not in CALLS:
+            return attribute
+
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.count += 1
+            later = self.forever and self.count > self.at and name not in ("unlink", "close")
+            if self.count != self.at and not later:
+                return attribute(*arguments, **options)
+            self.failed = self.failed or name
+            if name == "close":
+                os.close(*arguments)  # which it is, whatever close says
+            elif name == "write":
+                os.write(arguments[0], arguments[1][: len(arguments[1]) // 2])
+            raise OSError(self.error, os.strerror(self.error))
+
+        return call
+
+
+@pytest.mark.parametrize("named", [pytest.param(False, marks=pytest.mark.skipif(not LINUX, reason="O_TMPFILE")), True])
+@pytest.mark.parametrize("forever", [False, True])
+@pytest.mark.parametrize("error", [errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.EROFS])
 @pytest.mark.parametrize("existing", [False, True])
-@pytest.mark.parametrize(
-    "error",
-    [OSError(errno.ENOSPC, "No space left on device"), PermissionError(errno.EACCES, "no"), KeyboardInterrupt()],
-)
-def test_failures_leave_no_half_written_file(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str, existing: bool, error: BaseException
+def test_a_fault_at_every_system_call_of_a_save(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, existing: bool, error: int, forever: bool, named: bool
 ) -> None:
     path = tmp_path / "model.safetensors"
-    old = make_model(None)
-    if existing:
-        save_model(path, old)
-
-    def fail(*args: Any) -> None:
-        raise error
-
-    monkeypatch.setattr(os, call, fail)
-    with pytest.raises(type(error)) as caught:
-        save_model(path, make_model())
-    monkeypatch.undo()
-    if isinstance(error, OSError):
-        assert isinstance(caught.value, OSError)
-        assert caught.value.errno == error.errno
-        assert str(path) in str(caught.value)
-    if existing:
-        assert only(tmp_path, path.name)
-        assert load_model(path)[0].theta.tobytes() == old.theta.tobytes()
+    save_model(path, make_model())
+    new = path.read_bytes()
+    save_model(path, make_model(None))
+    old = path.read_bytes() if existing else None
+    failures = set()
+    for at in range(1, 1000):
+        path.unlink(missing_ok=True)
+        if old is not None:
+            path.write_bytes(old)
+        before = descriptors()
+        faulty = FaultyOs(at, error, forever, named)
+        monkeypatch.setattr(_atomic, "os", faulty)
+        try:
+            save_model(path, make_model())
+            raised = None
+        except OSError as caught:
+            raised = caught
+        monkeypatch.undo()
+        assert descriptors() == before, faulty.failed
+        found = path.read_bytes() if path.exists() else None
+        if raised is None:
+            assert found == new, f"returned after a fault of {faulty.failed}"
+        else:
+            failures.add(faulty.failed)
+            assert raised.errno == error
+            assert str(path) in str(raised)
+            assert found == (new if "the new file is in place" in str(raised) else old), f"{faulty.failed}: {raised}"
+        assert only(tmp_path, *([path.name] if found else [])), f"after a fault of {faulty.failed}"
+        if not faulty.failed:
+            break
     else:
-        assert only(tmp_path)
+        raise AssertionError("the save does not end")
+    assert {"write", "fsync"} <= failures
 
 
-def test_a_disk_that_fills_up_during_the_write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("call", ["fsync", "link", "replace"])
+def test_other_exceptions_leave_no_half_written_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    """As those of what another library has put in the place of a function of `os`."""
     path = tmp_path / "model.safetensors"
     save_model(path, make_model(None))
     before = path.read_bytes()
-    real_open = open
 
-    class Full:
-        """Takes half of what is written, as a full disk does."""
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise KeyboardInterrupt
 
-        def __init__(self, descriptor: int, mode: str) -> None:
-            self.file = real_open(descriptor, mode)
-
-        def __enter__(self) -> Full:
-            return self
-
-        def __exit__(self, *details: object) -> None:
-            self.file.close()
-
-        def write(self, data: bytes) -> None:
-            self.file.write(data[: len(data) // 2])
-            raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(files, "open", Full, raising=False)
-    with pytest.raises(OSError, match=r"No space left on device: .*model\.safetensors") as caught:
+    monkeypatch.setattr(os, call, fail)
+    with pytest.raises(KeyboardInterrupt):
         save_model(path, make_model())
     monkeypatch.undo()
-    assert caught.value.errno == errno.ENOSPC
     assert only(tmp_path, path.name)
     assert path.read_bytes() == before
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd")) if Path("/proc/self/fd").exists() else 0
+
+
+@pytest.mark.parametrize("existing", [False, True])
+def test_ctrl_c_at_every_check_point_of_a_save(tmp_path: Path, existing: bool) -> None:
+    path = tmp_path / "model.safetensors"
+    model = make_model()
+    save_model(path, model)
+    new = path.read_bytes()
+    save_model(path, make_model(None))
+    old = path.read_bytes() if existing else None
+
+    def prepare() -> None:
+        path.unlink(missing_ok=True)
+        if old is not None:
+            path.write_bytes(old)
+
+    before, places = descriptors(), 0
+    for place in interrupted_everywhere(lambda: save_model(path, model), prepare):
+        places += 1
+        assert (path.read_bytes() if path.exists() else None) in (old, new), place
+        assert only(tmp_path, *([path.name] if path.exists() else [])), place
+        assert descriptors() == before, place
+    assert places > 100
+
+
+def test_ctrl_c_at_every_check_point_of_a_load(saved: Path) -> None:
+    before, places = descriptors(), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # a file that is closed because nobody has it any more
+        for place in interrupted_everywhere(lambda: load_model(saved)):
+            places += 1
+            assert descriptors() == before, place
+    assert places > 100
+
+
+def test_a_second_ctrl_c_does_not_wait(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the write is given up, for what it writes may change from now on."""
+    path = tmp_path / "model.safetensors"
+    save_model(path, make_model(None))
+    before = path.read_bytes()
+    writing, go_on, written = threading.Event(), threading.Event(), threading.Event()
+    real_fsync, real_close = os.fsync, os.close
+
+    def fsync(descriptor: int) -> None:
+        writing.set()
+        go_on.wait(10)
+        real_fsync(descriptor)
+
+    def close(descriptor: int) -> None:
+        real_close(descriptor)
+        written.set()
+
+    def press(times: list[int]) -> None:
+        writing.wait(10)
+        for _ in range(2):
+            time.sleep(0.2)
+            times.append(1)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    times: list[int] = []
+    presser = threading.Thread(target=press, args=(times,))
+    presser.start()
+    with pytest.raises(KeyboardInterrupt):
+        save_model(path, make_model())
+    assert len(times) == 2
+    presser.join()
+    monkeypatch.setattr(os, "close", close)
+    written.clear()
+    go_on.set()
+    assert written.wait(10)
+    assert path.read_bytes() == before
+    assert only(tmp_path, path.name)
+
+
+def test_where_no_thread_can_be_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(_thread, "start_new_thread", fail)
+    save_model(tmp_path / "m", make_model())
+    assert load_model(tmp_path / "m")[0].norm == "batch"
+    with pytest.raises(FileNotFoundError, match="absent"):
+        save_model(tmp_path / "absent" / "m", make_model())
+
+
+def test_saving_from_another_thread(tmp_path: Path) -> None:
+    thread = threading.Thread(target=save_model, args=(tmp_path / "m", make_model()))
+    thread.start()
+    thread.join()
+    assert load_model(tmp_path / "m")[0].norm == "batch"
+
+
+@pytest.mark.skipif(not LINUX, reason="flock")
+@pytest.mark.parametrize(("age", "locked", "stays"), [(700, False, False), (700, True, True), (30, False, True)])
+def test_temporaries_of_killed_processes_are_removed(tmp_path: Path, age: float, locked: bool, stays: bool) -> None:
+    import fcntl
+
+    temporary = tmp_path / ".normcore-0123456789abcdef.tmp"
+    others = [".normcore-0123456789abcdef.tmp.txt", ".normcore-.tmp", "normcore-0123456789abcdef.tmp"]
+    for name in (temporary.name, *others):
+        (tmp_path / name).write_bytes(b"half")
+        os.utime(tmp_path / name, times=(time.time() - age, time.time() - age))
+    with temporary.open("rb") as file:
+        if locked:
+            fcntl.flock(file, fcntl.LOCK_EX)
+        save_model(tmp_path / "m", make_model())
+    assert only(tmp_path, "m", *others, *([temporary.name] if stays else []))
+
+
+@pytest.mark.parametrize("named", [False, True])
+@pytest.mark.parametrize("mode", [None, 0o600, 0o640, 0o444, 0o666])
+def test_no_more_people_may_read_the_file_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int | None, named: bool
+) -> None:
+    path = tmp_path / "model.safetensors"
+    if mode is not None:
+        path.write_bytes(b"old")
+        path.chmod(mode)
+    seen = []
+
+    def write(descriptor: int, data: Any) -> int:
+        seen.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
+        return os.write(descriptor, data)
+
+    faulty = FaultyOs(0, 0, False, named)
+    faulty.write = write  # type: ignore[attr-defined]
+    monkeypatch.setattr(_atomic, "os", faulty)
+    umask = os.umask(0o022)
+    try:
+        save_model(path, make_model())
+    finally:
+        os.umask(umask)
+    final = 0o644 if mode is None else mode
+    assert stat.S_IMODE(path.stat().st_mode) == final
+    assert seen
+    assert all(found & ~final == 0 for found in seen)
 
 
 def test_the_file_is_safe_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "model.safetensors"
     events: list[str] = []
-    real_fsync, real_replace = os.fsync, os.replace
+    real_fsync, real_replace, real_link = os.fsync, os.replace, os.link
 
     def fsync(descriptor: int) -> None:
         folder = stat.S_ISDIR(os.fstat(descriptor).st_mode)
@@ -322,10 +704,25 @@ def test_the_file_is_safe_before_it_has_its_name(tmp_path: Path, monkeypatch: py
         events.append("rename")
         real_replace(source, target)
 
+    def link(source: Any, target: Any, **options: Any) -> None:
+        assert Path(target).parent == path.parent
+        events.append("name" if Path(target) == path else "temporary name")
+        real_link(source, target, **options)
+
     monkeypatch.setattr(os, "fsync", fsync)
     monkeypatch.setattr(os, "replace", replace)
+    monkeypatch.setattr(os, "link", link)
     save_model(path, make_model())
-    assert events == [f"sync {path.stat().st_size} bytes", "rename", "sync folder"]
+    synced = f"sync {path.stat().st_size} bytes"
+    if hasattr(os, "O_TMPFILE"):
+        assert events == [synced, "name", "sync folder"]
+        events.clear()
+    save_model(path, make_model())
+    assert events == [synced, *(["temporary name"] if hasattr(os, "O_TMPFILE") else []), "rename", "sync folder"]
+    events.clear()
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    save_model(path, make_model())
+    assert events == [synced, "rename", "sync folder"]
 
 
 def test_places_that_cannot_be_written(tmp_path: Path) -> None:
