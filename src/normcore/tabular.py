@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import math
 import re
+import warnings
 import zipfile
 from array import array
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -22,7 +24,13 @@ from numpy.typing import NDArray
 
 from normcore.labels import encode_labels
 
-__all__ = ["DataError", "Table", "encode_texts", "read_table"]
+__all__ = ["DataError", "Table", "encode_texts", "is_number", "read_table", "shortened"]
+
+_LONGEST_LINE = 1 << 24  # characters of a CSV file's line
+# Of an NPZ file: the bytes of its directory, and what its compressed arrays may become.
+_LARGEST_DIRECTORY = 1 << 17
+_MOST_EXPANSION = 100  # times the file's size; deflate can do 1032
+_ALWAYS_UNPACKED = 1 << 26
 
 _INTEGRAL_FLOAT = re.compile(r"([+-]?\d+)\.0*")
 
@@ -63,6 +71,8 @@ def read_table(
     known_labels: Collection[str] | None = None,
 ) -> Table:
     """Read a CSV file, or an NPZ file with arrays ``X`` and ``y``.
+
+    Compressed arrays may have up to 100 times the size of the file (or 64 MiB), a line of a CSV file 2**24 characters.
 
     Without ``expected_count`` the table is for training: it must have labels, in the column `target` (a name, or a
     number counted from 0, negative from the end; the last column by default), and none may be missing. With
@@ -154,7 +164,7 @@ def _read_csv(path: Path, file: IO[str], delimiter: str, layout: _Layout) -> Tab
     return Table(values, [names[i] for i in wanted] if names else None, labels, target or "target", label)
 
 
-def _records(path: Path, file: Iterable[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
+def _records(path: Path, file: IO[str], delimiter: str) -> Iterator[tuple[int, list[str]]]:
     """The non-blank records with the number of the line each begins on."""
     reader = csv.reader(_lines(path, file), delimiter=delimiter, strict=True)
     line = 1
@@ -170,8 +180,13 @@ def _records(path: Path, file: Iterable[str], delimiter: str) -> Iterator[tuple[
         line = reader.line_num + 1
 
 
-def _lines(path: Path, file: Iterable[str]) -> Iterator[str]:
-    for number, line in enumerate(file, 1):
+def _lines(path: Path, file: IO[str]) -> Iterator[str]:
+    for number in itertools.count(1):
+        line = file.readline(_LONGEST_LINE + 1)
+        if not line:
+            return
+        if len(line) > _LONGEST_LINE:
+            raise DataError(f"{path}, line {number}: more than {_LONGEST_LINE} characters; this is no table")
         if "\0" in line:
             raise DataError(f"{path}, line {number}: a NUL character; this is no CSV file in UTF-8")
         yield line
@@ -185,7 +200,8 @@ def _parsed(text: str) -> float:
     return float(text)
 
 
-def _is_number(cell: str) -> bool:
+def is_number(cell: str) -> bool:
+    """Whether a cell holds a number."""
     try:
         _parsed(cell)
     except ValueError:
@@ -202,13 +218,13 @@ def _looks_like_header(path: Path, first: list[str], second: tuple[int, list[str
     filled = [cell for cell in first if cell.strip()]
     if layout.expected_names is not None and {cell.strip() for cell in filled}.issuperset(layout.expected_names):
         return True
-    if not any(_is_number(cell) for cell in filled):
+    if not any(is_number(cell) for cell in filled):
         return True
-    if target is not None and not _is_number(target) and target in (cell.strip() for cell in first):
+    if target is not None and not is_number(target) and target in (cell.strip() for cell in first):
         return True
     if second is not None:
         for i, (above, below) in enumerate(zip(first, second[1], strict=False)):
-            if above.strip() and not _is_number(above) and _is_number(below):
+            if above.strip() and not is_number(above) and is_number(below):
                 raise DataError(
                     f"{path}, line 1, column {i + 1}: {above.strip()!r} stands above the number {below.strip()!r}, but "
                     "the line has numbers too, so it may be names or data: say --header or --no-header"
@@ -219,20 +235,22 @@ def _looks_like_header(path: Path, first: list[str], second: tuple[int, list[str
 def _check_first_label(place: str, labels: list[str], known: Collection[str] | None) -> None:
     """Refuse a first line of numbers and one text that no other row has as label: ``0,1,label`` may well be names."""
     text = labels[0]
-    if not text or _is_number(text) or (known is not None and text in known):
+    if not text or is_number(text) or (known is not None and text in known):
         return
     if len(labels) > 1 and labels.count(text) == 1:
         raise DataError(
-            f"{place}: no other row has the label {_shortened(text)}, so the line may be names or data: say --header "
+            f"{place}: no other row has the label {shortened(text)}, so the line may be names or data: say --header "
             "or --no-header"
         )
 
 
 def _column_names(path: Path, record: tuple[int, list[str]]) -> list[str]:
     names = [cell.strip() for cell in record[1]]
-    for i, name in enumerate(names):
-        if name in names[:i]:
-            raise DataError(f"{path}, line {record[0]}: two columns are called {name!r}")
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise DataError(f"{path}, line {record[0]}: two columns are called {shortened(name)}")
+        seen.add(name)
     return names
 
 
@@ -261,11 +279,12 @@ def _prediction_columns(
 ) -> tuple[list[int], int | None]:
     target, expected_names = layout.target, layout.expected_names
     if names is not None and expected_names is not None:
-        missing = [name for name in expected_names if name not in names]
+        places = {name: i for i, name in enumerate(names)}
+        missing = [name for name in expected_names if name not in places]
         if missing:
             raise DataError(f"{path}: the model needs {_listing(missing)}; the columns are {_listing(names)}")
-        label = names.index(target) if target in names and target not in expected_names else None
-        return [names.index(name) for name in expected_names], label
+        label = None if target is None or target in expected_names else places.get(target)
+        return [places[name] for name in expected_names], label
     if width == expected_count:
         return list(range(width)), None
     if width == expected_count + 1:
@@ -290,6 +309,7 @@ def _parse(
 ) -> tuple[NDArray[np.float64], list[str] | None]:
     values = array("d")
     labels: list[str] = []
+    texts: dict[str, str] = {}  # one object a class, not one a row
 
     def read(line: int, cells: list[str]) -> None:
         if len(cells) != width:
@@ -309,7 +329,7 @@ def _parse(
             text = _label_text(cells[label])
             if not text and labels_required:
                 raise DataError(f"{_place(path, line, label, names)}: the target is missing")
-            labels.append(text)
+            labels.append(texts.setdefault(text, text))
 
     for record in pending:
         read(*record)
@@ -329,23 +349,24 @@ def _number(path: Path, line: int, column: int, names: list[str] | None, cell: s
     try:
         value = _parsed(text)
     except ValueError:
-        raise DataError(f"{place}: {_shortened(text)} is not a number") from None
+        raise DataError(f"{place}: {shortened(text)} is not a number") from None
     if not math.isfinite(value):
-        raise DataError(f"{place}: {_shortened(text)} is not a finite number")
+        raise DataError(f"{place}: {shortened(text)} is not a finite number")
     return value
 
 
 def _place(path: Path, line: int, column: int, names: list[str] | None) -> str:
-    name = f" ({names[column]!r})" if names else ""
+    name = f" ({shortened(names[column])})" if names else ""
     return f"{path}, line {line}, column {column + 1}{name}"
 
 
-def _shortened(text: str) -> str:
+def shortened(text: str) -> str:
+    """A text as a message quotes it."""
     return repr(text if len(text) <= 40 else text[:37] + "...")
 
 
 def _listing(names: Sequence[str], limit: int = 8) -> str:
-    shown = ", ".join(repr(name) for name in names[:limit])
+    shown = ", ".join(shortened(name) for name in names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"
 
 
@@ -359,15 +380,18 @@ def _read_npz(path: Path, stream: IO[bytes], is_zip: bool, target: str | None, e
     if target == "X":
         raise DataError(f"{path}: the target cannot be X: that array holds the features")
     try:
-        with np.load(stream, allow_pickle=False) as archive:
-            held = list(archive.files)
-            if "X" not in held:
-                raise DataError(f"{path}: no array 'X'; it holds {_listing(held) or 'nothing'}")
-            x = archive["X"]
-            y = archive[target] if target in held else None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of NumPy and Python about odd headers
+            held, x, y = _read_arrays(path, stream, target)
     except DataError:
         raise
-    except (ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+    except MemoryError:
+        raise MemoryError(f"{path}: its arrays do not fit") from None
+    except OSError as error:
+        if error.errno is None or isinstance(error, io.UnsupportedOperation):
+            raise DataError(f"{path}: not a readable NPZ file ({_first_line(error)})") from None
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    except Exception as error:  # the parsers of ZIP and NPY meet arbitrary bytes here
         raise DataError(f"{path}: not a readable NPZ file ({_first_line(error)})") from None
     if y is None and expected_count is None:
         raise DataError(f"{path}: no array {target!r} of labels; it holds {_listing(held)}")
@@ -384,6 +408,78 @@ def _read_npz(path: Path, stream: IO[bytes], is_zip: bool, target: str | None, e
     return Table(features, None, None if y is None else _npz_labels(path, target, y, len(features)), target)
 
 
+class _Bounded:
+    """A file of which no more is read at once than a sound archive needs: the directory of a ZIP file is read whole."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self.seek, self.tell, self.seekable = stream.seek, stream.tell, stream.seekable
+
+    def read(self, size: int = -1) -> bytes:
+        if size > _LARGEST_DIRECTORY:
+            raise ValueError("its directory is too large")
+        return self._stream.read(_LARGEST_DIRECTORY if size < 0 else size)
+
+
+def _read_arrays(path: Path, stream: IO[bytes], target: str) -> tuple[list[str], NDArray[Any], NDArray[Any] | None]:
+    """The names of the arrays, X, and the target's array if there is one.
+
+    Not by numpy.load: 5 MB of a compressed file can claim, and fill, any amount of memory.
+    """
+    size = stream.seek(0, io.SEEK_END)
+    with zipfile.ZipFile(_Bounded(stream)) as archive:
+        members: dict[str, zipfile.ZipInfo] = {}
+        for info in archive.infolist():
+            name = info.filename.removesuffix(".npy")
+            if name == info.filename:
+                continue
+            if name in members:
+                raise DataError(f"{path}: two arrays are called {shortened(name)}")
+            members[name] = info
+        held = list(members)
+        if "X" not in members:
+            raise DataError(f"{path}: no array 'X'; it holds {_listing(held) or 'nothing'}")
+        wanted = [members[name] for name in ("X", target) if name in members]
+        unpacked = sum(info.file_size for info in wanted)
+        stored = all(info.compress_type == zipfile.ZIP_STORED for info in wanted)
+        if unpacked > (size if stored else max(_ALWAYS_UNPACKED, _MOST_EXPANSION * size)):
+            raise DataError(
+                f"{path}: {unpacked} bytes of arrays in a file of {size} bytes: more than {_MOST_EXPANSION} times its "
+                "size is not unpacked; if it is sound, save it with numpy.savez, not numpy.savez_compressed"
+            )
+        arrays = [_read_array(path, archive, info) for info in wanted]
+    return held, arrays[0], arrays[1] if len(arrays) > 1 else None
+
+
+def _read_array(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> NDArray[Any]:
+    name = shortened(info.filename)
+    if info.flag_bits & 1:
+        raise DataError(f"{path}: {name} is encrypted")
+    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise DataError(f"{path}: {name} is compressed by method {info.compress_type}; NPZ files use deflate or none")
+    with archive.open(info) as member:
+        version = np.lib.format.read_magic(member)
+        if version not in ((1, 0), (2, 0), (3, 0)):
+            raise DataError(f"{path}: {name} is of NPY version {version}")
+        # Versions 2 and 3 have the same layout; 3 is for names of fields, which no table has.
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, columns_first, dtype = read(member)
+        if dtype.hasobject:
+            raise DataError(f"{path}: not a readable NPZ file: {name} holds Python objects, which are never unpickled")
+        count = math.prod(shape)
+        if count * dtype.itemsize != info.file_size - member.tell() or any(length < 0 for length in shape):
+            raise DataError(f"{path}: {name} is damaged: {info.file_size} bytes do not hold {dtype} {shape}")
+        array = np.empty(count, dtype)
+        view = array.view(np.uint8).data if array.nbytes else memoryview(b"")
+        done = 0
+        while done < len(view) and (piece := member.read(1 << 16)):
+            view[done : done + len(piece)] = piece
+            done += len(piece)
+        if done < len(view) or member.read(1):  # the read at the end compares the checksum
+            raise DataError(f"{path}: {name} is truncated")
+    return array.reshape(shape[::-1]).T if columns_first else array.reshape(shape)
+
+
 def _npz_labels(path: Path, target: str, y: NDArray[Any], rows: int) -> list[str]:
     if y.shape not in ((rows,), (rows, 1)):
         raise DataError(f"{path}: {target} has shape {y.shape}, but X has {rows} rows, so it must be ({rows},)")
@@ -392,10 +488,12 @@ def _npz_labels(path: Path, target: str, y: NDArray[Any], rows: int) -> list[str
     if y.dtype.kind == "f" and not np.isfinite(y).all():
         raise DataError(f"{path}: {target}[{int(np.argwhere(~np.isfinite(y.ravel()))[0, 0])}] is not a finite number")
     values = y.ravel().tolist()
-    return [
+    texts: dict[str, str] = {}  # one object a class, not one a row
+    labels = (
         _label_text(value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)) for value in values
-    ]
+    )
+    return [texts.setdefault(label, label) for label in labels]
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
