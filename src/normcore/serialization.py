@@ -150,6 +150,19 @@ def write_archive(
     write_atomically(name, _signed(metadata, arrays, operation))
 
 
+def check_extra(extra: Mapping[str, Any]) -> None:
+    """Raise what `write_archive` would because of such an `extra`, as far as can be said without the rest."""
+    text = _dumps(dict(extra), "extra", "save_model")
+    _check_header(len(json.dumps(text)), "save_model")
+
+
+def _check_header(size: int, operation: str) -> None:
+    if size > _MAX_HEADER:
+        raise ValueError(
+            f"{operation}: configuration and extra take {size} bytes of a file; accepted are {_MAX_HEADER}"
+        )
+
+
 def _signed(metadata: dict[str, str], arrays: Tensors, operation: str) -> list[bytes | memoryview]:
     """A file of that content, which is given its SHA-256, as pieces: the large ones are the arrays themselves."""
     specs = {name: (array.dtype.name, array.shape) for name, array in arrays.items()}
@@ -159,10 +172,7 @@ def _signed(metadata: dict[str, str], arrays: Tensors, operation: str) -> list[b
     for name in sorted(arrays):
         digest.update(_flat(arrays[name]))
     header = _header({**metadata, "sha256": digest.hexdigest()}, specs)
-    if len(header) > _MAX_HEADER:
-        raise ValueError(
-            f"{operation}: configuration and extra take {len(header)} bytes of a file; accepted are {_MAX_HEADER}"
-        )
+    _check_header(len(header), operation)
     return [struct.pack("<Q", len(header)), header, *(_flat(arrays[name]) for name in _layout(specs))]
 
 
@@ -377,6 +387,15 @@ def read_archive(
             raise ValueError(f"{archive.name}: damaged: it claims a tensor larger than any memory") from None
         archive.read(tensors)
     return config, tensors, extra, archive.contract
+
+
+def archive_extra(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
+    """`extra` of a file, to see whether it is the one wanted; nothing is verified before the file is read as a whole.
+
+    Raises as `read_archive`.
+    """
+    with _open_archive(path, kind) as archive:
+        return archive.objects()[1]
 
 
 # ---------------------------------------------------------------------- models

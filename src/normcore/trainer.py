@@ -774,11 +774,11 @@ class Trainer:
 
     # ------------------------------------------------------------------ checkpoints
 
-    def save_checkpoint(self, path: str | os.PathLike[str]) -> None:
+    def save_checkpoint(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
         """Write model, optimiser, position and history to a safetensors file, whole or not at all; see `resume`.
 
         May be called at any time, also from a callback and after Ctrl-C. The data are not in it, nor are callbacks, nor
-        a learning rate that is a plain function.
+        a learning rate that is a plain function. `extra` is anything fit for JSON that the caller wants to keep with it.
         """
         optimizer, history = self.optimizer, self.history
         rate: Any = self.learning_rate
@@ -833,7 +833,7 @@ class Trainer:
         tensors |= {name: array for name, array in optional.items() if array is not None}
         for name in ("loss", *_MONITORS):
             tensors[f"history.{name}"] = np.array(getattr(history, name), dtype=np.float64)
-        write_archive(path, _CHECKPOINT, config, tensors)
+        write_archive(path, _CHECKPOINT, config, tensors, extra)
 
     @classmethod
     def resume(
