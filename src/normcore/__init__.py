@@ -6,7 +6,10 @@ Functions take and return NumPy arrays of float32 or float64, rows x features. `
 
 from __future__ import annotations
 
-import os
+from . import _interrupt
+
+_interrupt.guard()  # before everything else: NumPy alone takes most of a short command's time
+
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -46,10 +49,11 @@ try:
         sum_of_squares,
     )
 except ValueError as _error:  # an environment variable that makes no sense
-    # A command says so in one line, and this is the first of its code that runs. ("-m" is there while Python looks for
-    # normcore.__main__.)
-    if os.path.basename(sys.argv[0]) in {"normcore", "normcore-config", "-m"}:
-        sys.stderr.write(f"normcore: error: {str(_error).removeprefix('normcore: ')}\n")
+    # A command says so in one line, and this is the first of its code that runs.
+    if _interrupt.is_command():
+        from ._text import printable
+
+        sys.stderr.write(f"normcore: error: {printable(str(_error)).removeprefix('normcore: ')}\n")
         raise SystemExit(2) from None
     raise
 

@@ -4,8 +4,6 @@ import sys
 
 # The guard matters: a spawned worker process imports this file again.
 if __name__ == "__main__":
-    try:
-        from normcore.cli import main
-    except KeyboardInterrupt:
-        sys.exit(130)
+    from normcore.cli import main
+
     sys.exit(main())

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import hashlib
+import importlib
 import io
 import json
 import math
@@ -13,35 +15,36 @@ import platform
 import re
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 import normcore
+from normcore import _interrupt
 from normcore._atomic import write_atomically
+from normcore._text import is_printable, printable
 from normcore.optimizers import OPTIMIZERS
-from normcore.serialization import load_model, save_model
-from normcore.tabular import DataError, encode_texts, read_table
+from normcore.serialization import archive_extra, check_extra, load_model, save_model
+from normcore.tabular import DataError, encode_texts, is_number, read_table, shortened
 
 if TYPE_CHECKING:
     from normcore.mlp import MLP
+    from normcore.trainer import Trainer
 
 __all__ = ["main"]
 
 _FORMAT = "normcore-table-1"
+_FORMULA = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")  # the last four: the same in full width
+_LONGEST = 2000  # characters of an error
 
 
 class CommandError(Exception):
     """Something the user can put right; printed as one line."""
-
-
-class _Terminated(BaseException):
-    """SIGTERM; past every ``except Exception``, so that files and worker processes are cleared away on the way out."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -55,24 +58,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code.
 
     0 for success, 1 where ``info`` finds a failed self-test, 2 for an error (one line on standard error), 130 after
-    Ctrl-C, 141 where the reader of a pipe has gone, 143 after SIGTERM.
+    Ctrl-C and 143 after SIGTERM (one line too), 141 where the reader of a pipe has gone.
     """
     _prepare_streams()
+    terminated: list[int] = []
     try:
-        with _termination():
-            try:
-                options = _parser().parse_args(argv)
+        try:
+            options = _parser().parse_args(argv)
+            # What a command needs is imported before signals raise exceptions.
+            options.prepare(options)
+            with _raising(terminated):
                 code: int = options.command(options)
-            except SystemExit as end:  # --help and --version
-                code = end.code if isinstance(end.code, int) else 0
+                sys.stdout.flush()
+        except SystemExit as end:  # --help and --version
+            code = end.code if isinstance(end.code, int) else 0
             sys.stdout.flush()
-            return code
-    except _Terminated:
-        _silence_if_broken(sys.stdout)
-        return 143
+        return code
     except KeyboardInterrupt:
-        print("normcore: interrupted", file=sys.stderr)
-        return 130
+        _silence_if_broken(sys.stdout)
+        number = signal.SIGTERM if terminated else signal.SIGINT
+        _say(f"normcore: {_interrupt.WORDS[number]}", sys.stderr)
+        return 128 + number
     except BrokenPipeError:
         _silence(sys.stdout)
         return 141
@@ -80,8 +86,48 @@ def main(argv: Sequence[str] | None = None) -> int:
         _silence_if_broken(sys.stdout)
         if os.environ.get("NORMCORE_TRACEBACK") == "1":
             raise
-        print(f"normcore: error: {_one_line(error)}", file=sys.stderr)
+        _say(f"normcore: error: {_one_line(error)}", sys.stderr)
         return 2
+
+
+@contextlib.contextmanager
+def _raising(received: list[int]) -> Iterator[None]:
+    """Meanwhile have Ctrl-C raise KeyboardInterrupt, so that files and worker processes are cleared away.
+
+    So has SIGTERM, in the same way, also where Ctrl-C is held back while a step is done; it is put into `received` too.
+    A second SIGTERM ends the process. A handler that a program has installed is left alone.
+    """
+    interrupt, termination = signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM)
+
+    def terminate(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        handler = signal.getsignal(signal.SIGINT)
+        if callable(handler):
+            handler(signal.SIGINT, frame)
+        else:
+            raise KeyboardInterrupt
+
+    own = termination in (signal.SIG_DFL, _interrupt.end_at_once)
+    try:
+        try:
+            if own:
+                signal.signal(signal.SIGTERM, terminate)
+            if interrupt is _interrupt.end_at_once:
+                signal.signal(signal.SIGINT, signal.default_int_handler)
+        except ValueError:  # not the main thread, which alone gets signals
+            own, interrupt = False, None
+        yield
+    finally:
+        if interrupt is _interrupt.end_at_once:
+            signal.signal(signal.SIGINT, interrupt)
+        if own:
+            signal.signal(signal.SIGTERM, termination)
+
+
+def _say(line: str, stream: TextIO | None = None) -> None:
+    """Print a line for people: whatever is in its names, labels and paths, a terminal gets no control characters."""
+    print(printable(line), file=stream or sys.stdout, flush=stream is not None)
 
 
 def _prepare_streams() -> None:
@@ -96,24 +142,6 @@ def _prepare_streams() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
-@contextlib.contextmanager
-def _termination() -> Iterator[None]:
-    """End on SIGTERM by an exception; a second one ends at once."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-
-    def end(number: int, frame: object) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        raise _Terminated
-
-    signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
 def _one_line(error: Exception) -> str:
     if isinstance(error, ModuleNotFoundError):
         return f"{str(error.name).partition('.')[0]} is not installed; pip install 'normcore[experiments]'"
@@ -126,7 +154,8 @@ def _one_line(error: Exception) -> str:
         text = str(error) or type(error).__name__
     else:
         text = f"{type(error).__name__}: {error} (NORMCORE_TRACEBACK=1 shows where)"
-    return " ".join(text.split())
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
 
 
 def _silence(stream: TextIO) -> None:
@@ -152,7 +181,7 @@ def _parser() -> _Parser:
         prog="normcore",
         description="Multilayer perceptrons with batch and layer normalisation: the same bits on every machine.",
         epilog="normcore COMMAND --help explains a command. Errors are one line and exit code 2; NORMCORE_TRACEBACK=1 "
-        "shows where one arose.",
+        "shows where one arose. Ctrl-C and SIGTERM end a command with one line, no half-written file, and 130 or 143.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"normcore {normcore.__version__}")
@@ -168,10 +197,12 @@ def _add(
     commands: Any,
     name: str,
     command: Callable[[argparse.Namespace], int],
+    prepare: Callable[[argparse.Namespace], None],
     help: str,
     text: str,
     examples: Sequence[str],
 ) -> argparse.ArgumentParser:
+    """A parser whose options say what to import (`prepare`) and what to do."""
     epilog = "examples:\n" + "".join(f"  normcore {example}\n" for example in examples)
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
@@ -181,8 +212,17 @@ def _add(
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.set_defaults(command=command)
+    parser.set_defaults(command=command, prepare=prepare)
     return parser
+
+
+def _import(*modules: str, optional: Sequence[str] = ()) -> None:
+    """Import the modules a command needs, and of those that it can do without the ones that are there."""
+    for name in modules:
+        importlib.import_module(name)
+    for name in optional:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
 
 
 def _add_reproduce(commands: Any) -> None:
@@ -190,6 +230,7 @@ def _add_reproduce(commands: Any) -> None:
         commands,
         "reproduce",
         _reproduce,
+        _prepare_reproduce,
         "train the five normalisation experiments and plot what they show",
         "Train the five experiments on batch and layer normalisation, plot one figure\n"
         "for each, write all numbers to results.json, and say in a table what each\n"
@@ -227,6 +268,7 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         _train,
+        lambda options: _import("normcore.trainer", "normcore.schedules", optional=("tqdm",)),
         "train a classifier on a table and save it",
         "Train a classifier on a CSV file of numeric features and a column of labels\n"
         "(any text or number), or on an NPZ file with arrays X and y. Features are\n"
@@ -240,6 +282,13 @@ def _add_train(commands: Any) -> None:
     )
     parser.add_argument("data", metavar="DATA", type=Path, help="CSV or NPZ file")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, required=True, help="where to save the model")
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        type=Path,
+        help="save the state of the training here after each epoch, and go on from it if the file is there: after "
+        "Ctrl-C or a crash the same command gives the same model as if nothing had happened",
+    )
     _add_csv_options(parser)
     parser.add_argument(
         "--target",
@@ -299,6 +348,7 @@ def _add_predict(commands: Any) -> None:
         commands,
         "predict",
         _predict,
+        lambda options: None,
         "predict the classes of a table's rows with a saved model",
         "Predict the class of every row of a CSV or NPZ file and write one line for\n"
         "each, in the same order, as CSV. Columns are found by name if the model and the\n"
@@ -306,7 +356,10 @@ def _add_predict(commands: Any) -> None:
         "target too, the accuracy is printed as well. Without names, a file with one\n"
         "column more than the model has features holds the target, where the training\n"
         "file had it (the last column if that is unknown). --delimiter and --header are\n"
-        "not kept in the model: repeat here what you told normcore train.",
+        "not kept in the model: repeat here what you told normcore train.\n\n"
+        "Labels are written as they are. A spreadsheet takes one that begins with =, +,\n"
+        "- or @ for a formula and runs it: for tables and models of strangers, say\n"
+        "--safe-csv. Labels with control characters go to a file only (--output).",
         [
             "predict iris.safetensors flowers.csv",
             "predict iris.safetensors flowers.csv --proba --output predictions.csv",
@@ -316,6 +369,12 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument("data", metavar="DATA", type=Path, help="CSV or NPZ file")
     parser.add_argument("-o", "--output", metavar="FILE", type=Path, help="CSV file to write (standard output)")
     parser.add_argument("--proba", action="store_true", help="write each class's probability too")
+    parser.add_argument(
+        "--safe-csv",
+        action="store_true",
+        help="put a ' before a label that begins with =, +, -, @, a tab or a line break and is no number, so that no "
+        "spreadsheet takes it for a formula",
+    )
     _add_csv_options(parser)
 
 
@@ -335,6 +394,7 @@ def _add_info(commands: Any) -> None:
         commands,
         "info",
         _info,
+        lambda options: _import("normcore.verification", optional=("sklearn.datasets",)) if options.verify else None,
         "show version, instruction sets, threads and the self-test's result",
         "Show what a bug report should hold, and run the self-test. Exit code 1 if the\n"
         "self-test or the verification fails.",
@@ -405,13 +465,18 @@ def _delimiter(text: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ reproduce
 
 
-def _reproduce(options: argparse.Namespace) -> int:
+def _prepare_reproduce(options: argparse.Namespace) -> None:
     from normcore.experiments import definitions
 
     # All that can be wrong is found before the first of many seconds of training.
-    ids = definitions.parse_selection(options.only)
-    from normcore.experiments import backward, datasets, figures, report, runner
+    definitions.parse_selection(options.only)
+    _import("normcore.experiments.figures", "normcore.experiments.report", optional=("sklearn.datasets", "tqdm"))
 
+
+def _reproduce(options: argparse.Namespace) -> int:
+    from normcore.experiments import backward, datasets, definitions, figures, report, runner
+
+    ids = definitions.parse_selection(options.only)
     data = datasets.load_cifar10(options.data) if options.data is not None else datasets.load_digits()
     options.output.mkdir(parents=True, exist_ok=True)
     _check_writable(options.output / "results.json")
@@ -423,8 +488,10 @@ def _reproduce(options: argparse.Namespace) -> int:
         own = [result for result in results if result.run.experiment == id]
         write_atomically(options.output / f"{id}.png", figures.draw(id, own, rows, data))
     write_atomically(options.output / "results.json", report.to_json(results, rows))
-    print(report.to_text(ids, results, rows, data))
-    print(f"\nFigures {', '.join(f'{id}.png' for id in ids)} and results.json are in {options.output}")
+    for line in report.to_text(ids, results, rows, data).splitlines():
+        _say(line)
+    print()
+    _say(f"Figures {', '.join(f'{id}.png' for id in ids)} and results.json are in {options.output}")
     return 0
 
 
@@ -438,6 +505,10 @@ def _train(options: argparse.Namespace) -> int:
     from normcore.trainer import Trainer
 
     _check_writable(options.output, options.data)
+    if options.checkpoint is not None:
+        _check_writable(options.checkpoint, options.data, option="--checkpoint")
+        if os.path.realpath(options.checkpoint) == os.path.realpath(options.output):
+            raise CommandError(f"{options.checkpoint}: --checkpoint and --output are the same file")
     table = read_table(options.data, target=options.target, header=options.header, delimiter=options.delimiter)
     assert table.labels is not None  # training tables have labels, or reading them fails
     codes, classes = encode_texts(table.labels)
@@ -462,42 +533,6 @@ def _train(options: argparse.Namespace) -> int:
     x_train = _standardised(table.features[train], mean, scale, options.dtype, options.data)
     x_test = _standardised(table.features[test], mean, scale, options.dtype, options.data)
 
-    model = MLP(
-        [columns, *options.hidden, len(classes)],
-        norm=None if options.norm == "none" else options.norm,
-        dropout=options.dropout,
-        weight_scale=options.weight_scale,
-        dtype=options.dtype,
-        rng=options.seed,
-    )
-    learning_rate: Any = options.learning_rate
-    if options.schedule == "cosine":
-        steps = options.epochs * math.ceil(len(train) / options.batch_size)
-        learning_rate = CosineSchedule(options.learning_rate, steps)
-    history = Trainer(
-        model,
-        optimizer=options.optimizer,
-        learning_rate=learning_rate,
-        batch_size=options.batch_size,
-        epochs=options.epochs,
-        l2=options.l2,
-        weight_decay=options.weight_decay,
-        clip_norm=options.clip_norm,
-        label_smoothing=options.label_smoothing,
-        early_stopping=options.early_stopping,
-        restore_best=options.early_stopping is not None,
-        seed=options.seed,
-    ).fit(x_train, codes[train], validation_data=(x_test, codes[test]) if held_out else None)
-
-    scores = [_score(model, x_train, codes[train])]
-    if held_out:
-        scores.append(_score(model, x_test, codes[test]))
-    unsound = _not_finite(model)
-    losses = [loss for loss in (*history.loss[-1:], *(loss for loss, _ in scores)) if not math.isfinite(loss)]
-    if unsound is not None or losses:
-        reason = f"the loss is {losses[0]}" if unsound is None else f"{unsound} of the model is not finite"
-        raise CommandError(f"training diverged: {reason}; no model is saved; try a lower --learning-rate")
-
     extra = {
         "format": _FORMAT,
         "classes": classes,
@@ -508,23 +543,116 @@ def _train(options: argparse.Namespace) -> int:
         "mean": mean.tolist(),
         "scale": scale.tolist(),
     }
+    check_extra(extra)  # before the work, not after it
+    # All that the bits of the result depend on.
+    settings = {name: getattr(options, name) for name in _SETTINGS}
+    settings["hidden"] = list(options.hidden)
+    settings["contract"] = normcore.CONTRACT
+    settings["data"] = _data_digest(x_train, codes[train], x_test, codes[test])
+
+    trainer = _resumed(options.checkpoint, settings)
+    if trainer is None:
+        model = MLP(
+            [columns, *options.hidden, len(classes)],
+            norm=None if options.norm == "none" else options.norm,
+            dropout=options.dropout,
+            weight_scale=options.weight_scale,
+            dtype=options.dtype,
+            rng=options.seed,
+        )
+        learning_rate: Any = options.learning_rate
+        if options.schedule == "cosine":
+            steps = options.epochs * math.ceil(len(train) / options.batch_size)
+            learning_rate = CosineSchedule(options.learning_rate, steps)
+        trainer = Trainer(
+            model,
+            optimizer=options.optimizer,
+            learning_rate=learning_rate,
+            batch_size=options.batch_size,
+            epochs=options.epochs,
+            l2=options.l2,
+            weight_decay=options.weight_decay,
+            clip_norm=options.clip_norm,
+            label_smoothing=options.label_smoothing,
+            early_stopping=options.early_stopping,
+            restore_best=options.early_stopping is not None,
+            seed=options.seed,
+        )
+    if options.checkpoint is not None:
+
+        def save(trainer: Trainer, logs: dict[str, Any]) -> None:
+            trainer.save_checkpoint(options.checkpoint, extra={"format": _FORMAT, "settings": settings})
+
+        trainer.callbacks.append(save)
+    history = trainer.fit(x_train, codes[train], validation_data=(x_test, codes[test]) if held_out else None)
+    model = trainer.model
+
+    scores = [_score(model, x_train, codes[train])]
+    if held_out:
+        scores.append(_score(model, x_test, codes[test]))
+    unsound = _not_finite(model)
+    losses = [loss for loss in (*history.loss[-1:], *(loss for loss, _ in scores)) if not math.isfinite(loss)]
+    if unsound is not None or losses:
+        reason = f"the loss is {losses[0]}" if unsound is None else f"{unsound} of the model is not finite"
+        raise CommandError(f"training diverged: {reason}; no model is saved; try a lower --learning-rate")
+
     save_model(options.output, model, extra)
 
     named = _some(classes)
     layers = "-".join(str(size) for size in (columns, *options.hidden, len(classes)))
     norm = "no normalisation" if options.norm == "none" else f"{options.norm} normalisation"
     epochs = len(history.train_accuracy) - 1
-    print(f"data      {options.data}: {rows} rows, {columns} features, {len(classes)} classes ({named})")
-    print(f"network   {layers}, {norm}, {options.dtype}")
-    print(f"training  {scores[0][1]}, {len(train)} rows, {_counted(epochs, 'epoch')}")
+    _say(f"data      {options.data}: {rows} rows, {columns} features, {len(classes)} classes ({named})")
+    _say(f"network   {layers}, {norm}, {options.dtype}")
+    _say(f"training  {scores[0][1]}, {len(train)} rows, {_counted(epochs, 'epoch')}")
     if held_out:
         most = int(np.bincount(codes[train]).argmax())
         share = float((codes[test] == most).mean())
         selected = "; early stopping watched these rows" if options.early_stopping else ""
-        print(f"held out  {scores[1][1]}, {_counted(held_out, 'row')}{selected}")
-        print(f"          (always answering {classes[most]!r} scores {100 * share:.1f} %)")
-    print(f"model     {options.output}")
+        _say(f"held out  {scores[1][1]}, {_counted(held_out, 'row')}{selected}")
+        _say(f"          (always answering {classes[most]!r} scores {100 * share:.1f} %)")
+    _say(f"model     {options.output}")
     return 0
+
+
+#: The options of ``normcore train`` that decide the result, beside the data.
+_SETTINGS = (
+    "hidden", "norm", "dropout", "weight_scale", "dtype", "optimizer", "learning_rate", "schedule", "epochs",
+    "batch_size", "l2", "weight_decay", "clip_norm", "label_smoothing", "held_out", "early_stopping", "seed",
+)  # fmt: skip
+
+
+def _data_digest(*arrays: NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _resumed(path: Path | None, settings: Mapping[str, Any]) -> Trainer | None:
+    """The trainer in a checkpoint of the same training; None where there is none yet."""
+    from normcore.trainer import Trainer
+
+    if path is None or not path.exists():
+        return None
+    extra = archive_extra(path, "checkpoint")
+    begun = extra.get("settings")
+    if extra.get("format") != _FORMAT or not isinstance(begun, dict):
+        raise CommandError(f"{path}: a checkpoint, but none of normcore train")
+    for name in (*settings, *begun):
+        before, now = begun.get(name), settings.get(name)
+        if before != now:
+            # They are JSON's values and the data's digest: a stranger's may be of any length.
+            what = "other data" if name == "data" else f"{_option(name)} {str(before)[:80]}, not {now}"
+            raise CommandError(f"{path}: this training was begun with {what}; remove the file to begin anew")
+    trainer = Trainer.resume(path)
+    _say(f"resumed   {path}: after {_counted(trainer.epoch, 'epoch')}")
+    return trainer
+
+
+def _option(name: str) -> str:
+    return name if name == "contract" else "--" + name.replace("_", "-")
 
 
 #: Apart from the streams of the initial weights and of the minibatches, which count from 0.
@@ -579,12 +707,14 @@ def _counted(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def _check_writable(path: Path, *inputs: Path) -> None:
+def _check_writable(path: Path, *inputs: Path, option: str = "--output") -> None:
     """Find out before the work whether its result can be saved, and that it would not replace what it is made from."""
     folder = path.parent
     for source in inputs:
-        if path.exists() and source.exists() and path.samefile(source):
-            raise CommandError(f"{path}: --output is the input {source} itself, which would be lost")
+        if os.path.realpath(path) == os.path.realpath(source) or (
+            path.exists() and source.exists() and path.samefile(source)
+        ):
+            raise CommandError(f"{path}: {option} is the input {source} itself, which would be lost")
     if path.exists() and not path.is_file():
         # Renaming over a device or a pipe would replace it by a file.
         raise CommandError(f"{path}: exists and is not a regular file")
@@ -689,26 +819,36 @@ def _predict(options: argparse.Namespace) -> int:
     x = _standardised(table.features, mean, scale, np.dtype(model.dtype).name, options.data)
     predicted = model.predict(x)
 
+    shown = [_inert(name) for name in classes] if options.safe_csv else classes
+    if options.output is None and not all(map(is_printable, classes)):
+        name = next(name for name in classes if not is_printable(name))
+        raise DataError(f"{options.model}: the class {shortened(name)} has control characters: say --output FILE")
     lines = io.StringIO()
     writer = csv.writer(lines, lineterminator="\n")
     if options.proba:
         probabilities = model.predict_proba(x)
         writer.writerow(["class", *(f"p({name})" for name in classes)])
         # str of a NumPy number is the shortest text that reads back as the same number.
-        writer.writerows([classes[k], *(str(p) for p in row)] for k, row in zip(predicted, probabilities, strict=True))
+        writer.writerows([shown[k], *(str(p) for p in row)] for k, row in zip(predicted, probabilities, strict=True))
     else:
         writer.writerow(["class"])
-        writer.writerows([classes[k]] for k in predicted)
+        writer.writerows([shown[k]] for k in predicted)
     if options.output is None:
         sys.stdout.write(lines.getvalue())
         notes = sys.stderr  # standard output is the CSV and nothing else
     else:
         write_atomically(options.output, lines.getvalue().encode())
-        print(f"{_counted(len(x), 'prediction')} in {options.output}")
+        _say(f"{_counted(len(x), 'prediction')} in {options.output}")
         notes = sys.stdout
     if table.labels is not None:
-        print(_agreement([classes[k] for k in predicted], table.labels, set(classes)), file=notes)
+        _say(_agreement([classes[k] for k in predicted], table.labels, set(classes)), notes)
     return 0
+
+
+def _inert(text: str) -> str:
+    """The text as no spreadsheet takes it for a formula; a number is none."""
+    begins = text[:1] in ("\t", "\r", "\n") or text.lstrip()[:1] in _FORMULA
+    return "'" + text if begins and not is_number(text) else text
 
 
 def _agreement(predicted: list[str], labels: list[str], classes: set[str]) -> str:
@@ -754,16 +894,18 @@ def _info(options: argparse.Namespace) -> int:
             checks if options.json else f"{equal} equal, {differences} with other bits, {left_out} not compared"
         )
     if options.json:
-        print(json.dumps(facts, indent=2))
+        print(
+            json.dumps(facts, indent=2).replace("\x7f", "\\u007f")
+        )  # the one control character that JSON lets through
     else:
         for name, fact in facts.items():
             shown = ", ".join(fact) if isinstance(fact, list) else "not installed" if fact is None else fact
-            print(f"{name.replace('_', ' '):<15} {shown}")
+            _say(f"{name.replace('_', ' '):<15} {shown}")
     if failure is not None:
-        print(f"normcore: error: the self-test failed: {failure}", file=sys.stderr)
+        _say(f"normcore: error: the self-test failed: {failure}", sys.stderr)
         return 1
     if differences:
-        print(f"normcore: error: {differences} checks give other bits than the contract", file=sys.stderr)
+        _say(f"normcore: error: {differences} checks give other bits than the contract", sys.stderr)
         return 1
     return 0
 
@@ -776,7 +918,7 @@ def _verify() -> list[dict[str, Any]]:
     for check in verification.verify():
         checks.append({"name": check.name, "equal": check.equal, "text": check.text})
         verdict = {True: "equal", False: "DIFFERENT", None: "not compared"}[check.equal]
-        print(f"{check.name}: {verdict} ({check.text})", file=sys.stderr, flush=True)
+        _say(f"{check.name}: {verdict} ({check.text})", sys.stderr)
     return checks
 
 

@@ -910,7 +910,7 @@ def test_import_is_light() -> None:
     assert output(code) == "[]"
     code = "import sys, normcore; print([m for m in sys.modules if m.startswith('normcore.')])"
     loaded = output(code)
-    assert loaded == "['normcore._core', 'normcore._config']"
+    assert loaded == "['normcore._interrupt', 'normcore._core', 'normcore._config']"
     code = "import normcore; normcore.MLP; normcore.Trainer; print({'MLP', 'Trainer'} <= set(dir(normcore)))"
     assert output(code) == "True"
     code = "from normcore import *; print(MLP.__module__, Generator.__module__, softmax.__module__)"

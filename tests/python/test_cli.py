@@ -798,7 +798,7 @@ def test_help_tells_what_is_not_kept(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_termination_in_process(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr(normcore, "selftest", lambda: signal.raise_signal(signal.SIGTERM))
-    assert run(capsys, "info") == (143, "", "")
+    assert run(capsys, "info") == (143, "", "normcore: terminated\n")
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import os
 import signal
 import struct
 import subprocess
@@ -631,3 +632,54 @@ def test_reproduce_leaves_no_worker_behind(number: int, code: int, tmp_path: Pat
         time.sleep(0.01)
     assert len(started) == 3
     assert not any(map(is_running, started))
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return b""
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="children are looked up in /proc")
+@pytest.mark.parametrize(("seen", "delay"), [(1, 0.0), (3, 0.0), (3, 0.1), (3, 0.3), (3, 0.6)])
+def test_ctrl_c_of_the_terminal_is_one_line(seen: int, delay: float, tmp_path: Path) -> None:
+    """It goes to the workers too, while they start and while they train, and only the command answers."""
+    folder = write(tmp_path / "c", data_batch_1=records(1000), test_batch=records(20))
+    arguments = ["reproduce", "--data", str(folder), "--only", "E2", "--jobs", "2", "--output", str(tmp_path / "out")]
+    with subprocess.Popen(
+        [sys.executable, "-m", "normcore", *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as main_process:
+        started: list[int] = []
+        # The resource tracker of multiprocessing, then the workers.
+        while len(started) < seen and main_process.poll() is None:
+            started = [pid for pid in children(main_process.pid) if b"multiprocessing" in command_line(pid)]
+        time.sleep(delay)
+        os.killpg(main_process.pid, signal.SIGINT)
+        out, err = main_process.communicate(timeout=60)
+    assert (main_process.returncode, out, err) == (130, "", "normcore: interrupted\n")
+    assert list((tmp_path / "out").iterdir()) == []
+    for _ in range(3000):
+        if not any(map(is_running, started)):
+            break
+        time.sleep(0.01)
+    assert not any(map(is_running, started))
+
+
+def test_ctrl_c_while_the_workers_start_is_not_lost() -> None:
+    before = signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    reached = []
+
+    def start() -> None:
+        with runner._interrupts_held():
+            signal.raise_signal(signal.SIGINT)
+            reached.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        start()
+    assert reached
+    assert (signal.getsignal(signal.SIGINT), signal.pthread_sigmask(signal.SIG_BLOCK, [])) == before

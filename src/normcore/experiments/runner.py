@@ -154,7 +154,7 @@ def _serially(order: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, Result
 def _submitted(order: Sequence[Run], data: Dataset, executor: Executor) -> Iterator[tuple[Run, Result]]:
     futures: dict[Future[Result], Run] = {}
     try:
-        with _interrupts_ignored():
+        with _interrupts_held():
             futures |= {executor.submit(train_run, run, data): run for run in order}
         for future in as_completed(futures):
             run = futures[future]
@@ -169,17 +169,26 @@ def _submitted(order: Sequence[Run], data: Dataset, executor: Executor) -> Itera
 
 
 @contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Ignore Ctrl-C while the workers start: they inherit that, and leave the answer to it to this process."""
+def _interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back while the workers start: they inherit that it is blocked, and leave the answer to this process.
+
+    Both blocked and put off, because the signal may go to another thread of this process, which has not blocked it.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    previous = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    held: list[int] = []
+    previous = signal.signal(signal.SIGINT, lambda number, frame: held.append(number))
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if hasattr(signal, "pthread_sigmask") else None
     try:
         yield
     finally:
+        if mask is not None:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         if previous is not None:  # None: a handler from outside Python, which cannot be put back
             signal.signal(signal.SIGINT, previous)
+    if held:
+        signal.raise_signal(signal.SIGINT)
 
 
 def _start_worker() -> None:
