@@ -778,7 +778,7 @@ class Trainer:
         """Write model, optimiser, position and history to a safetensors file, whole or not at all; see `resume`.
 
         May be called at any time, also from a callback and after Ctrl-C. The data are not in it, nor are callbacks, nor
-        a learning rate that is a plain function. `extra` is anything fit for JSON that the caller wants to keep with it.
+        a learning rate that is a plain function. `extra`: anything fit for JSON that the caller wants to keep with it.
         """
         optimizer, history = self.optimizer, self.history
         rate: Any = self.learning_rate
