@@ -271,10 +271,38 @@ cdef extern from "normcore.h" nogil:
                                                 uint64_t stream, double weight_scale, double *params, double *buffers)
     normcore_status normcore_mlp_forward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                              const float *x, size_t x_stride, const float *params, const float *buffers,
-                                             float *logits, size_t logits_stride)
+                                             float *y, size_t y_stride)
     normcore_status normcore_mlp_forward_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                              const double *x, size_t x_stride, const double *params,
-                                             const double *buffers, double *logits, size_t logits_stride)
+                                             const double *buffers, double *y, size_t y_stride)
+
+    ctypedef struct normcore_mlp_pass:
+        pass
+    size_t normcore_mlp_pass_size_f32(const normcore_mlp *mlp, size_t rows)
+    size_t normcore_mlp_pass_size_f64(const normcore_mlp *mlp, size_t rows)
+    normcore_status normcore_mlp_pass_init_f32(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
+                                               normcore_mlp_pass **pass_)
+    normcore_status normcore_mlp_pass_init_f64(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
+                                               normcore_mlp_pass **pass_)
+    normcore_status normcore_mlp_pass_create_f32(const normcore_mlp *mlp, size_t rows, normcore_mlp_pass **pass_)
+    normcore_status normcore_mlp_pass_create_f64(const normcore_mlp *mlp, size_t rows, normcore_mlp_pass **pass_)
+    void normcore_mlp_pass_destroy(normcore_mlp_pass *pass_)
+    normcore_status normcore_mlp_forward_training_f32(
+        normcore_context *ctx, const normcore_mlp *mlp, size_t n, const float *x, size_t x_stride,
+        const float *params, float *buffers, uint64_t seed, uint64_t stream, normcore_mlp_pass *pass_, float *y,
+        size_t y_stride)
+    normcore_status normcore_mlp_forward_training_f64(
+        normcore_context *ctx, const normcore_mlp *mlp, size_t n, const double *x, size_t x_stride,
+        const double *params, double *buffers, uint64_t seed, uint64_t stream, normcore_mlp_pass *pass_, double *y,
+        size_t y_stride)
+    normcore_status normcore_mlp_backward_f32(
+        normcore_context *ctx, const normcore_mlp *mlp, size_t n, const float *x, size_t x_stride,
+        const float *params, const normcore_mlp_pass *pass_, const float *dy, size_t dy_stride, float *grads,
+        float *dx, size_t dx_stride)
+    normcore_status normcore_mlp_backward_f64(
+        normcore_context *ctx, const normcore_mlp *mlp, size_t n, const double *x, size_t x_stride,
+        const double *params, const normcore_mlp_pass *pass_, const double *dy, size_t dy_stride, double *grads,
+        double *dx, size_t dx_stride)
     normcore_status normcore_mlp_loss_and_grads_f32(
         normcore_context *ctx, const normcore_mlp *mlp, size_t n, const float *x, size_t x_stride,
         const int64_t *labels, const float *targets, size_t targets_stride,

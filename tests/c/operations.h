@@ -45,6 +45,10 @@ typedef struct call {
     normcore_batch_norm_options batch_norm;
     normcore_optimizer_options optimizer;
     size_t sizes[4];
+    struct { /* of mlp_backward: a forward pass of data of its own, as those of the call may be wrong on purpose */
+        size_t n;
+        real *x, *params, *y;
+    } forward;
 } call;
 
 enum {

@@ -284,6 +284,13 @@ static normcore_status run_forward_training(const call *c, normcore_context *ctx
     return status;
 }
 
+/* Sixteenths: exact in every rounding mode. */
+static real *random_values(rng *r, size_t count) {
+    real *values = scratch_alloc((count + 1) * sizeof *values);
+    for (size_t i = 0; i < count; i++) values[i] = (real)((double)rng_below(r, 33) / 16 - 1);
+    return values;
+}
+
 /* 0 x, 1 params, 2 dy, 3 grads, 4 dx */
 static void setup_backward(call *c) {
     setup_sizes(c);
@@ -294,28 +301,21 @@ static void setup_backward(call *c) {
     add_matrix(c, INPUT, c->n, c->m, 0);
     add_vector(c, OUTPUT, params->cols);
     add_matrix(c, OUTPUT, c->n, c->k, 0);
+    rng r = rng_new(c->seed);
+    c->forward.n = c->n;
+    c->forward.x = random_values(&r, c->n * c->k);
+    c->forward.params = random_values(&r, params->cols);
+    c->forward.y = random_values(&r, c->n * c->m);
 }
 
-/* Sixteenths: exact in every rounding mode. */
-static real *random_values(rng *r, size_t count) {
-    real *values = scratch_alloc((count + 1) * sizeof *values);
-    for (size_t i = 0; i < count; i++) values[i] = (real)((double)rng_below(r, 33) / 16 - 1);
-    return values;
-}
-
-/* The forward pass is one of data of its own: those of the call may be wrong on purpose. */
 static normcore_status run_backward(const call *c, normcore_context *ctx) {
-    const size_t n = c->n < 4096 ? c->n : 0;
     normcore_mlp *mlp;
     normcore_mlp_pass *pass = NULL;
     normcore_status status = create(c, &mlp);
-    if (status == NORMCORE_OK) status = T(normcore_mlp_pass_create)(mlp, n, &pass);
-    if (status == NORMCORE_OK) {
-        rng r = rng_new(c->seed);
-        const real *x = random_values(&r, n * c->k), *params = random_values(&r, normcore_mlp_parameter_count(mlp));
-        status = T(normcore_mlp_forward_training)(NULL, mlp, n, x, c->k, params, NULL, c->seed, c->stream, pass,
-                                                  random_values(&r, n * c->m), c->m);
-    }
+    if (status == NORMCORE_OK) status = T(normcore_mlp_pass_create)(mlp, c->forward.n, &pass);
+    if (status == NORMCORE_OK)
+        status = T(normcore_mlp_forward_training)(ctx, mlp, c->forward.n, c->forward.x, c->k, c->forward.params, NULL,
+                                                  c->seed, c->stream, pass, c->forward.y, c->m);
     if (status == NORMCORE_OK)
         status =
             T(normcore_mlp_backward)(ctx, mlp, c->n, MATRIX(0), POINTER(1), pass, MATRIX(2), POINTER(3), MATRIX(4));
