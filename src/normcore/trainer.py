@@ -385,9 +385,6 @@ class Trainer:
         that fails changes nothing either; one that a signal ends is done and counted, or has changed nothing.
         ValueError for one row with batch norm.
         """
-        model = self.model
-        if model.norm == "batch" and np.size(X) == model.features and np.ndim(X) > 1:
-            raise ValueError("Trainer.step: X has one row; batch norm needs at least two to train")
         rate = self._next_rate()
         if self._last is None:
             return self._step(X, y, sample_weight, rate, None)

@@ -299,7 +299,7 @@ def signed_targets(draw: st.DrawFn, n: int, c: int, dtype: Any) -> Any:
 
 @given(st.data(), dtypes(), st.sampled_from(["mean", "sum", "none"]), st.booleans(), st.booleans())
 def test_soft_targets_are_linear(data: st.DataObject, dtype: Any, reduction: str, weighted: bool, sample: bool) -> None:
-    z = data.draw(logits(dtype, (1.0, 10.0)))
+    z = data.draw(logits(dtype, (1.0, 10.0)).filter(lambda z: z.shape[1] > 1))
     n, c = z.shape
     first, second = data.draw(signed_targets(n, c, dtype)), data.draw(signed_targets(n, c, dtype))
     a, b = data.draw(st.sampled_from([(1.0, 1.0), (0.5, 0.25), (-1.0, 0.0), (2.0, -0.75)]))
@@ -374,7 +374,7 @@ def test_sums_of_losses_and_weights_are_within_4_ulp(n: int, dtype: Any, spread:
     # equal losses, alike, and over many orders of magnitude
     z = np.concatenate([np.zeros((n, 1)), 0.7 + spread * random.normal(size=(n, 1))], axis=1).astype(dtype)
     labels = np.zeros(n, int)
-    for weights in (None, random.exponential(size=n), np.exp(20 * random.normal(size=n))):
+    for weights in (None, random.exponential(size=n), np.exp(15 * random.normal(size=n))):
         options = {} if weights is None else {"sample_weight": weights}
         each, _, _ = nc.softmax_cross_entropy(z, labels, reduction="none", **options)
         total, _, _ = nc.softmax_cross_entropy(z, labels, reduction="sum", **options)
