@@ -194,11 +194,11 @@ typedef normcore_status (*two_inputs)(normcore_context *, size_t, size_t, const 
 static void apply(one_input function, matrix x, matrix y) {
     FOR_PIECES(i, count, x.rows) MUST(function(run.ctx, count, x.cols, ROW(x, i), ROW(y, i)));
 }
-/* The gradient goes to dx from dy and from what `forward` makes of x. */
+/* The gradient goes to dx from dy and from what `forward` makes of x; from x itself if that is NULL. */
 static void apply_backward(one_input forward, two_inputs backward, const shape *s, int values, uint64_t *state) {
     const matrix x = filled(s->n, s->k, values, BY_ROW, state), dy = filled(s->n, s->k, values, BY_ROW, state);
-    const matrix y = matrix_of(s->n, s->k), dx = matrix_of(s->n, s->k);
-    apply(forward, x, y);
+    const matrix y = forward ? matrix_of(s->n, s->k) : x, dx = matrix_of(s->n, s->k);
+    if (forward) apply(forward, x, y);
     FOR_PIECES(i, count, s->n) MUST(backward(run.ctx, count, s->k, ROW(dy, i), ROW(y, i), ROW(dx, i)));
     add_matrix(dx);
 }
@@ -220,6 +220,25 @@ FORWARD(log_softmax)
 BACKWARD(relu_backward, normcore_relu_forward, normcore_relu_backward)
 BACKWARD(softmax_backward, normcore_softmax, normcore_softmax_backward)
 BACKWARD(log_softmax_backward, normcore_log_softmax, normcore_log_softmax_backward)
+
+/* An activation as functions of the types above, and its cases. */
+#define ACTIVATION(name, number)                                                                                       \
+    static normcore_status name(normcore_context *ctx, size_t n, size_t d, const real *x, size_t xs, real *y,          \
+                                size_t ys) {                                                                           \
+        return T(normcore_activation_forward)(ctx, number, 0.01, n, d, x, xs, y, ys);                                  \
+    }                                                                                                                  \
+    static normcore_status name##_gradient(normcore_context *ctx, size_t n, size_t d, const real *dy, size_t dys,      \
+                                           const real *saved, size_t ss, real *dx, size_t dxs) {                       \
+        return T(normcore_activation_backward)(ctx, number, 0.01, n, d, dy, dys, saved, ss, dx, dxs);                  \
+    }                                                                                                                  \
+    static void name##_forward(const shape *s, int values, uint64_t *state) { apply_forward(name, s, values, state); } \
+    static void name##_backward(const shape *s, int values, uint64_t *state) {                                         \
+        apply_backward(normcore_activation_takes_input(number) ? NULL : name, name##_gradient, s, values, state);      \
+    }
+ACTIVATION(leaky_relu, NORMCORE_ACTIVATION_LEAKY_RELU)
+ACTIVATION(hyperbolic_tangent, NORMCORE_ACTIVATION_TANH)
+ACTIVATION(logistic, NORMCORE_ACTIVATION_LOGISTIC)
+ACTIVATION(silu, NORMCORE_ACTIVATION_SILU)
 
 static void dropout(const shape *s, int values, uint64_t *state) {
     const matrix x = filled(s->n, s->k, values, BY_ROW, state), y = matrix_of(s->n, s->k);
@@ -593,6 +612,14 @@ void T(cases)(void) {
     ALL_CASES("affine_backward_dw", affine_shapes, affine_backward_dw);
     ALL_CASES("relu_forward", row_shapes, relu_forward);
     ALL_CASES("relu_backward", row_shapes, relu_backward);
+    ALL_CASES("leaky_relu_forward", row_shapes, leaky_relu_forward);
+    ALL_CASES("leaky_relu_backward", row_shapes, leaky_relu_backward);
+    ALL_CASES("tanh_forward", row_shapes, hyperbolic_tangent_forward);
+    ALL_CASES("tanh_backward", row_shapes, hyperbolic_tangent_backward);
+    ALL_CASES("logistic_forward", row_shapes, logistic_forward);
+    ALL_CASES("logistic_backward", row_shapes, logistic_backward);
+    ALL_CASES("silu_forward", row_shapes, silu_forward);
+    ALL_CASES("silu_backward", row_shapes, silu_backward);
     ALL_CASES("softmax", row_shapes, softmax);
     ALL_CASES("softmax_backward", row_shapes, softmax_backward);
     ALL_CASES("log_softmax", row_shapes, log_softmax);

@@ -214,6 +214,49 @@ NORMCORE_API normcore_status normcore_relu_backward_f64(normcore_context *ctx, s
                                                         size_t dy_stride, const double *y, size_t y_stride, double *dx,
                                                         size_t dx_stride);
 
+/* ---------------------------------------------------------------- activations */
+
+typedef enum normcore_activation {
+    NORMCORE_ACTIVATION_RELU = 0,       /* x > 0 ? x : +0 */
+    NORMCORE_ACTIVATION_LEAKY_RELU = 1, /* x > 0 ? x : slope x */
+    NORMCORE_ACTIVATION_TANH = 2,       /* odd to the bit; -0 gives -0 */
+    NORMCORE_ACTIVATION_LOGISTIC = 3,   /* 1 / (1 + exp(-x)), the sigmoid */
+    NORMCORE_ACTIVATION_SILU = 4        /* x / (1 + exp(-x)), also called swish; -inf gives -0, its limit */
+} normcore_activation;
+
+/*
+ * What the backward pass of an activation takes: 1 for the input of its forward pass, 0 for the output, -1 for a number
+ * that is no activation.
+ */
+NORMCORE_API int normcore_activation_takes_input(normcore_activation activation);
+
+/*
+ * y = activation(x), element by element. x (n, d); y (n, d) OVERWRITTEN, may be x. NaN gives NaN.
+ * slope in [0, 1] is leaky ReLU's, 0.01 as a rule; the others do not look at it. One that is 0 in the data's type gives
+ * ReLU. tanh, logistic and silu are within 2 units in the last place for every x, subnormal results included.
+ */
+NORMCORE_API normcore_status normcore_activation_forward_f32(normcore_context *ctx, normcore_activation activation,
+                                                             double slope, size_t n, size_t d, const float *x,
+                                                             size_t x_stride, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_activation_forward_f64(normcore_context *ctx, normcore_activation activation,
+                                                             double slope, size_t n, size_t d, const double *x,
+                                                             size_t x_stride, double *y, size_t y_stride);
+
+/*
+ * dx = dy times the derivative. `saved` (n, d) is the output y of the forward pass, or its input x: as
+ * normcore_activation_takes_input() says (of ReLU and leaky ReLU either). dy (n, d); dx (n, d) OVERWRITTEN, may be dy or
+ * saved. The derivative is 1 - y^2 (tanh), y - y^2 (logistic), s (1 + x (1 - s)) with s the logistic function of x
+ * (silu); of ReLU and leaky ReLU 0 and slope where y <= 0, else 1, where y is NaN as well.
+ */
+NORMCORE_API normcore_status normcore_activation_backward_f32(normcore_context *ctx, normcore_activation activation,
+                                                              double slope, size_t n, size_t d, const float *dy,
+                                                              size_t dy_stride, const float *saved, size_t saved_stride,
+                                                              float *dx, size_t dx_stride);
+NORMCORE_API normcore_status normcore_activation_backward_f64(normcore_context *ctx, normcore_activation activation,
+                                                              double slope, size_t n, size_t d, const double *dy,
+                                                              size_t dy_stride, const double *saved,
+                                                              size_t saved_stride, double *dx, size_t dx_stride);
+
 /* ---------------------------------------------------------------- softmax and cross-entropy */
 
 /*

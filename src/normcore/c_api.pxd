@@ -86,6 +86,30 @@ cdef extern from "normcore.h" nogil:
                                                size_t dy_stride, const double *y, size_t y_stride, double *dx,
                                                size_t dx_stride)
 
+    # ---- activations
+    ctypedef enum normcore_activation:
+        NORMCORE_ACTIVATION_RELU
+        NORMCORE_ACTIVATION_LEAKY_RELU
+        NORMCORE_ACTIVATION_TANH
+        NORMCORE_ACTIVATION_LOGISTIC
+        NORMCORE_ACTIVATION_SILU
+
+    int normcore_activation_takes_input(normcore_activation activation)
+    normcore_status normcore_activation_forward_f32(normcore_context *ctx, normcore_activation activation,
+                                                    double slope, size_t n, size_t d, const float *x,
+                                                    size_t x_stride, float *y, size_t y_stride)
+    normcore_status normcore_activation_forward_f64(normcore_context *ctx, normcore_activation activation,
+                                                    double slope, size_t n, size_t d, const double *x,
+                                                    size_t x_stride, double *y, size_t y_stride)
+    normcore_status normcore_activation_backward_f32(normcore_context *ctx, normcore_activation activation,
+                                                     double slope, size_t n, size_t d, const float *dy,
+                                                     size_t dy_stride, const float *saved, size_t saved_stride,
+                                                     float *dx, size_t dx_stride)
+    normcore_status normcore_activation_backward_f64(normcore_context *ctx, normcore_activation activation,
+                                                     double slope, size_t n, size_t d, const double *dy,
+                                                     size_t dy_stride, const double *saved, size_t saved_stride,
+                                                     double *dx, size_t dx_stride)
+
     # ---- softmax and cross-entropy
     normcore_status normcore_softmax_f32(normcore_context *ctx, size_t n, size_t d, const float *x, size_t x_stride,
                                          float *y, size_t y_stride)

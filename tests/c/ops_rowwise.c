@@ -12,12 +12,16 @@ static void setup_one(call *c) {
     add_matrix(c, OUTPUT, c->n, c->k, 1);
 }
 
-/* Logits from mild to saturated. */
-static void setup_logits(call *c) {
+/* Numbers from mild to saturated, in place of those of a matrix: rows times 1, 10, 40 and 0.001. */
+static void spread(const call *c, size_t index) {
     static const real scales[] = {1, 10, 40, (real)0.001};
-    setup_one(c);
     for (size_t i = 0; c->flavour == PLAIN && i < c->n; i++)
-        for (size_t j = 0; j < c->k; j++) POINTER(0)[i * c->a[0].stride + j] *= scales[(i + c->number) % 4];
+        for (size_t j = 0; j < c->k; j++) POINTER(index)[i * c->a[index].stride + j] *= scales[(i + c->number) % 4];
+}
+
+static void setup_logits(call *c) {
+    setup_one(c);
+    spread(c, 0);
 }
 
 /* 0 dy, 1 y, 2 dx */
@@ -68,6 +72,58 @@ static void verify_relu_backward(const call *c) {
     reference_relu_backward(c->n * c->k, widen(&c->a[0]), widen(&c->a[1]), dx);
     check_near(c, 2, dx, scratch_wide(c->n * c->k));
 }
+
+/* ---------------------------------------------------------------- activations: the variant is which */
+
+#define SLOPE 0.01
+static normcore_activation activation_of(const call *c) { return (normcore_activation)c->operation->variant; }
+
+/* The output of the forward pass, rounded, or its input. */
+static void setup_activation_backward(call *c) {
+    setup_two(c);
+    spread(c, 1);
+    if (c->flavour != PLAIN || normcore_activation_takes_input(activation_of(c))) return;
+    for (size_t i = 0; i < c->n; i++)
+        for (size_t j = 0; j < c->k; j++) {
+            real *y = &POINTER(1)[i * c->a[1].stride + j];
+            *y = (real)reference_activation(activation_of(c), (real)SLOPE, (wide)*y);
+        }
+}
+
+static normcore_status run_activation(const call *c, normcore_context *ctx) {
+    return T(normcore_activation_forward)(ctx, activation_of(c), SLOPE, c->n, c->k, MATRIX(0), MATRIX(1));
+}
+static normcore_status run_activation_backward(const call *c, normcore_context *ctx) {
+    return T(normcore_activation_backward)(ctx, activation_of(c), SLOPE, c->n, c->k, MATRIX(0), MATRIX(1), MATRIX(2));
+}
+
+/* 2 ULP; the product with the slope is one rounding, ReLU none. */
+static void verify_activation(const call *c) {
+    const wide roundings[] = {0, 0.5L, 2, 2, 2}, *x = widen(&c->a[0]);
+    wide *y = scratch_wide(c->n * c->k), *tolerance = scratch_wide(c->n * c->k);
+    for (size_t i = 0; i < c->n * c->k; i++) {
+        y[i] = reference_activation(activation_of(c), (real)SLOPE, x[i]);
+        tolerance[i] = roundings[activation_of(c)] * ulp(y[i]);
+    }
+    check_near(c, 1, y, tolerance);
+}
+
+/* 1 - y^2 and y - y^2 rounded once, silu's derivative within 4 ULP of it or of the logistic function; the product. */
+static void verify_activation_backward(const call *c) {
+    const wide roundings[] = {0, 0, 0.5L, 0.5L, 4}, *dy = widen(&c->a[0]), *saved = widen(&c->a[1]);
+    wide *dx = scratch_wide(c->n * c->k), *tolerance = scratch_wide(c->n * c->k);
+    for (size_t i = 0; i < c->n * c->k; i++) {
+        const wide derivative = reference_activation_derivative(activation_of(c), (real)SLOPE, saved[i]);
+        wide size = fabsl(derivative);
+        if (activation_of(c) == NORMCORE_ACTIVATION_SILU) size = fmaxl(size, reference_logistic(saved[i]));
+        dx[i] = dy[i] * derivative;
+        tolerance[i] = roundings[activation_of(c)] * ulp(size) * fabsl(dy[i]);
+        if (activation_of(c) != NORMCORE_ACTIVATION_RELU) tolerance[i] += 0.5L * ulp(fabsl(dx[i]) + tolerance[i]);
+    }
+    check_near(c, 2, dx, tolerance);
+}
+
+/* ---------------------------------------------------------------- softmax */
 
 /* 3 ULP where p is normal, and the sum's roundings. */
 static void verify_softmax(const call *c) {
@@ -136,9 +192,31 @@ static void verify_log_softmax_backward(const call *c) {
     check_near(c, 2, dx, tolerance);
 }
 
+#define ACTIVATION_FORWARD(name, number)                                                                               \
+    {                                                                                                                  \
+        "activation_forward " name, number, BY_ROW, setup_logits, run_activation, verify_activation, {{1, 0}}          \
+    }
+#define ACTIVATION_BACKWARD(name, number)                                                                              \
+    {                                                                                                                  \
+        "activation_backward " name, number, BY_ROW, setup_activation_backward, run_activation_backward,               \
+            verify_activation_backward, {                                                                              \
+            {2, 0}, {2, 1}                                                                                             \
+        }                                                                                                              \
+    }
+
 static const operation operations[] = {
     {"relu_forward", 0, BY_ROW, setup_one, run_relu_forward, verify_relu_forward, {{1, 0}}},
     {"relu_backward", 0, BY_ROW, setup_two, run_relu_backward, verify_relu_backward, {{2, 0}, {2, 1}}},
+    ACTIVATION_FORWARD("relu", NORMCORE_ACTIVATION_RELU),
+    ACTIVATION_BACKWARD("relu", NORMCORE_ACTIVATION_RELU),
+    ACTIVATION_FORWARD("leaky_relu", NORMCORE_ACTIVATION_LEAKY_RELU),
+    ACTIVATION_BACKWARD("leaky_relu", NORMCORE_ACTIVATION_LEAKY_RELU),
+    ACTIVATION_FORWARD("tanh", NORMCORE_ACTIVATION_TANH),
+    ACTIVATION_BACKWARD("tanh", NORMCORE_ACTIVATION_TANH),
+    ACTIVATION_FORWARD("logistic", NORMCORE_ACTIVATION_LOGISTIC),
+    ACTIVATION_BACKWARD("logistic", NORMCORE_ACTIVATION_LOGISTIC),
+    ACTIVATION_FORWARD("silu", NORMCORE_ACTIVATION_SILU),
+    ACTIVATION_BACKWARD("silu", NORMCORE_ACTIVATION_SILU),
     {"softmax", 0, BY_ROW, setup_logits, run_softmax, verify_softmax, {{1, 0}}},
     {"log_softmax", 0, BY_ROW, setup_logits, run_log_softmax, verify_log_softmax, {{1, 0}}},
     {"softmax_backward",

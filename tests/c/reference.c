@@ -92,6 +92,40 @@ void reference_relu_backward(size_t count, const wide *dy, const wide *y, wide *
     for (size_t i = 0; i < count; i++) dx[i] = y[i] <= 0 ? 0 : dy[i];
 }
 
+wide reference_logistic(wide x) { return x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x)); }
+
+wide reference_activation(normcore_activation activation, wide slope, wide x) {
+    switch (activation) {
+    case NORMCORE_ACTIVATION_RELU:
+        return x > 0 ? x : 0;
+    case NORMCORE_ACTIVATION_LEAKY_RELU:
+        return x > 0 ? x : slope * x;
+    case NORMCORE_ACTIVATION_TANH:
+        return tanhl(x);
+    case NORMCORE_ACTIVATION_LOGISTIC:
+        return reference_logistic(x);
+    case NORMCORE_ACTIVATION_SILU:
+        return x * reference_logistic(x);
+    }
+    return (wide)NAN;
+}
+
+wide reference_activation_derivative(normcore_activation activation, wide slope, wide saved) {
+    switch (activation) {
+    case NORMCORE_ACTIVATION_RELU:
+        return saved <= 0 ? 0 : 1;
+    case NORMCORE_ACTIVATION_LEAKY_RELU:
+        return saved <= 0 ? slope : 1;
+    case NORMCORE_ACTIVATION_TANH:
+        return (1 - saved) * (1 + saved);
+    case NORMCORE_ACTIVATION_LOGISTIC:
+        return saved * (1 - saved);
+    case NORMCORE_ACTIVATION_SILU:
+        return reference_logistic(saved) * (1 + saved * reference_logistic(-saved));
+    }
+    return (wide)NAN;
+}
+
 static size_t first_greatest(size_t d, const wide *x) {
     size_t best = 0;
     for (size_t j = 1; j < d; j++)

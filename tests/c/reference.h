@@ -29,6 +29,11 @@ double reference_batch_sum_exact(size_t n, const real *x, size_t x_step);
 
 void reference_relu_forward(size_t count, const wide *x, wide *y);
 void reference_relu_backward(size_t count, const wide *dy, const wide *y, wide *dx);
+wide reference_logistic(wide x);
+/* slope is leaky ReLU's. */
+wide reference_activation(normcore_activation activation, wide slope, wide x);
+/* The derivative from the output of the forward pass, or from the input where normcore_activation_takes_input(). */
+wide reference_activation_derivative(normcore_activation activation, wide slope, wide saved);
 void reference_softmax(size_t n, size_t d, const wide *x, wide *y);
 void reference_log_softmax(size_t n, size_t d, const wide *x, wide *y);
 void reference_softmax_backward(size_t n, size_t d, const wide *dy, const wide *y, wide *dx);

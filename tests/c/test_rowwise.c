@@ -1,4 +1,4 @@
-/* ReLU, softmax and log-softmax. */
+/* Activations, softmax and log-softmax. */
 #include "properties.h"
 #include "reference.h"
 
@@ -24,6 +24,129 @@ static void test_relu_of_special_values(void) {
                                              : y[i] == expected[i] && !signbit(y[i]));
             CHECK(!passes[i] ? dx[i] == 0 && !signbit(dx[i]) : x[i] != x[i] ? dx[i] != dx[i] : dx[i] == x[i]);
         }
+    }
+}
+
+#define ACTIVATIONS 5
+
+static void activate(int activation, double slope, size_t count, const real *x, real *y) {
+    CHECK_STATUS(NORMCORE_OK, T(normcore_activation_forward)(NULL, (normcore_activation)activation, slope, 1, count, x,
+                                                             count, y, count));
+}
+static void activate_backward(int activation, double slope, size_t count, const real *dy, const real *saved, real *dx) {
+    CHECK_STATUS(NORMCORE_OK, T(normcore_activation_backward)(NULL, (normcore_activation)activation, slope, 1, count,
+                                                              dy, count, saved, count, dx, count));
+}
+
+/* The same number, the same zero, or NaN for NaN. */
+static void check_same(const char *what, real x, real got, real expected) {
+    if (expected != expected ? real_is_canonical(got) && got != got : memcmp(&got, &expected, sizeof got) == 0)
+        harness_count(1);
+    else
+        harness_fail(__FILE__, __LINE__, "%s of %a is %a, not %a", what, (double)x, (double)got, (double)expected);
+}
+
+/* Results that are exact; where a line has no place for a zero's sign or for NaN it would be easy to lose them. */
+static void test_activations_of_special_values(void) {
+    const real inf = (real)INFINITY, nan = (real)NAN, tiny = REAL_MIN * REAL_EPSILON, zero = -(real)0, half = (real)0.5;
+    const real slope = (real)0.25;
+    const real x[] = {0, zero, inf, -inf, nan, tiny, -tiny, REAL_MAX, -REAL_MAX};
+    const struct {
+        const char *name;
+        real y[EACH(x)], derivative[EACH(x)]; /* from the input x, or from this y */
+    } expected[ACTIVATIONS] = {
+        {"relu", {0, 0, inf, 0, nan, tiny, 0, REAL_MAX, 0}, {0, 0, 1, 0, 1, 1, 0, 1, 0}},
+        {"leaky_relu",
+         {0, zero, inf, -inf, nan, tiny, zero, REAL_MAX, -REAL_MAX * slope},
+         {slope, slope, 1, slope, 1, 1, slope, 1, slope}},
+        {"tanh", {0, zero, 1, -1, nan, tiny, -tiny, 1, -1}, {1, 1, 0, 0, nan, 1, 1, 0, 0}},
+        {"logistic",
+         {half, half, 1, 0, nan, half, half, 1, 0},
+         {half / 2, half / 2, 0, 0, nan, half / 2, half / 2, 0, 0}},
+        {"silu",
+         {0, zero, inf, zero, nan, 0, zero, REAL_MAX, zero}, /* half a subnormal rounds to the even 0 */
+         {half, half, 1, zero, nan, half, half, 1, zero}},
+    };
+    real ones[EACH(x)], y[EACH(x)], dx[EACH(x)];
+    for (size_t i = 0; i < EACH(x); i++) ones[i] = 1;
+    for (size_t isa = 0; isa < isa_count(); isa++) {
+        isa_use(isa);
+        for (int a = 0; a < ACTIVATIONS; a++) {
+            activate(a, 0.25, EACH(x), x, y);
+            const int takes_input = normcore_activation_takes_input((normcore_activation)a);
+            activate_backward(a, 0.25, EACH(x), ones, takes_input ? x : y, dx);
+            for (size_t i = 0; i < EACH(x); i++) {
+                check_same(expected[a].name, x[i], y[i], expected[a].y[i]);
+                check_same("gradient", x[i], dx[i], expected[a].derivative[i]);
+            }
+        }
+    }
+}
+
+static void test_activations_in_their_tails(void) {
+    enum { POINTS = 4000 };
+    real *x = scratch_alloc(POINTS * sizeof *x), *y = scratch_alloc(POINTS * sizeof *y);
+    real *negative = scratch_alloc(POINTS * sizeof *x), *other = scratch_alloc(POINTS * sizeof *y);
+    rng r = rng_new(5);
+    for (size_t i = 0; i < POINTS; i++) {
+        x[i] = i & 1 ? rng_real(&r, 0, 800) : (real)exp((double)rng_real(&r, log((double)REAL_MIN), 6));
+        negative[i] = -x[i];
+    }
+    size_t subnormal = 0;
+    for (size_t isa = 0; isa < isa_count(); isa++) {
+        isa_use(isa);
+        activate(NORMCORE_ACTIVATION_TANH, 0, POINTS, x, y);
+        activate(NORMCORE_ACTIVATION_TANH, 0, POINTS, negative, other);
+        for (size_t i = 0; i < POINTS; i++) CHECK(other[i] == -y[i] && y[i] > 0 && y[i] <= 1);
+        activate(NORMCORE_ACTIVATION_LOGISTIC, 0, POINTS, x, y);
+        activate(NORMCORE_ACTIVATION_LOGISTIC, 0, POINTS, negative, other);
+        for (size_t i = 0; i < POINTS; i++) {
+            subnormal += other[i] > 0 && other[i] < REAL_MIN;
+            CHECK(fabsl((wide)y[i] + (wide)other[i] - 1) <= 2 * U);
+            CHECK(fabsl((wide)other[i] - reference_logistic(-(wide)x[i])) <= 2 * ulp((wide)other[i]));
+        }
+        activate(NORMCORE_ACTIVATION_SILU, 0, POINTS, negative, other);
+        for (size_t i = 0; i < POINTS; i++) {
+            CHECK(signbit(other[i]));
+            CHECK(fabsl((wide)other[i] + (wide)x[i] * reference_logistic(-(wide)x[i])) <= 2 * ulp((wide)other[i]));
+        }
+    }
+    CHECK(subnormal > 0);
+}
+
+static void test_activation_arguments(void) {
+    const real inf = (real)INFINITY, x[] = {-inf, -2, 3, -(real)0}, halved[] = {-inf, -1, 3, -(real)0};
+    const double refused[] = {-1e-300, -1, 1 + 1e-15, (double)INFINITY, (double)NAN};
+    real y[EACH(x)], of_relu[EACH(x)];
+    static const int takes_input[ACTIVATIONS] = {0, 0, 0, 0, 1};
+    for (int a = 0; a < ACTIVATIONS; a++)
+        CHECK(normcore_activation_takes_input((normcore_activation)a) == takes_input[a]);
+    for (size_t i = 0; i < EACH(x); i++) y[i] = 7;
+    for (int number = -1; number <= ACTIVATIONS; number += ACTIVATIONS + 1) {
+        const normcore_activation none = (normcore_activation)number;
+        CHECK(normcore_activation_takes_input(none) == -1);
+        CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_activation_forward)(NULL, none, 0, 1, 4, x, 4, y, 4));
+        CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_activation_backward)(NULL, none, 0, 1, 4, x, 4, x, 4, y, 4));
+    }
+    for (size_t i = 0; i < EACH(refused); i++) {
+        const normcore_activation leaky = NORMCORE_ACTIVATION_LEAKY_RELU;
+        const double slope = refused[i];
+        CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_activation_forward)(NULL, leaky, slope, 1, 4, x, 4, y, 4));
+        CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_activation_backward)(NULL, leaky, slope, 1, 4, x, 4, x, 4, y, 4));
+        for (size_t j = 0; j < EACH(x); j++) CHECK(y[j] == 7);
+        for (int a = 0; a < ACTIVATIONS; a++)
+            if (a != NORMCORE_ACTIVATION_LEAKY_RELU) activate(a, slope, EACH(x), x, of_relu); /* not looked at */
+    }
+    activate(NORMCORE_ACTIVATION_LEAKY_RELU, 0.5, EACH(x), x, y);
+    for (size_t i = 0; i < EACH(x); i++) check_same("leaky_relu", x[i], y[i], halved[i]);
+    activate(NORMCORE_ACTIVATION_LEAKY_RELU, 1, EACH(x), x, y);
+    for (size_t i = 0; i < EACH(x); i++) check_same("leaky_relu", x[i], y[i], x[i]);
+    /* A slope without a number of its own is ReLU, of -inf and -0 too. */
+    activate(NORMCORE_ACTIVATION_RELU, 0, EACH(x), x, of_relu);
+    for (int denormal = 0; denormal < 2; denormal++) {
+        activate(NORMCORE_ACTIVATION_LEAKY_RELU, denormal ? (double)REAL_MIN * (double)REAL_EPSILON / 4 : 0, EACH(x), x,
+                 y);
+        for (size_t i = 0; i < EACH(x); i++) check_same("leaky_relu", x[i], y[i], of_relu[i]);
     }
 }
 
@@ -112,6 +235,9 @@ int main(int argc, char **argv) {
     static const test tests[] = {
         {"shapes", test_shapes},
         {"relu_of_special_values", test_relu_of_special_values},
+        {"activations_of_special_values", test_activations_of_special_values},
+        {"activations_in_their_tails", test_activations_in_their_tails},
+        {"activation_arguments", test_activation_arguments},
         {"special_rows", test_special_rows},
         {"large_logits", test_large_logits},
         {"columns_of_one_array", test_columns_of_one_array},

@@ -7,6 +7,7 @@
 #include "simd/vmath.h"
 
 #include "kernels/gemm.c"
+#include "kernels/activations.c"
 #include "kernels/elementwise.c"
 #include "kernels/softmax.c"
 #include "kernels/norm_common.c"

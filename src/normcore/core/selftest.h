@@ -12,6 +12,7 @@
     OPERATION(affine_forward)                                                                                          \
     OPERATION(affine_backward)                                                                                         \
     OPERATION(relu)                                                                                                    \
+    OPERATION(activation)                                                                                              \
     OPERATION(softmax)                                                                                                 \
     OPERATION(log_softmax)                                                                                             \
     OPERATION(cross_entropy)                                                                                           \

@@ -5,6 +5,7 @@
     0x1f2b2a8be3a18a6cu, /* affine_forward */
     0x9491973a20be6311u, /* affine_backward */
     0x9590654c53f74e8au, /* relu */
+    0x3be79410d10ee68au, /* activation */
     0x0c5965390e27d5fau, /* softmax */
     0x962c25c20ba22674u, /* log_softmax */
     0x7c30f71ab4a55e6fu, /* cross_entropy */
@@ -22,6 +23,7 @@
     0x2b5554caf6160003u, /* affine_forward */
     0x7f57bb32990d0766u, /* affine_backward */
     0x6513517d9556507fu, /* relu */
+    0x1bc2737596efc0a2u, /* activation */
     0x5fa28265bd5fb40cu, /* softmax */
     0xe27a56d4448131eeu, /* log_softmax */
     0x56bef23dc0c1c2b7u, /* cross_entropy */

@@ -20,5 +20,17 @@ static void log1p_of(size_t count, const real *x, const real *lo, double *y) {
     for (size_t i = 0; i < count; i++) y[i] = s_log1p((double)x[i]);
 }
 
+/* As a kernel stores them: NaN canonical. */
+#define ACTIVATION_OF(name)                                                                                            \
+    static void name##_of(size_t count, const real *x, const real *lo, double *y) {                                    \
+        (void)lo;                                                                                                      \
+        for (size_t i = 0; i < count; i += VL) w_store(y + i, w_widen(v_canonical(v_##name(v_load(x + i)))));          \
+    }
+ACTIVATION_OF(tanh)
+ACTIVATION_OF(logistic)
+ACTIVATION_OF(silu)
+ACTIVATION_OF(silu_derivative)
+
 extern function *const FUNCTIONS(NORMCORE_DTYPE, NORMCORE_ISA)[FUNCTION_COUNT];
-function *const FUNCTIONS(NORMCORE_DTYPE, NORMCORE_ISA)[FUNCTION_COUNT] = {exp_of, exp_sum_of, log_of, log1p_of};
+function *const FUNCTIONS(NORMCORE_DTYPE, NORMCORE_ISA)[FUNCTION_COUNT] = {
+    exp_of, exp_sum_of, log_of, log1p_of, tanh_of, logistic_of, silu_of, silu_derivative_of};

@@ -1,8 +1,9 @@
 /*
- * exp, exp of a sum, log and log1p as the kernels have them: errors against the C library's long double, the results
- * that must be exact, monotony, and the same bits from every instruction set of this machine.
+ * exp, exp of a sum, log, log1p, the activations made of exp, and the derivative of silu, as the kernels have them:
+ * errors against the C library's long double, the results that must be exact, monotony, and the same bits from every
+ * instruction set of this machine.
  *
- *     test_functions_f32 [--runs N | --all] [exp | exp_sum | log | log1p]
+ *     test_functions_f32 [--runs N | --all] [exp | exp_sum | log | log1p | tanh | logistic | silu | silu_derivative]
  *
  * Inputs are runs of 16 neighbouring numbers, spread at random over each interval in the order of the numbers: N of
  * them, or as many as it takes to leave nothing out (--all; of float64, which has too many, 2^22).
@@ -43,6 +44,7 @@ enum { DIGITS = FLT_MANT_DIG, LEAST = FLT_MIN_EXP };
 #define EXP_ALL_1   0x1p-30f /* exp(x) is 1 + x to every digit of a double below */
 #define EXP_NOTHING (-104.0f)
 #define EXP_EXCESS  89.0f
+#define SILU_LAST   109.0f /* silu is x above, -0 below the negative */
 enum { DEFAULT_RUNS = 1 << 17 };
 #else
 enum { DIGITS = DBL_MANT_DIG, LEAST = DBL_MIN_EXP };
@@ -51,6 +53,7 @@ enum { DIGITS = DBL_MANT_DIG, LEAST = DBL_MIN_EXP };
 #define EXP_ALL_1   0x1p-62
 #define EXP_NOTHING (-745.2)
 #define EXP_EXCESS  710.0
+#define SILU_LAST   752.0
 enum { DEFAULT_RUNS = 1 << 15 };
 #endif
 
@@ -91,8 +94,27 @@ static int64_t key_of(real x) {
 
 /* ---------------------------------------------------------------- what is right */
 
+/* exp(x) / (1 + exp(x)) without loss on either side of 0. */
+static wide logistic(wide x) {
+    const wide e = expl(-fabsl(x));
+    return (x < 0 ? e : 1) / (1 + e);
+}
+
 static wide truth_of(int which, real x, real lo) {
+    const int tiny = x > -EXP_ALL_1 && x < EXP_ALL_1;
     switch (which) {
+    case FUNCTION_TANH:
+        if (tiny) return (wide)x;
+        return fabsl((wide)x) > EXP_EXCESS ? copysignl(1, (wide)x) : tanhl((wide)x);
+    case FUNCTION_LOGISTIC:
+        if (x < EXP_NOTHING || x > EXP_EXCESS) return x > 0;
+        return tiny ? 0.5L + (wide)x / 4 : logistic((wide)x);
+    case FUNCTION_SILU:
+        if (x < -SILU_LAST || x > SILU_LAST) return x > 0 ? (wide)x : -0.0L;
+        return (wide)x * (tiny ? 0.5L + (wide)x / 4 : logistic((wide)x));
+    case FUNCTION_SILU_DERIVATIVE:
+        if (x < -SILU_LAST || x > SILU_LAST) return x > 0 ? 1 : -0.0L;
+        return tiny ? 0.5L + (wide)x / 2 : logistic((wide)x) * (1 + (wide)x * logistic(-(wide)x));
     case FUNCTION_LOG:
         return logl((wide)x);
     case FUNCTION_LOG1P:
@@ -103,7 +125,7 @@ static wide truth_of(int which, real x, real lo) {
     /* Nothing to compute in most of the numbers there are. */
     if (x < EXP_NOTHING) return 0;
     if (x > EXP_EXCESS) return (wide)INFINITY;
-    if (x > -EXP_ALL_1 && x < EXP_ALL_1) return 1 + (wide)x;
+    if (tiny) return 1 + (wide)x;
     if (which == FUNCTION_EXP || x != x) return expl((wide)x);
     return expl((wide)x) * (1 + (wide)lo); /* lo is at most 2^-18 (2^-44): its square is nothing */
 }
@@ -111,7 +133,7 @@ static wide truth_of(int which, real x, real lo) {
 typedef struct judge {
     const char *name;
     int which, digits, least; /* of the result's type */
-    int monotone;
+    int monotone, is_real;    /* is_real: of the data's type, else double */
     wide limit, worst, worst_lo;
     real worst_at;
     uint64_t inputs, digest;
@@ -125,21 +147,24 @@ static void fail(judge *j, real x, double y, const char *what) {
 
 static void check(judge *j, real x, real lo, double y) {
     const wide truth = truth_of(j->which, x, lo);
-    const int is_exp = j->which == FUNCTION_EXP || j->which == FUNCTION_EXP_SUM;
-    const double rounded = is_exp ? (double)(real)truth : (double)truth;
+    const double rounded = j->is_real ? (double)(real)truth : (double)truth;
     if (truth != truth) {
         const double nan = (double)NAN;
-        if (is_exp ? memcmp(&y, &nan, sizeof y) != 0 : y == y) fail(j, x, y, "not the canonical NaN");
+        if (j->is_real ? memcmp(&y, &nan, sizeof y) != 0 : y == y) fail(j, x, y, "not the canonical NaN");
         return;
     }
     if (j->monotone && !(y >= j->last)) fail(j, x, y, "below its predecessor");
     j->last = y;
-    if (rounded == 0 || y == 0 || rounded > DBL_MAX || y > DBL_MAX || x == 0) {
+    if (rounded == 0 || y == 0 || rounded > DBL_MAX || y > DBL_MAX || x == 0 || x - x != 0) {
         if (memcmp(&y, &rounded, sizeof y) != 0) fail(j, x, y, "0, 1 or infinity, wrongly");
         return;
     }
+    const int is_bounded = j->which == FUNCTION_TANH || j->which == FUNCTION_LOGISTIC;
+    if (is_bounded && !(y >= -1 && y <= 1)) fail(j, x, y, "beyond 1");
     int exponent;
-    (void)frexpl(truth, &exponent);
+    wide size = fabsl(truth);
+    if (j->which == FUNCTION_SILU_DERIVATIVE) size = fmaxl(size, logistic((wide)x)); /* it has a zero */
+    (void)frexpl(size, &exponent);
     const wide unit = ldexpl(1, (exponent < j->least ? j->least : exponent) - j->digits);
     const wide error = fabsl((wide)y - truth) / unit;
     if (!(error <= j->worst)) {
@@ -209,15 +234,23 @@ static int sweep(judge *j, real from, real to, uint64_t runs) {
 }
 
 static int judge_function(int which, const char *name, uint64_t runs) {
-    const int is_exp = which == FUNCTION_EXP || which == FUNCTION_EXP_SUM;
+    const int is_real = which != FUNCTION_LOG && which != FUNCTION_LOG1P;
     const int is_plain = which == FUNCTION_EXP || which == FUNCTION_LOG;
-    const int digits = is_exp ? DIGITS : DBL_MANT_DIG, least = is_exp ? LEAST : DBL_MIN_EXP;
-    judge j = {.name = name, .which = which, .digits = digits, .least = least, .digest = 0xcbf29ce484222325u};
-    /* The goal for exp and log. lo, and what 1 + x dropped, come with a rounding of their own. */
-    j.limit = is_plain ? 1 : 1.25L;
-    j.monotone = is_plain;
-    /* Where the C library's long double is no wider than double, it has an error of its own. */
-    if (digits == LDBL_MANT_DIG) j.limit += 0.5L;
+    const int digits = is_real ? DIGITS : DBL_MANT_DIG, least = is_real ? LEAST : DBL_MIN_EXP;
+    judge j = {.name = name,
+               .which = which,
+               .digits = digits,
+               .least = least,
+               .is_real = is_real,
+               .digest = 0xcbf29ce484222325u};
+    /*
+     * The goal is 1 for exp and log, 2 for the activations, 4 for the derivative. lo, and what 1 + x dropped, come with
+     * a rounding of their own.
+     */
+    j.limit = is_plain ? 1 : which == FUNCTION_TANH ? 1.5L : which == FUNCTION_SILU_DERIVATIVE ? 3 : 1.25L;
+    j.monotone = is_plain || which == FUNCTION_TANH || which == FUNCTION_LOGISTIC;
+    /* Where the C library's long double is no wider than double, it has errors of its own, one for each step. */
+    if (digits == LDBL_MANT_DIG) j.limit += which < FUNCTION_TANH ? 0.5L : 3;
 
     /* First everything, then where something happens. */
     switch (which) {
@@ -237,11 +270,22 @@ static int judge_function(int which, const char *name, uint64_t runs) {
             sweep(&j, 1 - (real)0x1p-20, 1 + (real)0x1p-20, runs);
         }
         break;
+    case FUNCTION_TANH:
+    case FUNCTION_LOGISTIC:
+    case FUNCTION_SILU:
+    case FUNCTION_SILU_DERIVATIVE:
+        if (!sweep(&j, number_at(-1 - KEY_LAST), number_at(KEY_LAST), runs)) {
+            sweep(&j, -SILU_LAST - 1, -20, runs);
+            sweep(&j, -20, -EXP_ALL_1, runs);
+            sweep(&j, EXP_ALL_1, 20, runs);
+            sweep(&j, 20, SILU_LAST + 1, runs);
+        }
+        break;
     default:
         if (!sweep(&j, 0, REAL_INFINITY, runs)) sweep(&j, EXP_ALL_1, 4, runs);
         sweep(&j, REAL_NAN, REAL_NAN, runs);
     }
-    printf("%-7s f%d  %10" PRIu64 " inputs, worst %.4Lf ULP at %a", name, NORMCORE_DTYPE, j.inputs, j.worst,
+    printf("%-15s f%d  %10" PRIu64 " inputs, worst %.4Lf ULP at %a", name, NORMCORE_DTYPE, j.inputs, j.worst,
            (double)j.worst_at);
     if (which == FUNCTION_EXP_SUM) printf(" + %La", j.worst_lo);
     printf(", results %016" PRIx64 "%s\n", j.digest, j.failures ? ": FAILED" : "");
@@ -250,7 +294,8 @@ static int judge_function(int which, const char *name, uint64_t runs) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const names[] = {"exp", "exp_sum", "log", "log1p"};
+    static const char *const names[] = {"exp",  "exp_sum",  "log",  "log1p",
+                                        "tanh", "logistic", "silu", "silu_derivative"};
     uint64_t runs = RUNS;
     int first = 0, last = FUNCTION_COUNT, failures = 0;
     for (int i = 1; i < argc; i++) {
@@ -264,7 +309,7 @@ int main(int argc, char **argv) {
         }
     }
     if (!runs || first == FUNCTION_COUNT) {
-        fprintf(stderr, "usage: %s [--runs N | --all] [exp | exp_sum | log | log1p]\n", argv[0]);
+        fprintf(stderr, "usage: %s [--runs N | --all] [FUNCTION]\n", argv[0]);
         return 2;
     }
     for (size_t row = 0; row < ROWS; row++)

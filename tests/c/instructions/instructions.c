@@ -57,8 +57,11 @@ static void reset(void) {
 #define AFFINE(n, k, m, relu) CALL(normcore_affine_forward)(ctx, n, k, m, data.a, k, data.b, m, data.c, relu, data.u, m)
 #define AFFINE_BACKWARD(n, k, m, dx)                                                                                   \
     CALL(normcore_affine_backward)(ctx, n, k, m, data.a, m, data.b, k, data.c, m, dx, k, data.v, m, data.w)
-#define MAP(name, n, d)  CALL(normcore_##name)(ctx, n, d, data.a, d, data.u, d)
-#define MAP2(name, n, d) CALL(normcore_##name)(ctx, n, d, data.a, d, data.b, d, data.u, d)
+#define MAP(name, n, d)         CALL(normcore_##name)(ctx, n, d, data.a, d, data.u, d)
+#define MAP2(name, n, d)        CALL(normcore_##name)(ctx, n, d, data.a, d, data.b, d, data.u, d)
+#define ACTIVATION(which, n, d) CALL(normcore_activation_forward)(ctx, which, 0.01, n, d, data.a, d, data.u, d)
+#define ACTIVATION_BACKWARD(which, n, d)                                                                               \
+    CALL(normcore_activation_backward)(ctx, which, 0.01, n, d, data.a, d, data.b, d, data.u, d)
 #define CROSS_ENTROPY(n, c, labels, targets)                                                                           \
     CALL(normcore_cross_entropy)(ctx, n, c, data.a, c, labels, targets, c, NULL, &data.loss, data.u, c,                \
                                  &data.weight_sum, NULL)
@@ -101,6 +104,14 @@ static void reset(void) {
     _(affine_backward, 50x784x100_no_dx, return AFFINE_BACKWARD(50, 784, 100, NULL))                                   \
     _(relu_forward, 64x512, return MAP(relu_forward, 64, 512))                                                         \
     _(relu_backward, 64x512, return MAP2(relu_backward, 64, 512))                                                      \
+    _(activation_forward, 64x512_leaky_relu, return ACTIVATION(NORMCORE_ACTIVATION_LEAKY_RELU, 64, 512))               \
+    _(activation_backward, 64x512_leaky_relu, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_LEAKY_RELU, 64, 512))     \
+    _(activation_forward, 64x512_tanh, return ACTIVATION(NORMCORE_ACTIVATION_TANH, 64, 512))                           \
+    _(activation_backward, 64x512_tanh, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_TANH, 64, 512))                 \
+    _(activation_forward, 64x512_logistic, return ACTIVATION(NORMCORE_ACTIVATION_LOGISTIC, 64, 512))                   \
+    _(activation_backward, 64x512_logistic, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_LOGISTIC, 64, 512))         \
+    _(activation_forward, 64x512_silu, return ACTIVATION(NORMCORE_ACTIVATION_SILU, 64, 512))                           \
+    _(activation_backward, 64x512_silu, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_SILU, 64, 512))                 \
     _(softmax, 64x512, return MAP(softmax, 64, 512))                                                                   \
     _(softmax, 256x10, return MAP(softmax, 256, 10))                                                                   \
     _(log_softmax, 64x512, return MAP(log_softmax, 64, 512))                                                           \

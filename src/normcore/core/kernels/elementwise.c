@@ -1,24 +1,4 @@
-/* ReLU, sums and other passes in which every element stands for itself. */
-
-static void relu_forward(size_t n, size_t d, const real *x, size_t xs, real *y, size_t ys) {
-    for (size_t i = 0; i < n; i++, x += xs, y += ys)
-        FOR_STORED_VECTORS(j, count, d, y, {
-            const vreal r = v_relu(v_get(x + j, count));
-            if (count == (size_t)VL)
-                v_store(y + j, r);
-            else
-                v_store_tail(y + j, r, count);
-        });
-}
-
-static void relu_backward(size_t n, size_t d, const real *dy, size_t dys, const real *y, size_t ys, real *dx,
-                          size_t dxs) {
-    for (size_t i = 0; i < n; i++, dy += dys, y += ys, dx += dxs)
-        FOR_STORED_VECTORS(j, count, d, dx, {
-            const vmask off = v_le(v_get(y + j, count), v_zero());
-            v_put_n(dx + j, v_select(off, v_zero(), v_get(dy + j, count)), count);
-        });
-}
+/* Sums and other passes in which every element stands for itself. */
 
 /* y += x: joins two sums of the contract's tree. */
 static void add_into(size_t n, size_t d, real *y, size_t ys, const real *x, size_t xs) {

@@ -68,8 +68,16 @@ static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const 
 
 static normcore_status mlp_rowwise(call *c, rowwise_op op, size_t n, size_t d, const real *a, const real *y,
                                    real *out) {
-    rowwise_args args = {
-        .op = op, .n = n, .d = d, .a = a, .a_stride = d, .y = y, .y_stride = d, .out = out, .out_stride = d};
+    rowwise_args args = {.op = op,
+                         .activation = NORMCORE_ACTIVATION_RELU,
+                         .n = n,
+                         .d = d,
+                         .a = a,
+                         .a_stride = d,
+                         .y = y,
+                         .y_stride = d,
+                         .out = out,
+                         .out_stride = d};
     return rowwise_body(c, &args);
 }
 
@@ -95,7 +103,7 @@ static normcore_status mlp_hidden_forward(call *c, const normcore_mlp *mlp, cons
         return mlp_affine(c, layer, n, x, x_stride, params, 1, a->activation, layer->out);
     normcore_status status = mlp_affine(c, layer, n, x, x_stride, params, 0, a->affine, layer->out);
     if (!status) status = mlp_norm_forward(c, mlp, layer, n, params, buffers, training, a);
-    if (!status) status = mlp_rowwise(c, ROWWISE_RELU, n, layer->out, a->activation, NULL, a->activation);
+    if (!status) status = mlp_rowwise(c, ROWWISE_ACTIVATION, n, layer->out, a->activation, NULL, a->activation);
     return status;
 }
 
@@ -412,7 +420,7 @@ static normcore_status mlp_hidden_backward(call *c, const mlp_backward_args *p, 
     /* A dropped or negative unit has activation 0, so that ReLU's mask covers both; then the factor of what was kept. */
     if (mlp->keep < 1.0) status = mlp_dropout(c, mlp, pass->rows, layer->out, pass->seed, pass->stream + l, gradient);
     if (!status)
-        status = mlp_rowwise(c, ROWWISE_RELU_BACKWARD, pass->rows, layer->out, gradient, a.activation, gradient);
+        status = mlp_rowwise(c, ROWWISE_ACTIVATION_BACKWARD, pass->rows, layer->out, gradient, a.activation, gradient);
     if (!status && mlp->norm != NORMCORE_NORM_NONE) status = mlp_norm_backward(c, p, layer, &a, gradient);
     return status;
 }

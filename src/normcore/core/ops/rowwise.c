@@ -1,20 +1,22 @@
-/* Operations that are one kernel over rows: ReLU, softmax, log-softmax and their gradients. */
+/* Operations that are one kernel over rows: activations, softmax, log-softmax and their gradients. */
 
 typedef enum rowwise_op {
-    ROWWISE_RELU,
+    ROWWISE_ACTIVATION,
     ROWWISE_SOFTMAX,
     ROWWISE_LOG_SOFTMAX,
-    ROWWISE_RELU_BACKWARD,
+    ROWWISE_ACTIVATION_BACKWARD,
     ROWWISE_SOFTMAX_BACKWARD,
     ROWWISE_LOG_SOFTMAX_BACKWARD
 } rowwise_op;
 
 typedef struct rowwise_args {
     rowwise_op op;
+    normcore_activation activation; /* of the first of each kind, with its slope */
+    double slope;
     size_t n, d;
     const real *a; /* x, or dy */
     size_t a_stride;
-    const real *y; /* of the backward kernels; else NULL */
+    const real *y; /* of the backward kernels (x where they take the input); else NULL */
     size_t y_stride;
     real *out;
     size_t out_stride;
@@ -29,8 +31,8 @@ static void rowwise_task(void *arg, size_t index) {
     real *const out = p->out + r.start * p->out_stride;
     const size_t n = r.count, d = p->d, as = p->a_stride, ys = p->y_stride, os = p->out_stride;
     switch (p->op) {
-    case ROWWISE_RELU:
-        p->kernels->relu_forward(n, d, a, as, out, os);
+    case ROWWISE_ACTIVATION:
+        p->kernels->activation_forward(p->activation, (real)p->slope, n, d, a, as, out, os);
         break;
     case ROWWISE_SOFTMAX:
         p->kernels->softmax(n, d, a, as, out, os);
@@ -38,8 +40,8 @@ static void rowwise_task(void *arg, size_t index) {
     case ROWWISE_LOG_SOFTMAX:
         p->kernels->log_softmax(n, d, a, as, out, os);
         break;
-    case ROWWISE_RELU_BACKWARD:
-        p->kernels->relu_backward(n, d, a, as, y, ys, out, os);
+    case ROWWISE_ACTIVATION_BACKWARD:
+        p->kernels->activation_backward(p->activation, (real)p->slope, n, d, a, as, y, ys, out, os);
         break;
     case ROWWISE_SOFTMAX_BACKWARD:
         p->kernels->softmax_backward(n, d, a, as, y, ys, out, os);
@@ -50,60 +52,107 @@ static void rowwise_task(void *arg, size_t index) {
     }
 }
 
+/* Roughly: gradients that start from an output take no exponential. */
+static double rowwise_passes(const rowwise_args *p) {
+    const int is_relu = p->activation == NORMCORE_ACTIVATION_RELU || p->activation == NORMCORE_ACTIVATION_LEAKY_RELU;
+    if (p->op == ROWWISE_ACTIVATION) return is_relu ? 2.0 : 6.0;
+    if (p->op == ROWWISE_ACTIVATION_BACKWARD) return normcore_activation_takes_input(p->activation) ? 6.0 : 2.0;
+    return 6.0;
+}
+
 static normcore_status rowwise_body(call *c, void *arguments) {
     rowwise_args *p = arguments;
     if (!p->n || !p->d) return NORMCORE_OK;
     p->kernels = kernels_of(c);
-    const int exponential = p->op != ROWWISE_RELU && p->op != ROWWISE_RELU_BACKWARD;
-    p->tasks = normcore_call_threads(c, pass_ns(p->n, p->d, exponential ? 6.0 : 2.0));
+    /* A slope that is 0 in the data's type makes ReLU of it: 0 times -inf would not. */
+    if (p->activation == NORMCORE_ACTIVATION_LEAKY_RELU && (real)p->slope == (real)0)
+        p->activation = NORMCORE_ACTIVATION_RELU;
+    p->tasks = normcore_call_threads(c, pass_ns(p->n, p->d, rowwise_passes(p)));
     if (p->tasks > p->n) p->tasks = p->n;
     normcore_call_parallel(c, p->tasks, rowwise_task, p, p->tasks);
     return NORMCORE_OK;
 }
 
-static normcore_status rowwise_forward(normcore_context *ctx, rowwise_op op, size_t n, size_t d, const real *x,
+/* Everything but the arrays: op, activation, slope. */
+static normcore_status rowwise_forward(normcore_context *ctx, rowwise_args args, size_t n, size_t d, const real *x,
                                        size_t x_stride, real *y, size_t y_stride) {
     const operand operands[] = {IN_MATRIX(x, n, d, x_stride), OUT_MATRIX(y, n, d, y_stride, 1u << 0)};
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;
-    rowwise_args args = {op, n, d, x, x_stride, NULL, 0, y, y_stride, NULL, 0};
+    args.n = n;
+    args.d = d;
+    args.a = x;
+    args.a_stride = x_stride;
+    args.out = y;
+    args.out_stride = y_stride;
     return normcore_call_run(ctx, rowwise_body, &args);
 }
 
-static normcore_status rowwise_backward(normcore_context *ctx, rowwise_op op, size_t n, size_t d, const real *dy,
+static normcore_status rowwise_backward(normcore_context *ctx, rowwise_args args, size_t n, size_t d, const real *dy,
                                         size_t dy_stride, const real *y, size_t y_stride, real *dx, size_t dx_stride) {
     const operand operands[] = {IN_MATRIX(dy, n, d, dy_stride), IN_MATRIX(y, n, d, y_stride),
                                 OUT_MATRIX(dx, n, d, dx_stride, 1u << 0 | 1u << 1)};
     const normcore_status status = normcore_check_operands(operands, 3);
     if (status) return status;
-    rowwise_args args = {op, n, d, dy, dy_stride, y, y_stride, dx, dx_stride, NULL, 0};
+    args.n = n;
+    args.d = d;
+    args.a = dy;
+    args.a_stride = dy_stride;
+    args.y = y;
+    args.y_stride = y_stride;
+    args.out = dx;
+    args.out_stride = dx_stride;
     return normcore_call_run(ctx, rowwise_body, &args);
 }
 
+static normcore_status check_activation(normcore_activation activation, double slope) {
+    const int kind = normcore_activation_takes_input(activation);
+    if (kind < 0 || (activation == NORMCORE_ACTIVATION_LEAKY_RELU && !(slope >= 0.0 && slope <= 1.0)))
+        return NORMCORE_ERROR_VALUE;
+    return NORMCORE_OK;
+}
+
+normcore_status NAME(normcore_activation_forward)(normcore_context *ctx, normcore_activation activation, double slope,
+                                                  size_t n, size_t d, const real *x, size_t x_stride, real *y,
+                                                  size_t y_stride) {
+    const rowwise_args args = {.op = ROWWISE_ACTIVATION, .activation = activation, .slope = slope};
+    const normcore_status status = check_activation(activation, slope);
+    return status ? status : rowwise_forward(ctx, args, n, d, x, x_stride, y, y_stride);
+}
+normcore_status NAME(normcore_activation_backward)(normcore_context *ctx, normcore_activation activation, double slope,
+                                                   size_t n, size_t d, const real *dy, size_t dy_stride,
+                                                   const real *saved, size_t saved_stride, real *dx, size_t dx_stride) {
+    const rowwise_args args = {.op = ROWWISE_ACTIVATION_BACKWARD, .activation = activation, .slope = slope};
+    const normcore_status status = check_activation(activation, slope);
+    return status ? status : rowwise_backward(ctx, args, n, d, dy, dy_stride, saved, saved_stride, dx, dx_stride);
+}
+
+#define ROWWISE(operation) ((rowwise_args){.op = operation})
 normcore_status NAME(normcore_relu_forward)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
                                             real *y, size_t y_stride) {
-    return rowwise_forward(ctx, ROWWISE_RELU, n, d, x, x_stride, y, y_stride);
+    return rowwise_forward(ctx, ROWWISE(ROWWISE_ACTIVATION), n, d, x, x_stride, y, y_stride);
 }
 normcore_status NAME(normcore_softmax)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
                                        real *y, size_t y_stride) {
-    return rowwise_forward(ctx, ROWWISE_SOFTMAX, n, d, x, x_stride, y, y_stride);
+    return rowwise_forward(ctx, ROWWISE(ROWWISE_SOFTMAX), n, d, x, x_stride, y, y_stride);
 }
 normcore_status NAME(normcore_log_softmax)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
                                            real *y, size_t y_stride) {
-    return rowwise_forward(ctx, ROWWISE_LOG_SOFTMAX, n, d, x, x_stride, y, y_stride);
+    return rowwise_forward(ctx, ROWWISE(ROWWISE_LOG_SOFTMAX), n, d, x, x_stride, y, y_stride);
 }
 normcore_status NAME(normcore_relu_backward)(normcore_context *ctx, size_t n, size_t d, const real *dy,
                                              size_t dy_stride, const real *y, size_t y_stride, real *dx,
                                              size_t dx_stride) {
-    return rowwise_backward(ctx, ROWWISE_RELU_BACKWARD, n, d, dy, dy_stride, y, y_stride, dx, dx_stride);
+    return rowwise_backward(ctx, ROWWISE(ROWWISE_ACTIVATION_BACKWARD), n, d, dy, dy_stride, y, y_stride, dx, dx_stride);
 }
 normcore_status NAME(normcore_softmax_backward)(normcore_context *ctx, size_t n, size_t d, const real *dy,
                                                 size_t dy_stride, const real *y, size_t y_stride, real *dx,
                                                 size_t dx_stride) {
-    return rowwise_backward(ctx, ROWWISE_SOFTMAX_BACKWARD, n, d, dy, dy_stride, y, y_stride, dx, dx_stride);
+    return rowwise_backward(ctx, ROWWISE(ROWWISE_SOFTMAX_BACKWARD), n, d, dy, dy_stride, y, y_stride, dx, dx_stride);
 }
 normcore_status NAME(normcore_log_softmax_backward)(normcore_context *ctx, size_t n, size_t d, const real *dy,
                                                     size_t dy_stride, const real *y, size_t y_stride, real *dx,
                                                     size_t dx_stride) {
-    return rowwise_backward(ctx, ROWWISE_LOG_SOFTMAX_BACKWARD, n, d, dy, dy_stride, y, y_stride, dx, dx_stride);
+    return rowwise_backward(ctx, ROWWISE(ROWWISE_LOG_SOFTMAX_BACKWARD), n, d, dy, dy_stride, y, y_stride, dx,
+                            dx_stride);
 }

@@ -71,10 +71,14 @@ static normcore_status selftest_body(call *c, void *arguments) {
     const real special[] = {REAL_NAN, REAL_INFINITY, -REAL_INFINITY, (real)-0.0, (real)1e-310, (real)1e-42, (real)1e30};
     for (size_t i = 0; i < ST_N; i++) s->a[i * ST_M + 5 * i] = special[i];
 
-    kernels->relu_forward(ST_N, ST_M, s->a, ST_M, s->out, ST_M);
-    kernels->relu_backward(ST_N, ST_M, s->b, ST_M, s->a, ST_M, s->out2, ST_M);
-    digest_reals(&s->digests[SELFTEST_relu], ST_SIZE, s->out);
-    digest_reals(&s->digests[SELFTEST_relu], ST_SIZE, s->out2);
+    for (int kind = NORMCORE_ACTIVATION_RELU; normcore_activation_takes_input((normcore_activation)kind) >= 0; kind++) {
+        uint64_t *digest = &s->digests[kind == NORMCORE_ACTIVATION_RELU ? SELFTEST_relu : SELFTEST_activation];
+        const normcore_activation activation = (normcore_activation)kind;
+        kernels->activation_forward(activation, (real)0.01, ST_N, ST_M, s->a, ST_M, s->out, ST_M);
+        kernels->activation_backward(activation, (real)0.01, ST_N, ST_M, s->b, ST_M, s->a, ST_M, s->out2, ST_M);
+        digest_reals(digest, ST_SIZE, s->out);
+        digest_reals(digest, ST_SIZE, s->out2);
+    }
 
     kernels->softmax(ST_N, ST_M, s->a, ST_M, s->out, ST_M);
     kernels->softmax_backward(ST_N, ST_M, s->b, ST_M, s->out, ST_M, s->out2, ST_M);

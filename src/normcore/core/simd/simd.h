@@ -26,9 +26,8 @@ NORMCORE_INLINE size_t lanes_at(size_t j, size_t n) { return j >= n ? 0 : n - j 
 
 NORMCORE_INLINE vreal v_zero(void) { return v_set1((real)0); }
 NORMCORE_INLINE vreal v_canonical(vreal a) { return v_select(v_isnan(a), v_set1(REAL_NAN), a); }
-NORMCORE_INLINE vreal v_relu(vreal a) {
-    return v_select(v_gt(a, v_zero()), a, v_select(v_isnan(a), v_set1(REAL_NAN), v_zero()));
-}
+/* +0 for -0 too; NaN stays. */
+NORMCORE_INLINE vreal v_relu(vreal a) { return v_select(v_le(a, v_zero()), v_zero(), a); }
 /* Stores with NaN made canonical: the only way a kernel stores a result. */
 NORMCORE_INLINE void v_put(real *p, vreal a) { v_store(p, v_canonical(a)); }
 NORMCORE_INLINE void v_put_tail(real *p, vreal a, size_t n) { v_store_tail(p, v_canonical(a), n); }
