@@ -644,7 +644,7 @@ def affine_backward(dy, x, w):
     return dx, dw, db
 
 
-# ------------------------------------------------------------------------------------------------ ReLU and softmax
+# ------------------------------------------------------------------------------------------------ activations, softmax
 
 ctypedef normcore_status (*map_f32)(normcore_context *, size_t, size_t, const float *, size_t, float *,
                                     size_t) noexcept nogil
@@ -656,8 +656,9 @@ ctypedef normcore_status (*map2_f64)(normcore_context *, size_t, size_t, const d
                                      double *, size_t) noexcept nogil
 
 
-cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out):
-    """y = f(x), row by row."""
+cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out,
+                 normcore_activation activation=NORMCORE_ACTIVATION_RELU, double slope=0.0):
+    """y = f(x), row by row; the activation where the f are NULL."""
     cdef Rows xr, yr
     cdef normcore_status status
     cdef PyThreadState *state
@@ -669,7 +670,14 @@ cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out):
     _take(op, "x", x_held, t, xr.n, xr.d, &xr)
     _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
-    if t == cnp.NPY_FLOAT:
+    if f32 == NULL:
+        if t == cnp.NPY_FLOAT:
+            status = normcore_activation_forward_f32(context, activation, slope, xr.n, xr.d, <const float *>xr.data,
+                                                     xr.stride, <float *>yr.data, yr.stride)
+        else:
+            status = normcore_activation_forward_f64(context, activation, slope, xr.n, xr.d, <const double *>xr.data,
+                                                     xr.stride, <double *>yr.data, yr.stride)
+    elif t == cnp.NPY_FLOAT:
         status = f32(context, xr.n, xr.d, <const float *>xr.data, xr.stride, <float *>yr.data, yr.stride)
     else:
         status = f64(context, xr.n, xr.d, <const double *>xr.data, xr.stride, <double *>yr.data, yr.stride)
@@ -679,23 +687,33 @@ cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out):
     return _finish(out, y)
 
 
-cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, object out):
-    """dx = f(dy, y), row by row."""
+cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, object out, str y_name="y",
+                  normcore_activation activation=NORMCORE_ACTIVATION_RELU, double slope=0.0):
+    """dx = f(dy, y), row by row; the activation's gradient where the f are NULL. The caller knows y as `y_name`."""
     cdef Rows dyr, yr, dxr
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = max(_type(op, "dy", dy, 1), _type(op, "y", y, 1))
-    _same_shape(op, "dy", dy, "y", y)
+    cdef int t = max(_type(op, "dy", dy, 1), _type(op, y_name, y, 1))
+    _same_shape(op, "dy", dy, y_name, y)
     dy_held = _rows(dy, t, &dyr)
     y_held = _rows(y, t, &yr)
     dx = _target(op, out, t, <cnp.ndarray>y, yr.d, &dxr)
-    if out is not None and (_clash(op, "out", out, "dy", dy, IN_PLACE) | _clash(op, "out", out, "y", y, IN_PLACE)):
+    if out is not None and (_clash(op, "out", out, "dy", dy, IN_PLACE) | _clash(op, "out", out, y_name, y, IN_PLACE)):
         dx = _new(t, <cnp.ndarray>y, yr.d, &dxr)
     _take(op, "dy", dy_held, t, yr.n, yr.d, &dyr)
     _take(op, "y", y_held, t, yr.n, yr.d, &yr)
     _take(op, "out", dx, t, yr.n, yr.d, &dxr)
     state = _release_gil(<double>yr.n * yr.d)
-    if t == cnp.NPY_FLOAT:
+    if f32 == NULL:
+        if t == cnp.NPY_FLOAT:
+            status = normcore_activation_backward_f32(
+                context, activation, slope, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data,
+                yr.stride, <float *>dxr.data, dxr.stride)
+        else:
+            status = normcore_activation_backward_f64(
+                context, activation, slope, yr.n, yr.d, <const double *>dyr.data, dyr.stride, <const double *>yr.data,
+                yr.stride, <double *>dxr.data, dxr.stride)
+    elif t == cnp.NPY_FLOAT:
         status = f32(context, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data, yr.stride,
                      <float *>dxr.data, dxr.stride)
     else:
@@ -727,7 +745,7 @@ def relu_forward(x, *, out=None):
     ValueError
         `x` is 0-d, or a bad `out`.
     """
-    return _map("relu_forward", normcore_relu_forward_f32, normcore_relu_forward_f64, x, out)
+    return _map("relu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_RELU)
 
 
 def relu_backward(dy, y, *, out=None):
@@ -752,7 +770,127 @@ def relu_backward(dy, y, *, out=None):
     ValueError
         Shapes that differ, or a bad `out`.
     """
-    return _map2("relu_backward", normcore_relu_backward_f32, normcore_relu_backward_f64, dy, y, out)
+    return _map2("relu_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_RELU)
+
+
+def leaky_relu_forward(x, *, slope=0.01, out=None):
+    """Leaky rectified linear unit: x where x > 0, else ``slope * x``.
+
+    Parameters
+    ----------
+    x : ndarray (..., d), float32 or float64
+    slope : float
+        In [0, 1], rounded to x's dtype. 0 gives the results of `relu_forward`.
+    out : ndarray, optional
+        Where to write. Of x's shape and dtype; `x` itself or no overlap with it.
+
+    Returns
+    -------
+    y : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        `x` is no NumPy array of float32 or float64.
+    ValueError
+        `x` is 0-d, `slope` out of its range, or a bad `out`.
+    """
+    return _map("leaky_relu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_LEAKY_RELU,
+                _fraction("leaky_relu_forward", "slope", slope))
+
+
+def leaky_relu_backward(dy, y, *, slope=0.01, out=None):
+    """Gradient of the leaky ReLU: ``slope * dy`` where y <= 0, else dy.
+
+    Parameters
+    ----------
+    dy : ndarray (..., d), float32 or float64
+    y : ndarray (..., d)
+        The output of `leaky_relu_forward`; its input gives the same.
+    slope : float
+        That of the forward pass.
+    out : ndarray, optional
+        Where to write. Of the result's shape and dtype; `dy` or `y` itself or no overlap with them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that differ, `slope` out of its range, or a bad `out`.
+    """
+    return _map2("leaky_relu_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_LEAKY_RELU,
+                 _fraction("leaky_relu_backward", "slope", slope))
+
+
+def tanh_forward(x, *, out=None):
+    """Hyperbolic tangent, within 2 units in the last place; ``tanh_forward(-x)`` is exactly ``-tanh_forward(x)``.
+
+    Parameters and errors are those of `relu_forward`.
+    """
+    return _map("tanh_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_TANH)
+
+
+def tanh_backward(dy, y, *, out=None):
+    """Gradient of tanh: ``dy * (1 - y**2)``.
+
+    `y` is the output of `tanh_forward`. Parameters and errors are those of `relu_backward`.
+    """
+    return _map2("tanh_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_TANH)
+
+
+def logistic_forward(x, *, out=None):
+    """Logistic function (sigmoid), ``1 / (1 + exp(-x))``, within 2 units in the last place.
+
+    Small results keep their digits: there is no overflow, and subnormal results are right.
+    Parameters and errors are those of `relu_forward`.
+    """
+    return _map("logistic_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_LOGISTIC)
+
+
+def logistic_backward(dy, y, *, out=None):
+    """Gradient of the logistic function: ``dy * y * (1 - y)``.
+
+    `y` is the output of `logistic_forward`. Parameters and errors are those of `relu_backward`.
+    """
+    return _map2("logistic_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_LOGISTIC)
+
+
+def silu_forward(x, *, out=None):
+    """Sigmoid linear unit (swish), ``x / (1 + exp(-x))``, within 2 units in the last place; -0 for -inf, its limit.
+
+    Parameters and errors are those of `relu_forward`.
+    """
+    return _map("silu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_SILU)
+
+
+def silu_backward(dy, x, *, out=None):
+    """Gradient of the sigmoid linear unit: ``dy * s * (1 + x * (1 - s))``, s the logistic function of x.
+
+    Parameters
+    ----------
+    dy : ndarray (..., d), float32 or float64
+    x : ndarray (..., d)
+        The input of `silu_forward`: its output does not tell enough.
+    out : ndarray, optional
+        Where to write. Of the result's shape and dtype; `dy` or `x` itself or no overlap with them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that differ, or a bad `out`.
+    """
+    return _map2("silu_backward", NULL, NULL, dy, x, out, "x", NORMCORE_ACTIVATION_SILU)
 
 
 def softmax(x, *, out=None):

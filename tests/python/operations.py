@@ -164,6 +164,15 @@ OPERATIONS = [
     ),
     Operation("relu_forward", _float("x:nd"), nc.relu_forward, ("x",), (0,)),
     Operation("relu_backward", _float("dy:nd", "y:nd"), nc.relu_backward, ("dy", "y"), (0,)),
+    *(
+        Operation(f"{name}_forward", _float("x:nd"), getattr(nc, f"{name}_forward"), ("x",), (0,))
+        for name in ("leaky_relu", "tanh", "logistic", "silu")
+    ),
+    *(
+        Operation(f"{name}_backward", _float("dy:nd", "y:nd"), getattr(nc, f"{name}_backward"), ("dy", "y"), (0,))
+        for name in ("leaky_relu", "tanh", "logistic")
+    ),
+    Operation("silu_backward", _float("dy:nd", "x:nd"), nc.silu_backward, ("dy", "x"), (0,)),
     Operation("softmax", _float("x:nd"), nc.softmax, ("x",), (0,)),
     Operation("log_softmax", _float("x:nd"), nc.log_softmax, ("x",), (0,)),
     Operation(

@@ -162,6 +162,8 @@ RESULTS: dict[str, Callable[..., Any]] = {
     "affine_forward": lambda x, out: nc.affine_forward(x, some(5, 5, dtype=x.dtype), out=out),
     "relu_forward": lambda x, out: nc.relu_forward(x, out=out),
     "relu_backward": lambda x, out: nc.relu_backward(x, some(4, 5, dtype=x.dtype, seed=1), out=out),
+    "silu_forward": lambda x, out: nc.silu_forward(x, out=out),
+    "silu_backward": lambda x, out: nc.silu_backward(x, some(4, 5, dtype=x.dtype, seed=1), out=out),
     "softmax": lambda x, out: nc.softmax(x, out=out),
     "log_softmax": lambda x, out: nc.log_softmax(x, out=out),
     "softmax_backward": lambda x, out: nc.softmax_backward(x, some(4, 5, dtype=x.dtype, seed=1), out=out),

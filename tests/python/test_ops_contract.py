@@ -100,6 +100,18 @@ def test_relu(data: st.DataObject, dtype: Any, isa: str) -> None:
     agree(isa, "relu_backward", data.draw(like(x)), y)
 
 
+@pytest.mark.parametrize("name", ["leaky_relu", "tanh", "logistic", "silu"])
+@given(st.data(), dtypes(), isas())
+def test_activations(name: str, data: st.DataObject, dtype: Any, isa: str) -> None:
+    x = data.draw(cases(dtype, fills=("normal", "scaled", "integers", "wide_range")))
+    with np.errstate(over="ignore"):
+        x = x * dtype.type(data.draw(st.sampled_from([0.1, 1.0, 10.0, 50.0, 100.0, 700.0])))
+    options = {"slope": data.draw(st.sampled_from([0.01, 0.3, 0.0, 1.0]))} if name == "leaky_relu" else {}
+    y = agree(isa, f"{name}_forward", x, **options)
+    agree(isa, f"{name}_backward", data.draw(like(x)), x if name == "silu" else y, **options)
+    agree(isa, f"{name}_backward", data.draw(like(x)), data.draw(like(x)), **options)
+
+
 # ---------------------------------------------------------------- softmax, cross-entropy
 
 

@@ -36,8 +36,12 @@ __all__ = [
     "inverse_normal_cdf",
     "layer_norm_backward",
     "layer_norm_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "log_softmax",
     "log_softmax_backward",
+    "logistic_backward",
+    "logistic_forward",
     "mlp_forward",
     "mlp_loss_and_grads",
     "optimizer_update",
@@ -50,10 +54,14 @@ __all__ = [
     "random_words64",
     "relu_backward",
     "relu_forward",
+    "silu_backward",
+    "silu_forward",
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
     "sum_of_squares",
+    "tanh_backward",
+    "tanh_forward",
     "wide",
     "wide_dtype",
 ]
@@ -80,7 +88,7 @@ def _rows(x: Array) -> Array:
     return x.reshape(int(np.prod(x.shape[:-1], dtype=np.int64)), x.shape[-1])
 
 
-# ---------------------------------------------------------------- affine and ReLU
+# ---------------------------------------------------------------- activations
 
 
 def relu_forward(x: ArrayLike) -> Array:
@@ -93,6 +101,69 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     """The gradient passes where the output `y` is not at or below zero; NaN counts as above."""
     g, a = wide(dy, y), wide(y, dy)
     return np.where(a <= 0, 0.0, g)
+
+
+def leaky_relu_forward(x: ArrayLike, *, slope: float = 0.01) -> Array:
+    """``x``, times the slope where it is not above 0. The slope is rounded to the type of the data first."""
+    a = wide(x)
+    factor = a.dtype.type(np.asarray(slope, np.asarray(x).dtype))
+    return np.where(a <= 0, a * factor, a) if factor else relu_forward(x)
+
+
+def leaky_relu_backward(dy: ArrayLike, y: ArrayLike, *, slope: float = 0.01) -> Array:
+    """``dy``, times the slope where the output `y` is not above 0; NaN counts as above."""
+    g, a = wide(dy, y), wide(y, dy)
+    factor = g.dtype.type(np.asarray(slope, np.result_type(np.asarray(dy), np.asarray(y))))
+    return np.where(a <= 0, g * factor, g) if factor else relu_backward(dy, y)
+
+
+def tanh_forward(x: ArrayLike) -> Array:
+    """Hyperbolic tangent."""
+    return np.tanh(wide(x))
+
+
+def tanh_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """``dy (1 - y²)`` with the output `y`."""
+    g, a = wide(dy, y), wide(y, dy)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(g * ((1 - a) * (1 + a)))
+
+
+def _logistic(a: Array) -> Array:
+    with np.errstate(under="ignore"):
+        e = np.exp(-np.abs(a))
+        return np.asarray(np.where(a < 0, e, 1) / (1 + e))
+
+
+def logistic_forward(x: ArrayLike) -> Array:
+    """``1 / (1 + exp(-x))``."""
+    return _logistic(wide(x))
+
+
+def logistic_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """``dy y (1 - y)`` with the output `y`."""
+    g, a = wide(dy, y), wide(y, dy)
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.asarray(g * (a * (1 - a)))
+
+
+def silu_forward(x: ArrayLike) -> Array:
+    """``x / (1 + exp(-x))``, and -0, the limit, for -inf."""
+    a = wide(x)
+    with np.errstate(invalid="ignore", under="ignore"):
+        return np.where(a == -np.inf, -0.0, a * _logistic(a))
+
+
+def silu_backward(dy: ArrayLike, x: ArrayLike) -> Array:
+    """``dy s (1 + x (1 - s))`` with the input `x` and its logistic function s; the limits -0 and 1 at infinities."""
+    g, a = wide(dy, x), wide(x, dy)
+    with np.errstate(invalid="ignore", over="ignore", under="ignore"):
+        inside = np.where(np.isinf(a), 0.0, a)
+        derivative = _logistic(inside) * (1 + inside * _logistic(-inside))
+        return np.asarray(g * np.where(np.isinf(a), np.where(a > 0, 1.0, -0.0), derivative))
+
+
+# ---------------------------------------------------------------- affine
 
 
 def affine_forward(x: ArrayLike, w: ArrayLike, b: ArrayLike | None = None, *, relu: bool = False) -> Array:

@@ -11,7 +11,19 @@ are matrices; nothing is checked.
 
 from __future__ import annotations
 
-from .affine import affine_backward, affine_forward, relu_backward, relu_forward
+from .activations import (
+    leaky_relu_backward,
+    leaky_relu_forward,
+    logistic_backward,
+    logistic_forward,
+    relu_backward,
+    relu_forward,
+    silu_backward,
+    silu_forward,
+    tanh_backward,
+    tanh_forward,
+)
+from .affine import affine_backward, affine_forward
 from .arithmetic import fma
 from .cross_entropy import softmax_cross_entropy
 from .functions import exp, log, log1p
@@ -42,10 +54,14 @@ __all__ = [
     "fma",
     "layer_norm_backward",
     "layer_norm_forward",
+    "leaky_relu_backward",
+    "leaky_relu_forward",
     "log",
     "log1p",
     "log_softmax",
     "log_softmax_backward",
+    "logistic_backward",
+    "logistic_forward",
     "normal_quantile",
     "optimizer_update",
     "philox",
@@ -55,8 +71,12 @@ __all__ = [
     "random_uniform",
     "relu_backward",
     "relu_forward",
+    "silu_backward",
+    "silu_forward",
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
     "sum_of_squares",
+    "tanh_backward",
+    "tanh_forward",
 ]

@@ -1,9 +1,10 @@
-"""Sections 4 and 5 of NC1: affine maps and ReLU."""
+"""Section 4 of NC1: affine maps."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from .activations import relu_forward
 from .arithmetic import Array, batch_sum, chunks, product, stored, tree
 
 
@@ -22,13 +23,3 @@ def affine_backward(dy: Array, x: Array, w: Array) -> tuple[Array, Array, Array]
     parts = [product(x[rows].T, dy[rows]) for rows in chunks(len(x))]
     dw = tree(parts, np.add) if parts else np.zeros_like(w)
     return stored(product(dy, w.T)), stored(dw), stored(batch_sum(dy), x.dtype)
-
-
-def relu_forward(x: Array) -> Array:
-    """X where it is positive or NaN, else +0."""
-    return stored(np.where((x > 0) | np.isnan(x), x, x.dtype.type(0)))
-
-
-def relu_backward(dy: Array, y: Array) -> Array:
-    """Dy except where y is at most 0."""
-    return stored(np.where(y <= 0, dy.dtype.type(0), dy))

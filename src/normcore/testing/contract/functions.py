@@ -43,22 +43,31 @@ _EXP: dict[Any, tuple[float, float, float, float, float, tuple[float, ...]]] = {
 }
 
 
-def exp_sum(hi: Array, lo: Any) -> Array:
-    """exp(hi + lo) for hi of at most EXP_MAX, lo what a rounding to hi left out; 0 from EXP_MIN down."""
+def exp_rest(hi: Array, lo: Any) -> tuple[Array, Array]:
+    """N and e of exp(hi + lo) = 2**n (1 + e)."""
     real = hi.dtype.type
-    least, _, log2e, ln2_hi, ln2_lo, coefficients = _EXP[real]
-    inside = hi > real(least)
-    hi, lo = np.where(inside, hi, real(0)), np.where(inside, lo, real(0))
+    _, _, log2e, ln2_hi, ln2_lo, coefficients = _EXP[real]
     n = np.rint(hi * real(log2e))
     r = fma(-n, real(ln2_lo), fma(-n, real(ln2_hi), hi)) + lo
     q = np.full_like(r, coefficients[-1])
     for coefficient in coefficients[-2::-1]:
         q = fma(q, r, real(coefficient))
-    e = fma(r * r, q, r) + real(1)
-    # e 2**n rounded once: the first of the two products is exact
+    return n, fma(r * r, q, r)
+
+
+def times_power(a: Array, n: Array) -> Array:
+    """``a * 2**n`` rounded once: the first of two products is exact."""
+    real = a.dtype.type
     half = np.floor(n / real(2)).astype(int)
-    scaled = e * np.ldexp(real(1), half) * np.ldexp(real(1), n.astype(int) - half)
-    return np.asarray(np.where(inside, scaled, real(0)))
+    return np.asarray(a * np.ldexp(real(1), half) * np.ldexp(real(1), n.astype(int) - half))
+
+
+def exp_sum(hi: Array, lo: Any) -> Array:
+    """exp(hi + lo) for hi of at most EXP_MAX, lo what a rounding to hi left out; 0 from EXP_MIN down."""
+    real = hi.dtype.type
+    inside = hi > real(_EXP[real][0])
+    n, rest = exp_rest(np.where(inside, hi, real(0)), np.where(inside, lo, real(0)))
+    return np.asarray(np.where(inside, times_power(rest + real(1), n), real(0)))
 
 
 @np.errstate(all="ignore")

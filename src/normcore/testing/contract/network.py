@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from .affine import affine_backward, affine_forward, relu_backward, relu_forward
+from .activations import relu_backward, relu_forward
+from .affine import affine_backward, affine_forward
 from .arithmetic import Array, stored
 from .cross_entropy import softmax_cross_entropy
 from .norms import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
