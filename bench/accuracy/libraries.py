@@ -25,6 +25,8 @@ class Library(Protocol):
     def batch_norm(self, x: Array, beta: Array, eps: float) -> Array: ...
     def batch_norm_backward(self, dy: Array, x: Array, eps: float) -> tuple[Array, Array]: ...
     def exp(self, x: Array) -> Array: ...
+    def activation(self, name: str, x: Array) -> Array: ...
+    def silu_derivative(self, x: Array) -> Array: ...
     def softmax(self, x: Array) -> Array: ...
     def log_softmax(self, x: Array) -> Array: ...
     def cross_entropy(self, x: Array, labels: NDArray[np.int64]) -> Array: ...
@@ -58,6 +60,12 @@ class NormCore:
         dy = np.zeros_like(y)
         dy[0, -1] = -1
         return normcore.log_softmax_backward(dy, y)[0, :-1]
+
+    def activation(self, name: str, x: Array) -> Array:
+        return np.asarray(getattr(normcore, f"{name}_forward")(x))
+
+    def silu_derivative(self, x: Array) -> Array:
+        return normcore.silu_backward(np.ones_like(x), x)
 
     def softmax(self, x: Array) -> Array:
         return normcore.softmax(x)
@@ -101,6 +109,16 @@ class NumPy:
 
     def exp(self, x: Array) -> Array:
         return np.asarray(np.exp(x))
+
+    def activation(self, name: str, x: Array) -> Array:
+        if name == "tanh":
+            return np.asarray(np.tanh(x))
+        s = 1 / (1 + np.exp(-x))
+        return np.asarray(x * s if name == "silu" else s)
+
+    def silu_derivative(self, x: Array) -> Array:
+        s = self.activation("logistic", x)
+        return np.asarray(s * (1 + x * (1 - s)))
 
     def softmax(self, x: Array) -> Array:
         e = np.exp(x - x.max(axis=1, keepdims=True))
@@ -161,6 +179,15 @@ class PyTorch:
 
     def exp(self, x: Array) -> Array:
         return self._of("exp", x)
+
+    def activation(self, name: str, x: Array) -> Array:
+        return self._of({"logistic": "sigmoid"}.get(name, name), x)
+
+    def silu_derivative(self, x: Array) -> Array:
+        (a,) = self._tensors(x)
+        a.requires_grad_()
+        self._torch.nn.functional.silu(a).sum().backward()
+        return np.asarray(a.grad.numpy())
 
     def softmax(self, x: Array) -> Array:
         return self._of("softmax", x, dim=1)

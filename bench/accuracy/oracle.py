@@ -1,7 +1,7 @@
 """What the results should be, to at least ten bits more than their type holds; written apart from the kernels.
 
-Norms and products are in doubled float64 with exact sums, for both dtypes. Softmax and its logarithms are in float64
-for float32 data (29 bits to spare), in `decimal` for float64 data.
+Norms and products are in doubled float64 with exact sums, for both dtypes. Softmax, its logarithms and activations are
+in float64 for float32 data (29 bits to spare), in `decimal` for float64 data.
 """
 
 from __future__ import annotations
@@ -70,6 +70,35 @@ def exp(x: NDArray[Any]) -> NDArray[Any]:
         with np.errstate(over="ignore", under="ignore"):
             return np.exp(x.astype(np.float64))
     return _decimals([_DECIMAL.exp(decimal.Decimal(v)) for v in x.tolist()])
+
+
+def activation(name: str, x: NDArray[Any]) -> NDArray[Any]:
+    """tanh, logistic, silu, or silu's derivative."""
+    if x.dtype == np.float32:
+        a = x.astype(np.float64)
+        with np.errstate(over="ignore", under="ignore"):
+            return np.asarray(np.tanh(a) if name == "tanh" else _of_logistic(name, a, _logistic(a), _logistic(-a)))
+    with decimal.localcontext(_DECIMAL):
+        values = []
+        for a in map(decimal.Decimal, x.tolist()):
+            s, rest = (1 / (1 + b.exp()) for b in (-a, a))
+            values.append(_expm1(2 * a) / ((2 * a).exp() + 1) if name == "tanh" else _of_logistic(name, a, s, rest))
+        return _decimals(values)
+
+
+def _of_logistic(name: str, x: Any, s: Any, rest: Any) -> Any:
+    """By the logistic functions of x and of -x."""
+    return {"logistic": s, "silu": x * s, "silu derivative": s * (1 + x * rest)}[name]
+
+
+def _logistic(x: NDArray[np.float64]) -> NDArray[np.float64]:
+    e = np.exp(-abs(x))
+    return np.where(x < 0, e, 1) / (1 + e)
+
+
+def _expm1(x: decimal.Decimal) -> decimal.Decimal:
+    """exp(x) - 1, by its series where the difference would lose digits that matter."""
+    return x + x * x / 2 + x * x * x / 6 if abs(x) < decimal.Decimal("1e-10") else x.exp() - 1
 
 
 def softmax(x: NDArray[Any], labels: NDArray[np.int64]) -> Softmax:

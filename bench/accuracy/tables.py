@@ -319,6 +319,43 @@ def exponential(s: Setting) -> Iterator[Line]:
     yield s.line(f"{low:.0f} to {high:.0f}", 1, measure(low, high))
 
 
+def activation(name: str) -> Callable[[Setting], Iterator[Line]]:
+    """One of them, down to subnormal results; silu's derivative, which has a zero, in ULP of the logistic at least."""
+
+    def lines(s: Setting) -> Iterator[Line]:
+        size = (2**14 if s.quick else 2**20) if s.single else (2**10 if s.quick else 2**13)
+        low = -104.0 if s.single else -745.0
+
+        def measure(draw: Callable[[Random], Array]) -> Callable[[Random], Callable[[Library], float]]:
+            def drawn(rng: Random) -> Callable[[Library], float]:
+                x = draw(rng).astype(s.dtype)
+                expected = oracle.activation(name, x)
+                unit = ulp(oracle.magnitude(expected), s.dtype)
+                if name == "silu derivative":
+                    logistic = oracle.magnitude(oracle.activation("logistic", x))
+                    unit = np.maximum(unit, ulp(logistic, s.dtype))
+
+                def error(library: Library) -> float:
+                    y = library.silu_derivative(x) if name == "silu derivative" else library.activation(name, x)
+                    return worst(oracle.difference(y, expected) / unit)
+
+                return error
+
+            return drawn
+
+        goal = 4 if name == "silu derivative" else 2
+        yield s.line("magnitudes 1e-10 to 1", goal, measure(lambda rng: _sizes(rng, size)))
+        yield s.line("-1 to 1", goal, measure(lambda rng: rng.uniform(-1, 1, size)))
+        yield s.line("-20 to 20", goal, measure(lambda rng: rng.uniform(-20, 20, size)))
+        yield s.line(f"{low:.0f} to 0", goal, measure(lambda rng: rng.uniform(low, 0, size)))
+
+    return lines
+
+
+def _sizes(rng: Random, size: int) -> Array:
+    return rng.choice([-1.0, 1.0], size) * 10.0 ** rng.uniform(-10, 0, size)
+
+
 def _logits(s: Setting) -> Iterator[tuple[str, int, Callable[[Random], Array]]]:
     """Name, number of classes, and what draws the logits."""
     total = (2**15 if s.quick else 2**18) if s.single else (2**11 if s.quick else 2**13)
@@ -467,6 +504,10 @@ TABLES: dict[str, tuple[str, Callable[[Setting], Iterator[Line]]]] = {
     "batch norm backward": ("dx, in ULP of rstd max|dy|", lambda s: norm_backward(s, by_column=True)),
     "nothing to normalise": ("greatest |y - beta|, |dgamma|, |dx|", norm_exact),
     "exp": ("in ULP", exponential),
+    "tanh": ("in ULP", activation("tanh")),
+    "logistic": ("in ULP", activation("logistic")),
+    "silu": ("in ULP", activation("silu")),
+    "silu derivative": ("in ULP of it or the logistic", activation("silu derivative")),
     "softmax": ("probabilities, in ULP", softmax),
     "log-softmax": ("in ULP", log_softmax),
     "cross-entropy": ("loss, in ULP", cross_entropy),
