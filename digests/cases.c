@@ -214,10 +214,8 @@ static void apply_forward(one_input forward, const shape *s, int values, uint64_
     static void op(const shape *s, int values, uint64_t *state) {                                                      \
         apply_backward(T(forward), T(backward), s, values, state);                                                     \
     }
-FORWARD(relu_forward)
 FORWARD(softmax)
 FORWARD(log_softmax)
-BACKWARD(relu_backward, normcore_relu_forward, normcore_relu_backward)
 BACKWARD(softmax_backward, normcore_softmax, normcore_softmax_backward)
 BACKWARD(log_softmax_backward, normcore_log_softmax, normcore_log_softmax_backward)
 
@@ -235,6 +233,7 @@ BACKWARD(log_softmax_backward, normcore_log_softmax, normcore_log_softmax_backwa
     static void name##_backward(const shape *s, int values, uint64_t *state) {                                         \
         apply_backward(normcore_activation_takes_input(number) ? NULL : name, name##_gradient, s, values, state);      \
     }
+ACTIVATION(relu, NORMCORE_ACTIVATION_RELU)
 ACTIVATION(leaky_relu, NORMCORE_ACTIVATION_LEAKY_RELU)
 ACTIVATION(hyperbolic_tangent, NORMCORE_ACTIVATION_TANH)
 ACTIVATION(logistic, NORMCORE_ACTIVATION_LOGISTIC)

@@ -184,7 +184,7 @@ NORMCORE_API normcore_status normcore_affine_forward_f64(normcore_context *ctx, 
 /*
  * Gradients of the affine map without ReLU: dx = dy w^T, dw = x^T dy, db = sum of the rows of dy.
  * dy (n, m); dx (n, k), dw (k, m), db (m) OVERWRITTEN; each may be NULL: then it is not computed, and w (for dx) or
- * x (for dw) may be NULL too. After a fused ReLU, put dy through normcore_relu_backward with y first.
+ * x (for dw) may be NULL too. After a fused ReLU, put dy through its backward pass with y first.
  */
 NORMCORE_API normcore_status normcore_affine_backward_f32(normcore_context *ctx, size_t n, size_t k, size_t m,
                                                           const float *dy, size_t dy_stride, const float *x,
@@ -195,29 +195,10 @@ NORMCORE_API normcore_status normcore_affine_backward_f64(normcore_context *ctx,
                                                           size_t x_stride, const double *w, size_t w_stride, double *dx,
                                                           size_t dx_stride, double *dw, size_t dw_stride, double *db);
 
-/* ---------------------------------------------------------------- ReLU */
-
-/* y = x > 0 ? x : (x is NaN ? NaN : +0). x (n, d); y (n, d) OVERWRITTEN, may be x. -0 gives +0. */
-NORMCORE_API normcore_status normcore_relu_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                                       size_t x_stride, float *y, size_t y_stride);
-NORMCORE_API normcore_status normcore_relu_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                                       size_t x_stride, double *y, size_t y_stride);
-
-/*
- * dx = !(y <= 0) ? dy : +0: the gradient passes where the output (or the input: the same) is positive or NaN.
- * dy, y (n, d); dx (n, d) OVERWRITTEN, may be dy or y.
- */
-NORMCORE_API normcore_status normcore_relu_backward_f32(normcore_context *ctx, size_t n, size_t d, const float *dy,
-                                                        size_t dy_stride, const float *y, size_t y_stride, float *dx,
-                                                        size_t dx_stride);
-NORMCORE_API normcore_status normcore_relu_backward_f64(normcore_context *ctx, size_t n, size_t d, const double *dy,
-                                                        size_t dy_stride, const double *y, size_t y_stride, double *dx,
-                                                        size_t dx_stride);
-
 /* ---------------------------------------------------------------- activations */
 
 typedef enum normcore_activation {
-    NORMCORE_ACTIVATION_RELU = 0,       /* x > 0 ? x : +0 */
+    NORMCORE_ACTIVATION_RELU = 0,       /* x > 0 ? x : +0; -0 gives +0 */
     NORMCORE_ACTIVATION_LEAKY_RELU = 1, /* x > 0 ? x : slope x */
     NORMCORE_ACTIVATION_TANH = 2,       /* odd to the bit; -0 gives -0 */
     NORMCORE_ACTIVATION_LOGISTIC = 3,   /* 1 / (1 + exp(-x)), the sigmoid */

@@ -74,18 +74,6 @@ cdef extern from "normcore.h" nogil:
                                                  size_t w_stride, double *dx, size_t dx_stride, double *dw,
                                                  size_t dw_stride, double *db)
 
-    # ---- ReLU
-    normcore_status normcore_relu_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                              size_t x_stride, float *y, size_t y_stride)
-    normcore_status normcore_relu_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                              size_t x_stride, double *y, size_t y_stride)
-    normcore_status normcore_relu_backward_f32(normcore_context *ctx, size_t n, size_t d, const float *dy,
-                                               size_t dy_stride, const float *y, size_t y_stride, float *dx,
-                                               size_t dx_stride)
-    normcore_status normcore_relu_backward_f64(normcore_context *ctx, size_t n, size_t d, const double *dy,
-                                               size_t dy_stride, const double *y, size_t y_stride, double *dx,
-                                               size_t dx_stride)
-
     # ---- activations
     ctypedef enum normcore_activation:
         NORMCORE_ACTIVATION_RELU

@@ -54,24 +54,10 @@ static void setup_probabilities(call *c) {
         return T(normcore_##function)(ctx, c->n, c->k, MATRIX(0), MATRIX(1), MATRIX(2));                               \
     }
 
-RUN_ONE(relu_forward)
-RUN_TWO(relu_backward)
 RUN_ONE(softmax)
 RUN_ONE(log_softmax)
 RUN_TWO(softmax_backward)
 RUN_TWO(log_softmax_backward)
-
-static void verify_relu_forward(const call *c) {
-    wide *y = scratch_wide(c->n * c->k);
-    reference_relu_forward(c->n * c->k, widen(&c->a[0]), y);
-    check_near(c, 1, y, scratch_wide(c->n * c->k));
-}
-
-static void verify_relu_backward(const call *c) {
-    wide *dx = scratch_wide(c->n * c->k);
-    reference_relu_backward(c->n * c->k, widen(&c->a[0]), widen(&c->a[1]), dx);
-    check_near(c, 2, dx, scratch_wide(c->n * c->k));
-}
 
 /* ---------------------------------------------------------------- activations: the variant is which */
 
@@ -205,8 +191,6 @@ static void verify_log_softmax_backward(const call *c) {
     }
 
 static const operation operations[] = {
-    {"relu_forward", 0, BY_ROW, setup_one, run_relu_forward, verify_relu_forward, {{1, 0}}},
-    {"relu_backward", 0, BY_ROW, setup_two, run_relu_backward, verify_relu_backward, {{2, 0}, {2, 1}}},
     ACTIVATION_FORWARD("relu", NORMCORE_ACTIVATION_RELU),
     ACTIVATION_BACKWARD("relu", NORMCORE_ACTIVATION_RELU),
     ACTIVATION_FORWARD("leaky_relu", NORMCORE_ACTIVATION_LEAKY_RELU),

@@ -84,14 +84,6 @@ double reference_batch_sum_exact(size_t n, const real *x, size_t x_step) {
 
 /* ---------------------------------------------------------------- row by row */
 
-void reference_relu_forward(size_t count, const wide *x, wide *y) {
-    for (size_t i = 0; i < count; i++) y[i] = x[i] > 0 ? x[i] : 0;
-}
-
-void reference_relu_backward(size_t count, const wide *dy, const wide *y, wide *dx) {
-    for (size_t i = 0; i < count; i++) dx[i] = y[i] <= 0 ? 0 : dy[i];
-}
-
 wide reference_logistic(wide x) { return x < 0 ? expl(x) / (1 + expl(x)) : 1 / (1 + expl(-x)); }
 
 wide reference_activation(normcore_activation activation, wide slope, wide x) {

@@ -27,8 +27,6 @@ double reference_batch_sum_exact(size_t n, const real *x, size_t x_step);
 
 /* ---------------------------------------------------------------- row by row */
 
-void reference_relu_forward(size_t count, const wide *x, wide *y);
-void reference_relu_backward(size_t count, const wide *dy, const wide *y, wide *dx);
 wide reference_logistic(wide x);
 /* slope is leaky ReLU's. */
 wide reference_activation(normcore_activation activation, wide slope, wide x);

@@ -108,8 +108,9 @@ static void test_relu_is_fused_exactly(void) {
         CHECK_STATUS(NORMCORE_OK, T(normcore_affine_forward)(NULL, 19, 23, 21, (real *)c.a[0].data, c.a[0].stride,
                                                              (real *)c.a[1].data, c.a[1].stride, (real *)c.a[2].data, 0,
                                                              (real *)c.a[3].data, c.a[3].stride));
-        CHECK_STATUS(NORMCORE_OK, T(normcore_relu_forward)(NULL, 19, 21, (real *)c.a[3].data, c.a[3].stride,
-                                                           (real *)c.a[3].data, c.a[3].stride));
+        CHECK_STATUS(NORMCORE_OK,
+                     T(normcore_activation_forward)(NULL, NORMCORE_ACTIVATION_RELU, 0, 19, 21, (real *)c.a[3].data,
+                                                    c.a[3].stride, (real *)c.a[3].data, c.a[3].stride));
         CHECK_SAME(&c, fused, "with ReLU fused");
         guard_reset();
     }

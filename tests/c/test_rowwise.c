@@ -17,8 +17,10 @@ static void test_relu_of_special_values(void) {
     real y[EACH(x)], dx[EACH(x)];
     for (size_t isa = 0; isa < isa_count(); isa++) {
         isa_use(isa);
-        CHECK_STATUS(NORMCORE_OK, T(normcore_relu_forward)(NULL, 1, EACH(x), x, EACH(x), y, EACH(x)));
-        CHECK_STATUS(NORMCORE_OK, T(normcore_relu_backward)(NULL, 1, EACH(x), x, EACH(x), x, EACH(x), dx, EACH(x)));
+        CHECK_STATUS(NORMCORE_OK, T(normcore_activation_forward)(NULL, NORMCORE_ACTIVATION_RELU, 0, 1, EACH(x), x,
+                                                                 EACH(x), y, EACH(x)));
+        CHECK_STATUS(NORMCORE_OK, T(normcore_activation_backward)(NULL, NORMCORE_ACTIVATION_RELU, 0, 1, EACH(x), x,
+                                                                  EACH(x), x, EACH(x), dx, EACH(x)));
         for (size_t i = 0; i < EACH(x); i++) {
             CHECK(expected[i] != expected[i] ? y[i] != y[i] && real_is_canonical(y[i])
                                              : y[i] == expected[i] && !signbit(y[i]));

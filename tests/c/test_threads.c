@@ -293,7 +293,7 @@ static void nesting_for(void *argument, void (*body)(void *arg, size_t index), v
             normcore_context_set_num_threads(n->ctx, 2) == NORMCORE_OK && normcore_context_get_num_threads(n->ctx) == 2;
         static real x[1000 * 64], y[1000 * 64];
         for (size_t i = 0; i < 1000 * 64; i++) x[i] = i % 3 ? 1 : -1;
-        n->status = T(normcore_relu_forward)(n->ctx, 1000, 64, x, 64, y, 64);
+        n->status = T(normcore_activation_forward)(n->ctx, NORMCORE_ACTIVATION_RELU, 0, 1000, 64, x, 64, y, 64);
         n->good = 1;
         for (size_t i = 0; i < 1000 * 64; i++) n->good &= y[i] == (i % 3 ? 1 : 0);
     }

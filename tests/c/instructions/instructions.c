@@ -102,8 +102,8 @@ static void reset(void) {
     _(affine_backward, 32x128x128, return AFFINE_BACKWARD(32, 128, 128, data.u))                                       \
     _(affine_backward, 300x100x100, return AFFINE_BACKWARD(300, 100, 100, data.u))                                     \
     _(affine_backward, 50x784x100_no_dx, return AFFINE_BACKWARD(50, 784, 100, NULL))                                   \
-    _(relu_forward, 64x512, return MAP(relu_forward, 64, 512))                                                         \
-    _(relu_backward, 64x512, return MAP2(relu_backward, 64, 512))                                                      \
+    _(activation_forward, 64x512_relu, return ACTIVATION(NORMCORE_ACTIVATION_RELU, 64, 512))                           \
+    _(activation_backward, 64x512_relu, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_RELU, 64, 512))                 \
     _(activation_forward, 64x512_leaky_relu, return ACTIVATION(NORMCORE_ACTIVATION_LEAKY_RELU, 64, 512))               \
     _(activation_backward, 64x512_leaky_relu, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_LEAKY_RELU, 64, 512))     \
     _(activation_forward, 64x512_tanh, return ACTIVATION(NORMCORE_ACTIVATION_TANH, 64, 512))                           \

@@ -128,10 +128,6 @@ normcore_status NAME(normcore_activation_backward)(normcore_context *ctx, normco
 }
 
 #define ROWWISE(operation) ((rowwise_args){.op = operation})
-normcore_status NAME(normcore_relu_forward)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
-                                            real *y, size_t y_stride) {
-    return rowwise_forward(ctx, ROWWISE(ROWWISE_ACTIVATION), n, d, x, x_stride, y, y_stride);
-}
 normcore_status NAME(normcore_softmax)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
                                        real *y, size_t y_stride) {
     return rowwise_forward(ctx, ROWWISE(ROWWISE_SOFTMAX), n, d, x, x_stride, y, y_stride);
@@ -139,11 +135,6 @@ normcore_status NAME(normcore_softmax)(normcore_context *ctx, size_t n, size_t d
 normcore_status NAME(normcore_log_softmax)(normcore_context *ctx, size_t n, size_t d, const real *x, size_t x_stride,
                                            real *y, size_t y_stride) {
     return rowwise_forward(ctx, ROWWISE(ROWWISE_LOG_SOFTMAX), n, d, x, x_stride, y, y_stride);
-}
-normcore_status NAME(normcore_relu_backward)(normcore_context *ctx, size_t n, size_t d, const real *dy,
-                                             size_t dy_stride, const real *y, size_t y_stride, real *dx,
-                                             size_t dx_stride) {
-    return rowwise_backward(ctx, ROWWISE(ROWWISE_ACTIVATION_BACKWARD), n, d, dy, dy_stride, y, y_stride, dx, dx_stride);
 }
 normcore_status NAME(normcore_softmax_backward)(normcore_context *ctx, size_t n, size_t d, const real *dy,
                                                 size_t dy_stride, const real *y, size_t y_stride, real *dx,
