@@ -701,7 +701,7 @@ cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, objec
     if out is not None and (_clash(op, "out", out, "dy", dy, IN_PLACE) | _clash(op, "out", out, y_name, y, IN_PLACE)):
         dx = _new(t, <cnp.ndarray>y, yr.d, &dxr)
     _take(op, "dy", dy_held, t, yr.n, yr.d, &dyr)
-    _take(op, "y", y_held, t, yr.n, yr.d, &yr)
+    _take(op, y_name, y_held, t, yr.n, yr.d, &yr)
     _take(op, "out", dx, t, yr.n, yr.d, &dxr)
     state = _release_gil(<double>yr.n * yr.d)
     if f32 == NULL:
