@@ -268,6 +268,26 @@ class Network:
     def forward(
         self, x: NDArray[Any], params: NDArray[Any], buffers: NDArray[Any] | None, out: NDArray[Any]
     ) -> None: ...
+    def forward_training(
+        self,
+        x: NDArray[Any],
+        params: NDArray[Any],
+        buffers: NDArray[Any] | None,
+        tape: Pass,
+        out: NDArray[Any],
+        *,
+        seed: SupportsIndex = 0,
+        stream: SupportsIndex = 0,
+    ) -> None: ...
+    def backward(
+        self,
+        x: NDArray[Any],
+        params: NDArray[Any],
+        tape: Pass,
+        dy: NDArray[Any],
+        grads: NDArray[Any],
+        dx: NDArray[Any] | None = None,
+    ) -> None: ...
     def loss_and_grads(
         self,
         x: NDArray[Any],
@@ -283,7 +303,16 @@ class Network:
         reduction: str = "mean",
         seed: SupportsIndex = 0,
         stream: SupportsIndex = 0,
+        update_statistics: bool = True,
     ) -> tuple[float, float]: ...
+
+@disjoint_base
+class Pass:
+    @property
+    def network(self) -> Network: ...
+    @property
+    def rows(self) -> int: ...
+    def __new__(cls, network: Network, rows: SupportsIndex) -> Self: ...
 
 def available_isas() -> tuple[str, ...]: ...
 def get_isa() -> str: ...

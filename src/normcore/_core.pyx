@@ -399,7 +399,7 @@ cdef bint _overlaps_itself(object a):
     return False
 
 
-cdef object _target(str op, object out, int t, cnp.ndarray like, size_t last, Rows *rows):
+cdef object _target(str op, object out, int t, cnp.ndarray like, size_t last, Rows *rows, str name="out"):
     """The array to compute into, of the leading axes of `like` and a last axis of `last`: `out` where it is given and C
     can write it as it lies, else a new one, which _finish copies into `out`."""
     cdef int ndim = cnp.PyArray_NDIM(like)
@@ -408,19 +408,19 @@ cdef object _target(str op, object out, int t, cnp.ndarray like, size_t last, Ro
         return _new(t, like, last, rows)
     dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
     if not cnp.PyArray_CheckExact(out) and (not cnp.PyArray_Check(out) or isinstance(out, np.ma.MaskedArray)):
-        raise TypeError(f"{op}: out is a {type(out).__name__}; it must be a NumPy array of {dtype}")
+        raise TypeError(f"{op}: {name} is a {type(out).__name__}; it must be a NumPy array of {dtype}")
     if cnp.PyArray_TYPE(<cnp.ndarray>out) != t or not cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>out):
-        raise ValueError(f"{op}: out is an array of {out.dtype} but the result is {dtype}")
+        raise ValueError(f"{op}: {name} is an array of {out.dtype} but the result is {dtype}")
     dims = cnp.PyArray_DIMS(<cnp.ndarray>out)
     if not (cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim and <size_t>dims[ndim - 1] == last
             and _leading_match(<cnp.ndarray>out, like)):
-        raise ValueError(f"{op}: out is {out.shape} but the result is {_leading(like) + (last,)}")
+        raise ValueError(f"{op}: {name} is {out.shape} but the result is {_leading(like) + (last,)}")
     if not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>out):
-        raise ValueError(f"{op}: out is read-only")
+        raise ValueError(f"{op}: {name} is read-only")
     if _as_it_lies(<cnp.ndarray>out, t, rows):
         return out
     if _overlaps_itself(out):
-        raise ValueError(f"{op}: out has elements that share memory (shape {out.shape}, strides {out.strides})")
+        raise ValueError(f"{op}: {name} has elements that share memory (shape {out.shape}, strides {out.strides})")
     return _new(t, like, last, rows)
 
 
@@ -2099,6 +2099,16 @@ cdef class Network:
                 _check_variance(op, f"running_var{layer + 1}", buffers[offset:offset + count])
         return 0
 
+    cdef int check_pass(self, str op, Pass tape, object x, size_t rows) except -1:
+        """ValueError unless the pass is for this network and so many rows."""
+        if tape is None:
+            raise TypeError(f"{op}: tape is None; it must be a Pass")
+        if tape.network is not self:
+            raise ValueError(f"{op}: tape is the pass of another network")
+        if rows > tape.rows:
+            raise ValueError(f"{op}: x is {x.shape} but the pass is for {tape.rows} rows at most")
+        return 0
+
     cdef object input_rows(self, str op, object x, Rows *rows):
         """x as rows of the network's dtype, to which data of the other one are rounded."""
         cdef int ndim
@@ -2211,8 +2221,137 @@ cdef class Network:
             _fail(op, status)
         _finish(out, y)
 
+    def forward_training(self, x, params, buffers, Pass tape, out, *, seed=0, stream=0):
+        """Write the outputs of `x`, in training mode, to `out`, and what `backward` needs into `tape`.
+
+        Parameters
+        ----------
+        x : ndarray (..., features), float32 or float64
+            Any layout; rounded to the network's dtype if it is of the other one.
+        params : ndarray (parameter_count,)
+        buffers : ndarray (buffer_count,), or None
+            Running statistics, moved in place. None: they stay as they are.
+        tape : Pass
+            Of this network, for at least as many rows. One thread at a time.
+        out : ndarray (..., outputs) of the network's dtype
+            Overlaps no other argument.
+        seed, stream : int in [0, 2**64)
+            Layer l draws its dropout from stream ``stream + l``: give each step its own block of streams.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array of a wrong dtype or shape, a pass of another network or for fewer rows. Nothing has been written.
+        """
+        cdef Rows xr, yr, pr, br
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef str op = "Network.forward_training"
+        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
+        cdef uint64_t seed_word = _uint64(op, "seed", seed), stream_word = _uint64(op, "stream", stream)
+        _flat(op, "params", params, self.t, self.parameter_count, False)
+        if buffers is not None:
+            _flat(op, "buffers", buffers, self.t, self.buffer_count, True)
+            _clash(op, "buffers", buffers, "x", x, APART)
+            _clash(op, "buffers", buffers, "params", params, APART)
+        x_held = self.input_rows(op, x, &xr)
+        self.check_pass(op, tape, x, xr.n)
+        if out is None:
+            raise TypeError(f"{op}: out is None; it must be a NumPy array of {self.dtype}")
+        y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
+        if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
+                | (buffers is not None and _clash(op, "out", out, "buffers", buffers, APART))):
+            y = _new(self.t, <cnp.ndarray>x, outputs, &yr)
+        self.take(op, params, buffers, &pr, &br)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "out", y, self.t, xr.n, outputs, &yr)
+        state = _release_gil(<double>xr.n * self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_forward_training_f32(
+                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, <const float *>pr.data, <float *>br.data,
+                seed_word, stream_word, tape.tape, <float *>yr.data, yr.stride)
+        else:
+            status = normcore_mlp_forward_training_f64(
+                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, <const double *>pr.data,
+                <double *>br.data, seed_word, stream_word, tape.tape, <double *>yr.data, yr.stride)
+        _restore_gil(state)
+        if status != NORMCORE_OK:
+            if status == NORMCORE_ERROR_VALUE and buffers is not None:
+                self.check_variances(op, buffers)
+            _fail(op, status)
+        _finish(out, y)
+
+    def backward(self, x, params, Pass tape, dy, grads, dx=None):
+        """Write the gradients of the parameters to `grads`, from those of the outputs.
+
+        Parameters
+        ----------
+        x, params
+            As they were given to the `forward_training` that is in `tape`, which stays as it is.
+        tape : Pass
+        dy : ndarray (..., outputs), float32 or float64
+            Any layout; rounded to the network's dtype if it is of the other one.
+        grads : ndarray (parameter_count,)
+            Overwritten.
+        dx : ndarray, of x's shape and the network's dtype, optional
+            Where to put the gradient of the data. Overlaps no other argument.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array of a wrong dtype or shape, or a pass that holds no forward pass of so many rows. Nothing has been
+            written.
+        """
+        cdef Rows xr, dyr, dxr, pr, gr
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef str op = "Network.backward"
+        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
+        _flat(op, "params", params, self.t, self.parameter_count, False)
+        _flat(op, "grads", grads, self.t, self.parameter_count, True)
+        x_held = self.input_rows(op, x, &xr)
+        self.check_pass(op, tape, x, xr.n)
+        _type(op, "dy", dy, 1)
+        if dy.shape != _leading(x) + (outputs,):
+            raise ValueError(f"{op}: dy is {dy.shape} but x is {x.shape}; dy must be {_leading(x) + (outputs,)}")
+        dy_held = _rows(dy, self.t, &dyr)
+        _clash(op, "grads", grads, "x", x, APART)
+        _clash(op, "grads", grads, "params", params, APART)
+        _clash(op, "grads", grads, "dy", dy, APART)
+        dxr.data = NULL
+        dxr.stride = features
+        held = None
+        if dx is not None:
+            held = _target(op, dx, self.t, <cnp.ndarray>x, features, &dxr, "dx")
+            if (_clash(op, "dx", dx, "x", x, APART) | _clash(op, "dx", dx, "params", params, APART)
+                    | _clash(op, "dx", dx, "dy", dy, APART) | _clash(op, "dx", dx, "grads", grads, APART)):
+                held = _new(self.t, <cnp.ndarray>x, features, &dxr)
+        _take(op, "params", params, self.t, 1, self.parameter_count, &pr)
+        _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "dy", dy_held, self.t, xr.n, outputs, &dyr)
+        if held is not None:
+            _take(op, "dx", held, self.t, xr.n, features, &dxr)
+        state = _release_gil(<double>xr.n * self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_backward_f32(
+                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, <const float *>pr.data, tape.tape,
+                <const float *>dyr.data, dyr.stride, <float *>gr.data, <float *>dxr.data, dxr.stride)
+        else:
+            status = normcore_mlp_backward_f64(
+                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, <const double *>pr.data, tape.tape,
+                <const double *>dyr.data, dyr.stride, <double *>gr.data, <double *>dxr.data, dxr.stride)
+        _restore_gil(state)
+        if status == NORMCORE_ERROR_VALUE or status == NORMCORE_ERROR_SIZE:
+            raise ValueError(f"{op}: x is {x.shape}; the pass holds no forward pass of so many rows")
+        if status != NORMCORE_OK:
+            _fail(op, status)
+        if dx is not None:
+            _finish(dx, held)
+
     def loss_and_grads(self, x, labels, params, buffers, grads, *, class_weight=None, sample_weight=None,
-                       label_smoothing=0.0, ignore_index=None, reduction="mean", seed=0, stream=0):
+                       label_smoothing=0.0, ignore_index=None, reduction="mean", seed=0, stream=0,
+                       bint update_statistics=True):
         """One training pass: forward in training mode, cross-entropy, backward.
 
         Parameters
@@ -2229,6 +2368,8 @@ cdef class Network:
         reduction : {"mean", "sum"}
         seed, stream : int in [0, 2**64)
             Layer l draws its dropout from stream ``stream + l``: give each step its own block of streams.
+        update_statistics : bool
+            False leaves the running statistics as they are.
 
         Returns
         -------
@@ -2268,6 +2409,8 @@ cdef class Network:
             _clash(op, "buffers", buffers, "params", params, APART)
             _clash(op, "buffers", buffers, "grads", grads, APART)
         self.take(op, params, buffers, &pr, &br)
+        if not update_statistics:
+            br.data = NULL
         _take_goal(op, held, self.t, xr.n, c, &goal)
         _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
         _take(op, "x", x_held, self.t, xr.n, features, &xr)
@@ -2288,6 +2431,49 @@ cdef class Network:
                 self.check_variances(op, buffers)
             _bad_goal(op, status, self.t, c, held, &goal, bad)
         return loss, weight_sum
+
+
+cdef class Pass:
+    """Memory for what `Network.forward_training` leaves for `Network.backward`.
+
+    Parameters
+    ----------
+    network : Network
+        The one whose pass it is.
+    rows : int
+        How many rows a batch may have. The memory, of rows times all hidden widths, is taken now and used again by each
+        step.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        `rows` is no integer, negative, or too large.
+    """
+    cdef normcore_mlp_pass *tape
+    cdef readonly Network network
+    cdef readonly size_t rows
+
+    def __cinit__(self, Network network not None, rows):
+        cdef normcore_status status
+        self.network = network
+        self.rows = _integer("Pass", "rows", rows, 0, sys.maxsize)
+        if network.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_pass_create_f32(network.mlp, self.rows, &self.tape)
+        else:
+            status = normcore_mlp_pass_create_f64(network.mlp, self.rows, &self.tape)
+        if status == NORMCORE_ERROR_SIZE:
+            raise ValueError(f"Pass: rows is {rows}; so many activations of {network!r} cannot be addressed")
+        if status != NORMCORE_OK:
+            _fail("Pass", status)
+
+    def __dealloc__(self):
+        normcore_mlp_pass_destroy(self.tape)
+
+    def __reduce__(self):
+        return Pass, (self.network, self.rows)
+
+    def __repr__(self):
+        return f"Pass({self.network!r}, {self.rows})"
 
 
 # ------------------------------------------------------------------------------------------------ the process

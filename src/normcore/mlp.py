@@ -75,13 +75,18 @@ def _renamed(error: TypeError | ValueError, old: str, operation: str) -> Excepti
     return type(error)(operation + text.removeprefix(old).replace(": labels ", ": y ", 1))
 
 
+def _floats(values: npt.ArrayLike, operation: str, name: str) -> FloatArray:
+    if isinstance(values, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: {name} is a masked array; fill or drop the masked elements first")
+    array = np.asarray(values)
+    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
+        raise TypeError(f"{operation}: {name} is {array.dtype.name}; accepted are float32 and float64")
+    return array
+
+
 def check_features(X: npt.ArrayLike, features: int, dtype: np.dtype[Any], operation: str) -> FloatArray:
     """Return `X` as an array of `dtype` with at least two axes, the last one `features` long; any layout is kept."""
-    if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: X is a masked array; fill or drop the masked elements first")
-    array = np.asarray(X)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise TypeError(f"{operation}: X is {array.dtype.name}; accepted are float32 and float64")
+    array = _floats(X, operation, "X")
     if array.ndim < 2:
         raise ValueError(f"{operation}: X is {array.shape}; it must be (rows, features) (one row is X[np.newaxis])")
     if array.shape[-1] != features:
@@ -245,6 +250,8 @@ class MLP:
         except (MemoryError, ValueError):  # ValueError: more bytes than can be addressed
             raise MemoryError(f"MLP: sizes is {list(self._sizes)}: no memory for {count} parameters") from None
         self._buffers: FloatArray = np.zeros(self._network.buffer_count, dtype=self._dtype)
+        self._pass: _core.Pass | None = None
+        self._pass_input: FloatArray | None = None
         self._parameter_views: dict[str, FloatArray] = {}
         self._gradient_views: dict[str, FloatArray] = {}
         self._buffer_views: dict[str, FloatArray] = {}
@@ -417,6 +424,105 @@ class MLP:
 
     # ------------------------------------------------------------------ training
 
+    def forward_training(
+        self,
+        X: npt.ArrayLike,
+        *,
+        seed: SupportsIndex = 0,
+        stream: SupportsIndex = 0,
+        update_statistics: bool = True,
+    ) -> FloatArray:
+        """Outputs in training mode (batch statistics, dropout), and in the model what `backward` needs of the way.
+
+        The first of the four words of a training step: outputs, a loss of them, `backward`, an update of `theta`.
+
+        Parameters
+        ----------
+        X : (..., features) float32 or float64
+            At least one row, with batch norm two. Not copied where it has the model's dtype: leave it as it is until
+            after `backward`.
+        seed, stream : int in [0, 2**64)
+            Of dropout, as in `loss_and_grads`.
+        update_statistics : bool
+            Whether the running statistics of batch norm move.
+
+        Returns
+        -------
+        (..., outputs) of the model's dtype
+
+        Examples
+        --------
+        A step down the squared error, which no function here knows:
+
+        >>> import numpy as np
+        >>> import normcore as nc
+        >>> model = nc.MLP([3, 8, 2], rng=1)
+        >>> X, T = np.eye(3, dtype=np.float32), np.ones((3, 2), dtype=np.float32)
+        >>> Y = model.forward_training(X)
+        >>> gradients = model.backward(2 * (Y - T) / Y.size)
+        >>> model.theta[...] -= 0.1 * model.gradients_flat
+        >>> bool(((model.forward(X) - T) ** 2).mean() < ((Y - T) ** 2).mean())
+        True
+        """
+        operation = "MLP.forward_training"
+        array = check_features(X, self.features, self._dtype, operation)
+        rows = math.prod(array.shape[:-1])
+        self._check_rows(rows, array, operation)
+        seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
+        self._pass_input = None
+        if self._pass is None or self._pass.rows < rows:
+            self._pass = _core.Pass(self._network, rows)
+        out = np.empty((*array.shape[:-1], self.outputs), dtype=self._dtype)
+        try:
+            self._network.forward_training(
+                array,
+                self._theta,
+                self._buffers if update_statistics else None,
+                self._pass,
+                out,
+                seed=seed,
+                stream=stream,
+            )
+        except (TypeError, ValueError) as error:
+            raise _renamed(error, "Network.forward_training", operation) from None
+        self._pass_input = array
+        return out
+
+    def backward(self, doutputs: npt.ArrayLike, *, dx: FloatArray | None = None) -> dict[str, FloatArray]:
+        """Gradients of the parameters from those of the outputs of the last `forward_training`.
+
+        Parameters
+        ----------
+        doutputs : (..., outputs) float32 or float64
+            Gradient of any loss with respect to what `forward_training` returned.
+        dx : (..., features) of the model's dtype, optional
+            Where to put the gradient with respect to X. It overlaps neither X nor the model.
+
+        Returns
+        -------
+        dict
+            ``gradients()``: views, overwritten by the next call. `backward` may be called again, with other doutputs.
+        """
+        operation = "MLP.backward"
+        array = self._pass_input
+        if array is None or self._pass is None:
+            raise ValueError(f"{operation}: there has been no forward_training to go back from")
+        gradient, shape = _floats(doutputs, operation, "doutputs"), (*array.shape[:-1], self.outputs)
+        if gradient.shape != shape:
+            raise ValueError(f"{operation}: doutputs is {gradient.shape}; the outputs of forward_training were {shape}")
+        gradient = _convert(gradient, self._dtype, operation, "doutputs")
+        try:
+            self._network.backward(array, self._theta, self._pass, gradient, self._gradients, dx)
+        except (TypeError, ValueError) as error:
+            raise _renamed(error, "Network.backward", operation) from None
+        return self.gradients()
+
+    def _check_rows(self, rows: int, array: FloatArray, operation: str) -> None:
+        if not rows:
+            raise ValueError(f"{operation}: X is {array.shape}; it must have at least one row")
+        if self._norm == "batch" and rows == 1:
+            raise ValueError(f"{operation}: X has one row; batch norm needs at least two to train")
+
     def loss_and_grads(
         self,
         X: npt.ArrayLike,
@@ -428,8 +534,11 @@ class MLP:
         ignore_index: int | None = None,
         seed: SupportsIndex = 0,
         stream: SupportsIndex = 0,
+        update_statistics: bool = True,
     ) -> tuple[float, dict[str, FloatArray]]:
-        """Mean softmax cross-entropy of one batch in training mode, and its gradients. Moves the running statistics.
+        """Mean softmax cross-entropy of one batch in training mode, and its gradients.
+
+        `forward_training`, `softmax_cross_entropy` and `backward` in one call, which needs no memory of the model's.
 
         Parameters
         ----------
@@ -447,6 +556,8 @@ class MLP:
         seed, stream : int in [0, 2**64)
             Layer l draws its dropout from stream ``stream + l`` of `seed`: the same pair drops the same units. In a
             training loop of your own give each step new streams, for example ``stream=step * model.layers``.
+        update_statistics : bool
+            Whether the running statistics of batch norm move.
 
         Returns
         -------
@@ -455,7 +566,16 @@ class MLP:
             ``gradients()``: views, overwritten by the next call.
         """
         loss, _ = self._training_pass(
-            X, y, class_weight, sample_weight, label_smoothing, ignore_index, seed, stream, "MLP.loss_and_grads"
+            X,
+            y,
+            class_weight,
+            sample_weight,
+            label_smoothing,
+            ignore_index,
+            seed,
+            stream,
+            "MLP.loss_and_grads",
+            update_statistics,
         )
         return loss, self.gradients()
 
@@ -470,15 +590,13 @@ class MLP:
         seed: SupportsIndex,
         stream: SupportsIndex,
         operation: str,
+        update_statistics: bool = True,
     ) -> tuple[float, float]:
         """Check everything, run one training pass, return (loss, sum of weights); the gradients are in place."""
         array = check_features(X, self.features, self._dtype, operation)
         shape = array.shape[:-1]
         targets = check_targets(y, shape, self.outputs, self._dtype, operation)
-        if not targets.shape[0]:
-            raise ValueError(f"{operation}: X is {array.shape}; it must have at least one row")
-        if self._norm == "batch" and targets.shape[0] == 1:
-            raise ValueError(f"{operation}: X has one row; batch norm needs at least two to train")
+        self._check_rows(targets.shape[0], array, operation)
         class_weight = check_class_weight(class_weight, self.outputs, operation)
         sample_weight = check_weights(sample_weight, shape, operation, "sample_weight")
         seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
@@ -495,6 +613,7 @@ class MLP:
                 ignore_index=ignore_index,
                 seed=seed,
                 stream=stream,
+                update_statistics=update_statistics,
             )
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.loss_and_grads", operation) from None

@@ -27,6 +27,9 @@ DOUBLES = {"mean": COLUMNS, "rstd": COLUMNS, "row_mean": ROWS, "row_rstd": ROWS,
            "class_weight": CLASSES}
 random = np.random.default_rng(0)
 net = nc.Network((COLUMNS, 30, CLASSES), norm="batch")
+tape = nc._core.Pass(net, ROWS)
+net.forward_training(np.ones((ROWS, COLUMNS), np.float32), np.ones(net.parameter_count, np.float32), None, tape,
+                     np.ones((ROWS, CLASSES), np.float32))
 SHAPES |= {"params": (net.parameter_count,), "buffers": (net.buffer_count,), "net_grads": (net.parameter_count,)}
 
 def array(name, dtype):
@@ -38,12 +41,13 @@ def array(name, dtype):
 
 # The arguments that Python code converts.
 NUMBERS = {"eps": 1e-5, "momentum": 0.9, "keep": 0.5, "seed": 1, "stream": 2, "offset": 3, "label_smoothing": 0.1,
-           "ignore_index": 1, "learning_rate": 0.1, "beta1": 0.9, "step": 3, "gradient_scale": 1.0}
+           "ignore_index": 1, "learning_rate": 0.1, "slope": 0.1, "beta1": 0.9, "step": 3, "gradient_scale": 1.0}
 """
 
 OPERATIONS = {
     "affine_forward": "nc.affine_forward(a['x'], a['w'], a['b'], out=a['z'])",
     "relu_forward": "nc.relu_forward(a['x'], out=a['out'])",
+    "leaky_relu_backward": "nc.leaky_relu_backward(a['dy'], a['y'], slope=v('slope'), out=a['out'])",
     "softmax_backward": "nc.softmax_backward(a['dy'], a['y'], out=a['out'])",
     "softmax_cross_entropy": "nc.softmax_cross_entropy(a['z'], a['labels'], sample_weight=a['sample_weight'], "
     "class_weight=a['class_weight'], label_smoothing=v('label_smoothing'), ignore_index=v('ignore_index'))",
@@ -59,6 +63,9 @@ OPERATIONS = {
     "gradient_scale=v('gradient_scale'))",
     "Network.initialize": "net.initialize(a['params'], a['buffers'], seed=v('seed'), stream=v('stream'))",
     "Network.forward": "net.forward(a['x'], a['params'], a['buffers'], out=a['z'])",
+    "Network.forward_training": "net.forward_training(a['x'], a['params'], a['buffers'], tape, a['z'], seed=v('seed'), "
+    "stream=v('stream'))",
+    "Network.backward": "net.backward(a['x'], a['params'], tape, a['dz'], a['net_grads'], a['out'])",
     "Network.loss_and_grads": "net.loss_and_grads(a['x'], a['labels'], a['params'], a['buffers'], a['net_grads'], "
     "sample_weight=a['sample_weight'], class_weight=a['class_weight'], label_smoothing=v('label_smoothing'), "
     "seed=v('seed'), stream=v('stream'))",

@@ -522,3 +522,147 @@ def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any) -> None:
                 arrays = (other.gradients_flat, other.buffers_flat, other.forward(X))
                 results.add((loss, *(array.tobytes() for array in arrays)))
     assert len(results) == 1
+
+
+# ---------------------------------------------------------------------- the parts of a training step
+
+
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_parts_of_a_step_make_the_whole(norm: Any, dropout: float, dtype: str) -> None:
+    """Forward, loss and backward as calls of their own: the bits of loss_and_grads, for batches of many sizes."""
+    random = np.random.default_rng(3)
+    whole, parts = (MLP([6, 9, 8, 4], norm=norm, dropout=dropout, dtype=dtype, rng=5) for _ in range(2))
+    for step, rows in enumerate([7, 300, 2, 300, 31]):
+        X = np.asfortranarray(random.normal(size=(rows, 6)).astype(dtype))
+        y = random.integers(0, 4, rows)
+        at = {"seed": 11, "stream": step * whole.layers}
+        loss, gradients = whole.loss_and_grads(X, y, **at)
+        outputs = parts.forward_training(X, **at)
+        assert outputs.dtype == dtype
+        parts_loss, doutputs, _ = normcore.softmax_cross_entropy(outputs, y)
+        for _ in range(2):  # the pass is left as it is
+            found = parts.backward(doutputs)
+            assert {name: array.tobytes() for name, array in found.items()} == {
+                name: array.tobytes() for name, array in gradients.items()
+            }
+        assert parts_loss == loss
+        assert parts.buffers_flat.tobytes() == whole.buffers_flat.tobytes()
+        whole.theta[...] -= np.asarray(0.05, dtype) * whole.gradients_flat
+        parts.theta[...] = whole.theta
+
+
+@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+def test_gradients_of_any_loss(norm: Any) -> None:
+    """Of a loss that is none of the library's, with respect to parameters and data, against differences."""
+    random = np.random.default_rng(4)
+    model = MLP([3, 6, 5, 2], norm=norm, dropout=0.3, dtype="float64", rng=2)
+    model.theta[...] += 0.1 * random.normal(size=model.theta.shape)
+    X, T = random.normal(size=(2, 4, 3)), random.normal(size=(2, 4, 2))
+
+    def loss() -> float:
+        outputs = model.forward_training(X, seed=1, stream=2, update_statistics=False)
+        return float(np.log(np.cosh(outputs - T)).sum())
+
+    loss()
+    dX = np.empty_like(X)
+    outputs = model.forward_training(X, seed=1, stream=2, update_statistics=False)
+    model.backward(np.tanh(outputs - T), dx=dX)
+    gradients = model.gradients_flat.copy()
+    for values, found in ((model.theta, gradients), (X.reshape(-1), dX.reshape(-1))):
+        for i in range(values.size):
+            kept, step = values[i], 1e-6
+            values[i] = kept + step
+            above = loss()
+            values[i] = kept - step
+            below = loss()
+            values[i] = kept
+            assert abs((above - below) / (2 * step) - found[i]) < 1e-7
+
+
+def test_statistics_can_be_left_alone() -> None:
+    random = np.random.default_rng(5)
+    model = MLP([3, 6, 2], norm="batch", rng=2)
+    X, y = random.normal(size=(9, 3)).astype(np.float32), random.integers(0, 2, 9)
+    before = model.buffers_flat.copy()
+    loss, gradients = model.loss_and_grads(X, y, update_statistics=False)
+    kept = {name: array.copy() for name, array in gradients.items()}
+    model.forward_training(X, update_statistics=False)
+    assert model.buffers_flat.tobytes() == before.tobytes()
+    again, gradients = model.loss_and_grads(X, y)
+    assert again == loss
+    assert all(kept[name].tobytes() == array.tobytes() for name, array in gradients.items())
+    assert model.buffers_flat.tobytes() != before.tobytes()
+
+
+def test_mistakes_with_the_parts_of_a_step() -> None:
+    model = MLP([3, 6, 2], norm="batch", rng=2)
+    X = np.ones((4, 3), np.float32)
+    with pytest.raises(ValueError, match=r"MLP.backward: there has been no forward_training"):
+        model.backward(np.ones((4, 2), np.float32))
+    with pytest.raises(ValueError, match=r"MLP.forward_training: X has one row"):
+        model.forward_training(X[:1])
+    with pytest.raises(ValueError, match=r"MLP.forward_training: X is \(0, 3\)"):
+        model.forward_training(X[:0])
+    with pytest.raises(ValueError, match="stream is -1"):
+        model.forward_training(X, stream=-1)
+    model.forward_training(X)
+    with pytest.raises(ValueError, match=r"doutputs is \(3, 2\); the outputs of forward_training were \(4, 2\)"):
+        model.backward(np.ones((3, 2), np.float32))
+    with pytest.raises(TypeError, match="doutputs is int64"):
+        model.backward(np.ones((4, 2), np.int64))
+    with pytest.raises(TypeError, match="doutputs is a masked array"):
+        model.backward(np.ma.ones((4, 2)))
+    with pytest.raises(ValueError, match=r"MLP.backward: dx is"):
+        model.backward(np.ones((4, 2), np.float32), dx=np.ones((4, 2), np.float32))
+    with pytest.raises(ValueError, match=r"MLP.backward: dx overlaps x"):
+        model.backward(np.ones((4, 2), np.float32), dx=X)
+    copied = pickle.loads(pickle.dumps(model))
+    with pytest.raises(ValueError, match="no forward_training"):
+        copied.backward(np.ones((4, 2), np.float32))
+    model.buffers()["running_var1"][2] = -1
+    with pytest.raises(ValueError, match="running_var1"):
+        model.forward_training(X)
+    with pytest.raises(ValueError, match="no forward_training"):  # what failed leaves nothing to go back from
+        model.backward(np.ones((4, 2), np.float32))
+
+
+def test_mistakes_with_passes() -> None:
+    core = normcore._core
+    net, other = normcore.Network((3, 5, 2), norm="batch"), normcore.Network((3, 5, 2), norm="batch")
+    tape = core.Pass(net, 4)
+    assert (tape.rows, tape.network) == (4, net)
+    assert repr(tape) == f"Pass({net!r}, 4)"
+    assert pickle.loads(pickle.dumps(tape)).rows == 4
+    x, dy, y = np.ones((4, 3), np.float32), np.ones((4, 2), np.float32), np.ones((4, 2), np.float32)
+    params, grads = np.ones(net.parameter_count, np.float32), np.ones(net.parameter_count, np.float32)
+    with pytest.raises(ValueError, match="the pass holds no forward pass of so many rows"):
+        net.backward(x, params, tape, dy, grads)
+    with pytest.raises(ValueError, match="tape is the pass of another network"):
+        other.forward_training(x, params, None, tape, y)
+    with pytest.raises(ValueError, match=r"x is \(5, 3\) but the pass is for 4 rows at most"):
+        net.forward_training(np.ones((5, 3), np.float32), params, None, tape, np.ones((5, 2), np.float32))
+    with pytest.raises(TypeError, match="tape is None"):
+        net.forward_training(x, params, None, None, y)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="out is None"):
+        net.forward_training(x, params, None, tape, None)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="out overlaps x"):
+        net.forward_training(x, params, None, tape, x.reshape(-1)[:8].reshape(4, 2))
+    net.forward_training(x, params, None, tape, y)
+    with pytest.raises(ValueError, match="holds no forward pass of so many rows"):
+        net.backward(x[:3], params, tape, dy[:3], grads)
+    with pytest.raises(ValueError, match=r"dy is \(4, 3\) but x is \(4, 3\); dy must be \(4, 2\)"):
+        net.backward(x, params, tape, x, grads)
+    with pytest.raises(ValueError, match="rows is"):
+        core.Pass(net, -1)
+    with pytest.raises(ValueError, match="so many activations"):
+        core.Pass(net, 2**62)
+    with pytest.raises(MemoryError):
+        core.Pass(net, 2**50)
+    wide = np.ones((4, 6), np.float32)
+    net.backward(x, params, tape, dy, grads, wide[:, ::2])  # a layout that C cannot write
+    dx = np.empty((4, 3), np.float32)
+    net.backward(x, params, tape, dy, grads, dx)
+    assert wide[:, ::2].tobytes() == dx.tobytes()
+    assert (wide[:, 1::2] == 1).all()

@@ -202,12 +202,12 @@ static size_t mlp_pass_moments(const normcore_mlp *mlp, size_t n, int *ok) {
                                   ok);
 }
 
-/* What the pass holds of one hidden layer. */
-static mlp_activations mlp_activations_of(const normcore_mlp_pass *pass, size_t l) {
+/* What the pass holds of one hidden layer. n is the call's own: another thread's call may change that of the pass. */
+static mlp_activations mlp_activations_of(const normcore_mlp_pass *pass, size_t n, size_t l) {
     const normcore_mlp *mlp = pass->mlp;
     const mlp_layer *layer = &mlp->layers[l];
     const int has_norm = mlp->norm != NORMCORE_NORM_NONE;
-    const size_t n = pass->rows, statistics = mlp_statistics_size(mlp, n, layer->out);
+    const size_t statistics = mlp_statistics_size(mlp, n, layer->out);
     real *const values = (real *)pass->values + n * layer->hidden_before * (has_norm ? 2 : 1);
     double *const moments =
         pass->moments + 2 * (mlp->norm == NORMCORE_NORM_BATCH ? layer->hidden_before : l * statistics);
@@ -308,7 +308,7 @@ static normcore_status mlp_forward_training_body(call *c, void *arguments) {
     p->pass->stream = p->stream;
     for (size_t l = 0; l < last; l++) {
         const mlp_layer *layer = &mlp->layers[l];
-        const mlp_activations a = mlp_activations_of(p->pass, l);
+        const mlp_activations a = mlp_activations_of(p->pass, p->n, l);
         normcore_status status = mlp_hidden_forward(c, mlp, layer, p->n, x, x_stride, p->params, p->buffers, 1, &a);
         if (!status && mlp->keep < 1.0)
             status = mlp_dropout(c, mlp, p->n, layer->out, p->seed, p->stream + l, a.activation);
@@ -360,6 +360,7 @@ normcore_status NAME(normcore_mlp_forward_training)(normcore_context *ctx, const
 
 typedef struct mlp_backward_args {
     const normcore_mlp_pass *pass;
+    size_t n;
     const real *x;
     size_t x_stride;
     const real *params;
@@ -373,7 +374,7 @@ typedef struct mlp_backward_args {
 static normcore_status mlp_norm_backward(call *c, const mlp_backward_args *p, const mlp_layer *layer,
                                          const mlp_activations *a, real *gradient) {
     const normcore_mlp *mlp = p->pass->mlp;
-    const size_t n = p->pass->rows, d = layer->out;
+    const size_t n = p->n, d = layer->out;
     const real *const gamma = p->params + layer->gamma;
     real *const dgamma = p->grads + layer->gamma, *const dbeta = p->grads + layer->beta;
     if (mlp->norm == NORMCORE_NORM_LAYER) {
@@ -415,12 +416,12 @@ static normcore_status mlp_hidden_backward(call *c, const mlp_backward_args *p, 
     const normcore_mlp_pass *pass = p->pass;
     const normcore_mlp *mlp = pass->mlp;
     const mlp_layer *layer = &mlp->layers[l];
-    const mlp_activations a = mlp_activations_of(pass, l);
+    const mlp_activations a = mlp_activations_of(pass, p->n, l);
     normcore_status status = NORMCORE_OK;
     /* A dropped or negative unit has activation 0, so that ReLU's mask covers both; then the factor of what was kept. */
-    if (mlp->keep < 1.0) status = mlp_dropout(c, mlp, pass->rows, layer->out, pass->seed, pass->stream + l, gradient);
+    if (mlp->keep < 1.0) status = mlp_dropout(c, mlp, p->n, layer->out, pass->seed, pass->stream + l, gradient);
     if (!status)
-        status = mlp_rowwise(c, ROWWISE_ACTIVATION_BACKWARD, pass->rows, layer->out, gradient, a.activation, gradient);
+        status = mlp_rowwise(c, ROWWISE_ACTIVATION_BACKWARD, p->n, layer->out, gradient, a.activation, gradient);
     if (!status && mlp->norm != NORMCORE_NORM_NONE) status = mlp_norm_backward(c, p, layer, &a, gradient);
     return status;
 }
@@ -429,7 +430,7 @@ static normcore_status mlp_backward_body(call *c, void *arguments) {
     const mlp_backward_args *p = arguments;
     const normcore_mlp_pass *pass = p->pass;
     const normcore_mlp *mlp = pass->mlp;
-    const size_t n = pass->rows, mark = normcore_call_mark(c);
+    const size_t n = p->n, mark = normcore_call_mark(c);
     int ok = 1;
     const size_t widest = normcore_check_product(mlp->widest_hidden, n, &ok);
     if (!ok) return NORMCORE_ERROR_SIZE;
@@ -446,7 +447,7 @@ static normcore_status mlp_backward_body(call *c, void *arguments) {
                                      .m = layer->out,
                                      .dy = dy,
                                      .dy_stride = dy_stride,
-                                     .x = l ? mlp_activations_of(pass, l - 1).activation : p->x,
+                                     .x = l ? mlp_activations_of(pass, n, l - 1).activation : p->x,
                                      .x_stride = l ? layer->in : p->x_stride,
                                      .w = p->params + layer->weight,
                                      .w_stride = layer->out,
@@ -484,6 +485,7 @@ normcore_status NAME(normcore_mlp_backward)(normcore_context *ctx, const normcor
     const normcore_status status = normcore_check_operands(operands, 6);
     if (status) return status;
     mlp_backward_args args = {.pass = pass,
+                              .n = n,
                               .x = x,
                               .x_stride = x_stride,
                               .params = params,
@@ -574,7 +576,7 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
                                    .targets_stride = targets_stride,
                                    .loss = loss,
                                    .weight_sum = weight_sum},
-                          .backward = {.x = x, .x_stride = x_stride, .params = params, .grads = grads}};
+                          .backward = {.n = n, .x = x, .x_stride = x_stride, .params = params, .grads = grads}};
     normcore_status status = read_cross_entropy_options(options, &args.loss.options);
     if (!status) status = check_mlp_loss(&args, bad_row);
     return status ? status : normcore_call_run(ctx, mlp_loss_body, &args);
