@@ -126,8 +126,11 @@ static uintptr_t past(const operand *o) {
     return (uintptr_t)o->data + ((o->rows - 1) * o->stride + o->cols) * o->element;
 }
 
+static int is_empty(const operand *o) { return !o->rows || !o->cols; }
+
 /* Whether the check can see that two operands lie apart: one after the other, or side by side in one wider matrix. */
 static int seen_apart(const operand *a, const operand *b) {
+    if (is_empty(a) || is_empty(b)) return 1;
     if (past(a) <= (uintptr_t)b->data || past(b) <= (uintptr_t)a->data) return 1;
     if (a->stride != b->stride || a->element != b->element || (a->rows == 1 && b->rows == 1)) return 0;
     /* As if both had every row from the first of all to the last. */
@@ -145,7 +148,7 @@ static int is_same(const operand *a, const operand *b) {
 
 static void test_overlaps(void) {
     rng r = rng_new(20);
-    size_t refused = 0, side_by_side = 0, in_place = 0;
+    size_t refused = 0, side_by_side = 0, in_place = 0, empty = 0, other_type = 0;
     for (int round = 0; round < 60000; round++) {
         operand o[3];
         const size_t count = 2 + rng_below(&r, 2), element = rng_below(&r, 2) ? 4 : 8, stride = 1 + rng_below(&r, 9);
@@ -168,7 +171,9 @@ static void test_overlaps(void) {
                 if (rng_below(&r, 4) == 0) o[i].rows = 1 + rng_below(&r, 4);
                 if (rng_below(&r, 4) == 0) o[i].cols = 1 + rng_below(&r, o[i].stride);
                 if (rng_below(&r, 4) == 0) o[i].stride += 1;
+                if (rng_below(&r, 8) == 0) o[i].element = 12 - o[i].element;
             }
+            if (rng_below(&r, 16) == 0) *(rng_below(&r, 2) ? &o[i].rows : &o[i].cols) = 0;
         }
         normcore_status expected = NORMCORE_OK;
         for (size_t i = 0; i < count; i++)
@@ -178,8 +183,12 @@ static void test_overlaps(void) {
                     (o[i].output ? o[i].may_be >> j & 1 : 0) | (o[j].output ? o[j].may_be >> i & 1 : 0);
                 if (!o[i].output && !o[j].output) continue;
                 if (apart && share(&o[i], &o[j])) harness_fail(__FILE__, __LINE__, "the expectation itself is wrong");
-                side_by_side += apart && past(&o[i]) > (uintptr_t)o[j].data && past(&o[j]) > (uintptr_t)o[i].data;
+                const int nothing = is_empty(&o[i]) || is_empty(&o[j]);
+                empty += (size_t)nothing;
+                side_by_side +=
+                    apart && !nothing && past(&o[i]) > (uintptr_t)o[j].data && past(&o[j]) > (uintptr_t)o[i].data;
                 if (apart) continue;
+                other_type += allowed && is_same(&o[i], &o[j]) && o[i].element != o[j].element;
                 if (allowed && is_same(&o[i], &o[j]) && o[i].element == o[j].element)
                     in_place++;
                 else
@@ -189,7 +198,8 @@ static void test_overlaps(void) {
         harness_note("round %d", round);
         if (!CHECK_STATUS(expected, normcore_check_operands(o, count))) return;
     }
-    CHECK(refused > 5000 && refused < 55000 && side_by_side > 1000 && in_place > 500);
+    CHECK(refused > 5000 && refused < 55000 && side_by_side > 1000 && in_place > 500 && empty > 5000);
+    CHECK(other_type > 50);
 }
 
 /* ---------------------------------------------------------------- outputs over other arguments */
