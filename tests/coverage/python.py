@@ -70,7 +70,8 @@ def build(work: Path) -> tuple[Path, Path]:
     site = Path(sysconfig.get_path("purelib", vars={"base": str(work / "venv"), "platbase": str(work / "venv")}))
     # A folder named in a .pth file serves its packages, but its own .pth files (an editable normcore) do not count.
     here = [path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"}]
-    (site / "tests.pth").write_text("\n".join([*here, str(HERE), "import coverage; coverage.process_startup()", ""]))
+    start = ["import coverage; coverage.process_startup()", "import raw_threads"]
+    (site / "tests.pth").write_text("\n".join([*here, str(HERE), *start, ""]))
     run(
         *(sys.executable, "-m", "pip", "--python", python, "install", "--quiet", "--no-deps", "--no-build-isolation"),
         *(f"--config-settings=build-dir={work / 'build'}", "--config-settings=setup-args=-Dlinetrace=true"),
