@@ -346,7 +346,7 @@ static void test_random_scalars(void) {
         CHECK_STATUS(normal[i].good ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
                      T(normcore_random_normal)(NULL, 1, 2, 3, COLS, normal[i].mean, normal[i].scale, out));
     }
-    const double keep[] = {0.5, 1, 0x1p-30, 0, -0.5, 1.5, not_a_number, infinity};
+    const double keep[] = {0.5, 1, 0x1p-32, 0x1.fffffffffffffp-33, 0, -0.5, 1.5, not_a_number, infinity};
     real x[COLS] = {1, 2, 3, 4};
     for (size_t i = 0; i < sizeof keep / sizeof *keep; i++) {
         harness_note("keep %g", keep[i]);
@@ -658,7 +658,7 @@ static void test_networks(void) {
     good.sizes = two;
     good.num_sizes = 2;
     good.keep = 1;
-    const double keep[] = {0x1p-30, 0.5, 1, 0, 1.5, -0.5, not_a_number};
+    const double keep[] = {0x1p-32, 0.5, 1, 0x1.fffffffffffffp-33, 1.5, -0.5, not_a_number};
     const double momentum[] = {0, 0.5, 1, -0.5, 1.5, not_a_number, infinity};
     const double eps[] = {0, 1e-5, 0.5, -0.5, not_a_number, infinity, -infinity};
     for (size_t i = 0; i < 7; i++) {

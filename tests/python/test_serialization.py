@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import itertools
 import json
 import os
 import signal
@@ -14,6 +15,7 @@ import sys
 import threading
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -348,6 +350,7 @@ def test_a_model_through_a_pipe(saved: Path, tmp_path: Path) -> None:
 
 MEMORY = """
 import json, os, struct, sys
+from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 import archives
@@ -784,3 +787,98 @@ def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     save_model("model", make_model())
     assert only(tmp_path, "model")
     assert load_model("model")[0].norm == "batch"
+
+
+# ---------------------------------------------------------------------- pipes
+
+
+def through_a_pipe(path: Path, pieces: Iterator[bytes]) -> int:
+    """Write pieces to a new pipe until there are no more or nobody reads, and return the number of bytes."""
+    written = 0
+    try:
+        with path.open("wb", buffering=0) as pipe:
+            for piece in pieces:
+                written += pipe.write(piece)
+    except BrokenPipeError:
+        pass
+    return written
+
+
+def test_a_large_model_through_a_pipe(tmp_path: Path) -> None:
+    """More than is read at a time, and ends at any place in that."""
+    model = MLP([300, 300, 2], norm="layer", rng=1)
+    save_model(tmp_path / "m", model)
+    content = (tmp_path / "m").read_bytes()
+    assert len(content) > files._PIECE + 8192
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=through_a_pipe, args=(tmp_path / "pipe", iter([content])), daemon=True)
+    writer.start()
+    assert load_model(tmp_path / "pipe")[0].theta.tobytes() == model.theta.tobytes()
+    writer.join(30)
+    assert not writer.is_alive()
+
+
+def test_a_pipe_without_an_end(saved: Path, tmp_path: Path) -> None:
+    """It is not read for much longer than its header says."""
+    os.mkfifo(tmp_path / "pipe")
+    pieces = itertools.chain([saved.read_bytes()], itertools.repeat(bytes(files._PIECE), 1000))
+    written: list[int] = []
+    writer = threading.Thread(target=lambda: written.append(through_a_pipe(tmp_path / "pipe", pieces)), daemon=True)
+    writer.start()
+    with pytest.raises(ValueError, match="pipe: truncated or damaged"):
+        load_model(tmp_path / "pipe")
+    writer.join(30)
+    assert not writer.is_alive()
+    assert written[0] < 4 * files._PIECE
+
+
+# ---------------------------------------------------------------------- limits
+
+
+def test_the_largest_header(tmp_path: Path) -> None:
+    """1 MiB just fits, for writer and reader; the next multiple of 8 bytes for neither."""
+    model, path = make_model(), tmp_path / "m"
+
+    def header(text: str) -> int:
+        save_model(path, model, {"text": text})
+        return int(struct.unpack("<Q", path.read_bytes()[:8])[0])
+
+    text = "x" * (files._MAX_HEADER - 8 - header(""))
+    while header(text) < files._MAX_HEADER:
+        text += "x"
+    assert load_model(path)[1] == {"text": text}
+    text += "x" * 8
+    with pytest.raises(ValueError, match=f"take {files._MAX_HEADER + 8} bytes"):
+        save_model(path, model, {"text": text})
+    metadata = metadata_of(model) | {"extra": json.dumps({"text": text}, separators=(",", ":"))}
+    metadata["config"] = json.dumps(model.config(), sort_keys=True, separators=(",", ":"))
+    path.write_bytes(archives.archive(metadata, files.model_tensors(model)))
+    with pytest.raises(ValueError, match=f"it claims a header of {files._MAX_HEADER + 8} bytes"):
+        load_model(path)
+
+
+@pytest.mark.parametrize("key", ["config", "extra"])
+def test_the_most_lists_that_are_read(key: str, tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    for count, sound in ((files._MAX_NESTED, True), (files._MAX_NESTED + 1, False)):
+        text = json.dumps({"lists": [[]] * (count - 2)})
+        assert text.count("[") + text.count("{") == count
+        metadata = metadata_of(make_model()) | {"format": "normcore thing", "config": "{}", key: text}
+        path.write_bytes(archives.archive(metadata, {}))
+        if sound:
+            read_archive(path, "thing")
+        else:
+            with pytest.raises(ValueError, match=f"its {key} is no JSON object, or has more than 10000"):
+                read_archive(path, "thing")
+
+
+def test_the_most_tensors_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    metadata = metadata_of(make_model()) | {"format": "normcore thing", "config": "{}"}
+    for count in (4096, 4097):
+        path.write_bytes(archives.archive(metadata, {f"x{i:04}": np.zeros(0, np.int8) for i in range(count)}))
+        if count == 4096:
+            assert len(read_archive(path, "thing")[1]) == count
+        else:
+            with pytest.raises(ValueError, match=r"not as normcore writes it \(its entry 4097\)"):
+                read_archive(path, "thing")
