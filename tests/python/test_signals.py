@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dis
 import functools
+import gc
 import itertools
 import os
 import signal
@@ -89,13 +90,16 @@ def interrupted(
         return trace
 
     raised: BaseException | None = None
+    before = sys.gettrace()
+    gc.disable()  # what it calls, such as hypothesis's clock, drops exceptions: no place to notice Ctrl-C at
     sys.settrace(enter)
     try:
         call()
     except BaseException as error:
         raised = error
     finally:
-        sys.settrace(None)
+        sys.settrace(before)
+        gc.enable()
     return count > place, raised
 
 
