@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
 import subprocess
 import sys
 import threading
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from normcore import _interrupt, cli
@@ -255,3 +258,33 @@ def test_the_target_by_name_in_the_header_over_columns_without_names(tmp_path: P
     path.write_text("kind,u,v\na,1,2\nb,3,4\n")
     found = read_table(path, target="kind", expected_count=2)
     assert (found.features.tolist(), found.labels) == ([[1.0, 2.0], [3.0, 4.0]], ["a", "b"])
+
+
+# ---------------------------------------------------------------------- archives
+
+
+def test_an_archive_whose_arrays_are_shorter_than_they_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """zipfile knows the size. But should it give less, there must be no rows of whatever was in memory."""
+    path = tmp_path / "t.npz"
+    np.savez(path, X=np.ones((8, 2)), y=np.arange(8) % 2)
+    read = zipfile.ZipExtFile.read
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda self, n=-1: b"" if n == 1 << 16 else read(self, n))
+    with pytest.raises(DataError, match="'X.npy' is truncated"):
+        read_table(path)
+
+
+def test_an_archive_on_a_disk_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "t.npz"
+    np.savez(path, X=np.ones((8, 2)), y=np.arange(8) % 2)
+
+    def fail(self: Any, n: int = -1) -> bytes:
+        raise error
+
+    monkeypatch.setattr(zipfile.ZipExtFile, "read", fail)
+    error: OSError = OSError(errno.EIO, "Input/output error")
+    with pytest.raises(OSError, match="Input/output error") as caught:
+        read_table(path)
+    assert caught.value.filename == str(path)
+    error = io.UnsupportedOperation("seek")
+    with pytest.raises(DataError, match=r"t.npz: not a readable NPZ file \(seek\)"):
+        read_table(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import _thread
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -882,3 +883,70 @@ def test_the_most_tensors_that_are_read(tmp_path: Path) -> None:
         else:
             with pytest.raises(ValueError, match=r"not as normcore writes it \(its entry 4097\)"):
                 read_archive(path, "thing")
+
+
+# ---------------------------------------------------------------------- what systems differ in
+
+
+def test_an_array_larger_than_any_memory_that_has_no_element(tmp_path: Path) -> None:
+    """Its bytes are all there, and yet NumPy cannot make it."""
+    specs = {"x": ("int8", (0, 1 << 40, 1 << 40))}
+    metadata = metadata_of(make_model()) | {"format": "normcore thing", "config": "{}"}
+    digest = hashlib.sha256(files._digest_head(metadata, specs)).hexdigest()
+    header = files._header(metadata | {"sha256": digest}, specs)
+    (tmp_path / "a").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ValueError, match="a: damaged: it claims a tensor larger than any memory"):
+        read_archive(tmp_path / "a", "thing")
+
+
+def test_a_file_that_is_cut_while_it_is_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    objects = files._Archive.objects
+
+    def cut(archive: Any) -> Any:
+        os.truncate(saved, saved.stat().st_size - 1)
+        return objects(archive)
+
+    monkeypatch.setattr(files._Archive, "objects", cut)
+    with pytest.raises(ValueError, match="truncated while it was read"):
+        load_model(saved)
+
+
+@pytest.mark.parametrize("error", [errno.EINVAL, errno.ENOTSUP, errno.EBADF, errno.EACCES])
+@pytest.mark.parametrize("call", ["open", "fsync"])
+def test_folders_that_cannot_be_synced(call: str, error: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Network and FUSE file systems: the file is there all the same, and nobody can do any more."""
+    real_open, real_fsync, folders = os.open, os.fsync, []
+
+    def open_(path: Any, flags: int, *rest: Any, **options: Any) -> int:
+        if path == str(tmp_path) and flags == os.O_RDONLY:
+            folders.append(path)
+            if call == "open":
+                raise OSError(error, os.strerror(error))
+        return real_open(path, flags, *rest, **options)
+
+    def fsync(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(error, os.strerror(error))
+        real_fsync(descriptor)
+
+    monkeypatch.setattr(os, "open", open_)
+    monkeypatch.setattr(os, "fsync", fsync)
+    before = descriptors()
+    save_model(tmp_path / "m", make_model())
+    monkeypatch.undo()
+    assert folders
+    assert descriptors() == before
+    assert load_model(tmp_path / "m")[0].theta.tobytes() == make_model().theta.tobytes()
+
+
+def test_a_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Windows: then nobody's temporaries are taken for abandoned."""
+    old = tmp_path / f".normcore-{'0' * 16}.tmp"
+    old.touch()
+    os.utime(old, (0, 0))
+    monkeypatch.setattr(_atomic, "fcntl", None)
+    save_model(tmp_path / "m", make_model())
+    assert only(tmp_path, "m", old.name)
+    monkeypatch.undo()
+    save_model(tmp_path / "m", make_model())
+    assert only(tmp_path, "m")
