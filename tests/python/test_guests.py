@@ -269,7 +269,7 @@ def test_an_archive_whose_arrays_are_shorter_than_they_say(tmp_path: Path, monke
     np.savez(path, X=np.ones((8, 2)), y=np.arange(8) % 2)
     read = zipfile.ZipExtFile.read
     monkeypatch.setattr(zipfile.ZipExtFile, "read", lambda self, n=-1: b"" if n == 1 << 16 else read(self, n))
-    with pytest.raises(DataError, match="'X.npy' is truncated"):
+    with pytest.raises(DataError, match="is truncated"):
         read_table(path)
 
 
