@@ -208,6 +208,19 @@ def optimizer_update(
     gradient_scale: float = 1.0,
     step: SupportsIndex = 1,
 ) -> None: ...
+def check_optimizer(
+    operation: str,
+    dtype: np.dtype[Any],
+    optimizer: str,
+    learning_rate: float,
+    momentum: float,
+    decay_rate: float,
+    betas: tuple[float, float],
+    eps: float,
+    l2: float,
+    weight_decay: float,
+    /,
+) -> None: ...
 def optimizer_update_groups(
     optimizer: str,
     groups: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None, float, float]],

@@ -1851,25 +1851,21 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
                       weight_decay, gradient_scale, step)
 
 
-cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2,
-                              eps, l2, weight_decay, gradient_scale, step):
-    cdef str op = "optimizer_update"
-    cdef normcore_optimizer_options options
-    cdef normcore_status status
-    cdef PyThreadState *state
-    cdef Rows pr, gr, first, second
+cdef normcore_optimizer _optimizer_options(str op, int t, optimizer, learning_rate, momentum, decay_rate, str name1, beta1,
+                                           str name2, beta2, eps, l2, weight_decay, gradient_scale, step,
+                                           normcore_optimizer_options *options) except? NORMCORE_SGD:
+    """Checks all scalars of an update as the kernels of the dtype `t` use them. The betas have names of their own."""
+    cdef normcore_optimizer kind
     cdef double rate
-    cdef int kind, t = _type(op, "params", params, 1)
-    cdef size_t n
     if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
-        raise ValueError(f"optimizer_update: optimizer is {optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}")
-    kind = OPTIMIZERS[optimizer]
-    normcore_optimizer_defaults(<normcore_optimizer>kind, &options, sizeof(options))
+        raise ValueError(f"{op}: optimizer is {optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}")
+    kind = <normcore_optimizer><int>OPTIMIZERS[optimizer]
+    normcore_optimizer_defaults(kind, options, sizeof(normcore_optimizer_options))
     options.learning_rate = _not_negative(op, "learning_rate", learning_rate)
     options.momentum = _below_one(op, "momentum", momentum, t)
     options.decay_rate = _below_one(op, "decay_rate", decay_rate, t)
-    options.beta1 = _below_one(op, "beta1", beta1, t)
-    options.beta2 = _below_one(op, "beta2", beta2, t)
+    options.beta1 = _below_one(op, name1, beta1, t)
+    options.beta2 = _below_one(op, name2, beta2, t)
     options.eps = _not_negative(op, "eps", eps)
     options.l2 = _not_negative(op, "l2", l2)
     options.weight_decay = _not_negative(op, "weight_decay", weight_decay)
@@ -1882,7 +1878,30 @@ cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_r
     _check_use(op, "gradient_scale", gradient_scale, options.gradient_scale, t)
     _check_fit(op, "learning_rate * weight_decay", None, rate * options.weight_decay, t)
     if kind == NORMCORE_ADAM:
-        _check_fit(op, "learning_rate / (1 - beta1)", None, rate / (1.0 - options.beta1), t)
+        _check_fit(op, f"learning_rate / (1 - {name1})", None, rate / (1.0 - options.beta1), t)
+    return kind
+
+
+def check_optimizer(str operation, dtype, optimizer, learning_rate, momentum, decay_rate, betas, eps, l2, weight_decay, /):
+    """Refuse for `operation`, which the errors name, the scalars that `optimizer_update` refuses for arrays of `dtype`."""
+    cdef normcore_optimizer_options options
+    beta1, beta2 = betas
+    _optimizer_options(operation, cnp.NPY_FLOAT if dtype == FLOAT32 else cnp.NPY_DOUBLE, optimizer, learning_rate, momentum,
+                       decay_rate, "betas[0]", beta1, "betas[1]", beta2, eps, l2, weight_decay, 1.0, 1, &options)
+
+
+cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2,
+                              eps, l2, weight_decay, gradient_scale, step):
+    cdef str op = "optimizer_update"
+    cdef normcore_optimizer_options options
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef Rows pr, gr, first, second
+    cdef size_t n
+    cdef int t = _type(op, "params", params, 1)
+    cdef normcore_optimizer kind = _optimizer_options(op, t, optimizer, learning_rate, momentum, decay_rate, "beta1", beta1,
+                                                      "beta2", beta2, eps, l2, weight_decay, gradient_scale, step,
+                                                      &options)
 
     _type(op, "params", params, 1)
     n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]

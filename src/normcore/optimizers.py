@@ -52,14 +52,6 @@ class StateOverflowError(FloatingPointError):
         return type(self), (str(self), self.name)
 
 
-def _check_range(value: float, name: str, *, below_one: bool) -> float:
-    number = check_real(value, "Optimizer", name)
-    if not (0.0 <= number < (1.0 if below_one else math.inf)):
-        limit = "in [0, 1)" if below_one else "finite and not negative"
-        raise ValueError(f"Optimizer: {name} is {number!r}; it must be {limit}")
-    return number
-
-
 class Optimizer:
     """One update rule bound to the parameters and gradients of one model.
 
@@ -104,22 +96,44 @@ class Optimizer:
         except (TypeError, ValueError):
             raise TypeError(f"Optimizer: betas must be two numbers, not {betas!r}") from None
         self.name = name
-        self.momentum = _check_range(momentum, "momentum", below_one=True)
-        self.decay_rate = _check_range(decay_rate, "decay_rate", below_one=True)
-        self.betas = (_check_range(beta1, "betas[0]", below_one=True), _check_range(beta2, "betas[1]", below_one=True))
-        self.eps = _check_range(eps, "eps", below_one=False)
-        self.l2 = _check_range(l2, "l2", below_one=False)
+        self.momentum = check_real(momentum, "Optimizer", "momentum")
+        self.decay_rate = check_real(decay_rate, "Optimizer", "decay_rate")
+        self.betas = (check_real(beta1, "Optimizer", "betas[0]"), check_real(beta2, "Optimizer", "betas[1]"))
+        self.eps = check_real(eps, "Optimizer", "eps")
+        self.l2 = check_real(l2, "Optimizer", "l2")
         if weight_decay is None:
             weight_decay = 1e-2 if name == "adamw" else 0.0
-        self.weight_decay = _check_range(weight_decay, "weight_decay", below_one=False)
+        self.weight_decay = check_real(weight_decay, "Optimizer", "weight_decay")
+        self._rule, first, second = OPTIMIZERS[name]
+        self._model = model
+        self.check("Optimizer")
         self.updates = 0
         """Updates done so far: the t of Adam is one more."""
 
-        self._rule, first, second = OPTIMIZERS[name]
         self.slot1: npt.NDArray[Any] | None = np.zeros_like(model.theta) if first else None
         self.slot2: npt.NDArray[Any] | None = np.zeros_like(model.theta) if second else None
-        self._model = model
         self._bind()
+
+    def check(self, operation: str, learning_rate: float = 0.0) -> None:
+        """Refuse for `operation` what the first update would refuse, by the same rule: numbers that the dtype changes.
+
+        Raises
+        ------
+        ValueError
+            As `optimizer_update`, but named after `operation`.
+        """
+        _core.check_optimizer(
+            operation,
+            self._model.dtype,
+            self._rule,
+            learning_rate,
+            self.momentum,
+            self.decay_rate,
+            self.betas,
+            self.eps,
+            self.l2,
+            self.weight_decay,
+        )
 
     def _bind(self) -> None:
         """Cut the arrays of the model and the slots into views."""

@@ -363,7 +363,7 @@ class _Archive:
 
 
 @contextlib.contextmanager
-def _open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[_Archive]:
+def open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[_Archive]:
     name = path_name(path, f"load_{kind}")
     with naming(name), open(name, "rb", buffering=0) as file:
         yield _Archive(file, printable(name), kind)
@@ -378,7 +378,7 @@ def read_archive(
     bit of its content, is some other safetensors file, or is of another kind or version. Whatever the file is, memory
     is taken for its tensors and little more than another 1 MiB, and nothing for what it only claims to hold.
     """
-    with _open_archive(path, kind) as archive:
+    with open_archive(path, kind) as archive:
         with archive.damage_first():
             config, extra = archive.objects()
         try:
@@ -394,7 +394,7 @@ def archive_extra(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
 
     Raises as `read_archive`.
     """
-    with _open_archive(path, kind) as archive:
+    with open_archive(path, kind) as archive:
         return archive.objects()[1]
 
 
@@ -421,7 +421,7 @@ def _expected_shapes(config: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _new_model(config: Mapping[str, Any], specs: Mapping[str, Spec], name: str) -> MLP:
+def new_model(config: Mapping[str, Any], specs: Mapping[str, Spec], name: str) -> MLP:
     """Return a model of that configuration; ValueError, naming the file, if its arrays are not those of `specs`."""
     try:
         # Shapes first: sizes that belong to no array in the file must not allocate anything.
@@ -441,21 +441,18 @@ def _new_model(config: Mapping[str, Any], specs: Mapping[str, Spec], name: str) 
         raise ValueError(f"{name}: no sound model: {printable(detail[:500])}") from None
 
 
-def _check_statistics(model: MLP, name: str) -> None:
-    """Refuse what no training gives: the root of a negative variance would be NaN, or, with eps, anything."""
+def check_statistics(model: MLP, flat: npt.NDArray[Any], name: str, group: str = "") -> None:
+    """Refuse what no training gives: the root of a negative variance would be NaN, or, with eps, anything.
+
+    `flat` is laid out as ``model.buffers_flat``. ValueError that names the file `name` and the entry of `group`.
+    """
+    start = 0
     for key, array in model.buffers().items():
-        if key.startswith("running_var") and (array < 0.0).any():
-            index = int(np.flatnonzero(array < 0.0)[0])
-            raise ValueError(f"{name}: no sound model: {key}[{index}] is {array[index]}, a negative variance")
-
-
-def model_from_tensors(config: Mapping[str, Any], tensors: Tensors, name: str) -> MLP:
-    """Return the model of that configuration with those parameters; ValueError naming the file if they do not fit."""
-    model = _new_model(config, {key: (array.dtype.name, array.shape) for key, array in tensors.items()}, name)
-    for key, array in model_tensors(model).items():
-        array[...] = tensors[key]
-    _check_statistics(model, name)
-    return model
+        part = flat[start : start + array.size]
+        start += array.size
+        if key.startswith("running_var") and (part < 0.0).any():
+            index = int(np.flatnonzero(part < 0.0)[0])
+            raise ValueError(f"{name}: no sound model: {group}{key}[{index}] is {part[index]}, a negative variance")
 
 
 def save_model(path: str | os.PathLike[str], model: MLP, extra: Mapping[str, Any] | None = None) -> None:
@@ -491,10 +488,10 @@ def load_model(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
     in a file is ever executed. Tensors are read into the model's own arrays: beside those, whatever the file is, a
     load takes about 1 MiB of memory, and what the Python objects of `extra` take, whose text has 1 MiB at most.
     """
-    with _open_archive(path, _MODEL) as archive:
+    with open_archive(path, _MODEL) as archive:
         with archive.damage_first():
             config, extra = archive.objects()
-            model = _new_model(config, archive.specs, archive.name)
+            model = new_model(config, archive.specs, archive.name)
         archive.read(model_tensors(model))
-        _check_statistics(model, archive.name)
+        check_statistics(model, model.buffers_flat, archive.name)
     return model, extra

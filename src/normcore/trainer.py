@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import math
 import operator
@@ -9,7 +10,7 @@ import os
 import string
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, SupportsIndex
 
@@ -22,7 +23,15 @@ from normcore.mlp import MLP, ClassWeight, check_class_weight, check_features, c
 from normcore.optimizers import Optimizer, StateOverflowError
 from normcore.random import Generator, check_real, check_uint64
 from normcore.schedules import Schedule, schedule_from_dict
-from normcore.serialization import model_from_tensors, model_tensors, path_name, read_archive, write_archive
+from normcore.serialization import (
+    Spec,
+    check_statistics,
+    model_tensors,
+    new_model,
+    open_archive,
+    path_name,
+    write_archive,
+)
 
 __all__ = ["History", "NonFiniteError", "Trainer"]
 
@@ -208,6 +217,16 @@ def _entry(state: Mapping[str, Any], name: str, maximum: int) -> int:
     return _check_entry(_get(state, "state", name), f"state.{name}", maximum)
 
 
+@contextlib.contextmanager
+def _laid_to(name: str) -> Iterator[None]:
+    """Make whatever is refused the fault of the file `name`."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        detail = str(error)
+        raise ValueError(detail if detail.startswith(name) else f"{name}: no sound checkpoint: {detail}") from None
+
+
 def _choice(value: str, choices: tuple[str, ...], name: str) -> Any:
     if not isinstance(value, str) or value not in choices:
         raise ValueError(f"Trainer: {name} is {value!r}; accepted are {', '.join(map(repr, choices))}")
@@ -335,6 +354,8 @@ class Trainer:
             weight_decay=weight_decay,
         )
         self.learning_rate: LearningRate = learning_rate if callable(learning_rate) else _rate(learning_rate, "")
+        if not callable(self.learning_rate):
+            self.optimizer.check("Trainer", self.learning_rate)
         self.batch_size = _integer(batch_size, 1, "batch_size")
         if self.batch_size == 1 and model.norm == "batch":
             raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
@@ -864,29 +885,28 @@ class Trainer:
         callbacks = _callbacks(callbacks)
         if learning_rate is not None and not callable(learning_rate):
             learning_rate = _rate(learning_rate, "")
-        config, tensors, _, contract = read_archive(name, _CHECKPOINT)
-        parts: dict[str, dict[str, npt.NDArray[Any]]] = {}
-        for key, array in tensors.items():
-            group, _, entry = key.partition(".")
-            parts.setdefault(group, {})[entry] = array
-        try:
-            for key in ("model", "trainer", "state"):
-                if not isinstance(_get(config, "", key), Mapping):
-                    raise ValueError(f"{key} is {config[key]!r}; it must be an object")
-            settings, state = dict(config["trainer"]), config["state"]
-            model = model_from_tensors(config["model"], _get(parts, "", "model"), name)
-            stored = settings.pop("learning_rate", None)
-            rate = stored if learning_rate is None else learning_rate
-            if rate is None:
-                raise ValueError("its learning rate was a plain function: give learning_rate")
-            if isinstance(rate, Mapping):
-                rate = schedule_from_dict(rate)
-            settings["class_weight"] = parts.get("class_weight", {}).get("")
-            trainer = cls(model, learning_rate=rate, callbacks=callbacks, progress=progress, **settings)
-            trainer._set_state(state, parts)
-        except (TypeError, ValueError, OverflowError) as error:
-            detail = str(error)
-            raise ValueError(detail if detail.startswith(name) else f"{name}: no sound checkpoint: {detail}") from None
+        with open_archive(name, _CHECKPOINT) as archive:
+            name, contract = archive.name, archive.contract
+            with archive.damage_first(), _laid_to(name):
+                config, _ = archive.objects()
+                for key in ("model", "trainer", "state"):
+                    if not isinstance(_get(config, "", key), Mapping):
+                        raise ValueError(f"{key} is {config[key]!r}; it must be an object")
+                specs = {key.removeprefix("model."): spec for key, spec in archive.specs.items() if key[:6] == "model."}
+                model = new_model(config["model"], specs, name)
+                settings = dict(config["trainer"])
+                stored = settings.pop("learning_rate", None)
+                rate = stored if learning_rate is None else learning_rate
+                if rate is None:
+                    raise ValueError("its learning rate was a plain function: give learning_rate")
+                if isinstance(rate, Mapping):
+                    rate = schedule_from_dict(rate)
+                trainer = cls(model, learning_rate=rate, callbacks=callbacks, progress=progress, **settings)
+                trainer._set_position(config["state"])
+                arrays = trainer._arrays(archive.specs)
+            archive.read(arrays)
+            with _laid_to(name):
+                trainer._set_arrays(arrays, name)
         if contract != _core.CONTRACT:
             warnings.warn(
                 f"{name}: written under the numeric contract {contract}, this is {_core.CONTRACT}: the run goes on, "
@@ -895,44 +915,62 @@ class Trainer:
             )
         return trainer
 
-    def _set_state(self, state: Mapping[str, Any], parts: Mapping[str, Mapping[str, npt.NDArray[Any]]]) -> None:
-        model, optimizer, history = self.model, self.optimizer, self.history
+    def _arrays(self, specs: Mapping[str, Spec]) -> dict[str, FloatArray]:
+        """What a checkpoint with those tensors is read into, by name: for the most part the arrays that are trained."""
+        model, optimizer = self.model, self.optimizer
+        arrays = model_tensors(model, "model.")
+        for name, slot in (("slot1", optimizer.slot1), ("slot2", optimizer.slot2)):
+            if slot is not None:
+                arrays[f"optimizer.{name}"] = slot
+        for group in ("best", "last"):
+            if any(name.startswith(group + ".") for name in specs):
+                arrays[f"{group}.parameters"] = np.empty_like(model.theta)
+                arrays[f"{group}.buffers"] = np.empty_like(model.buffers_flat)
+        if "class_weight" in specs:
+            arrays["class_weight"] = np.empty(model.outputs)
+        for name, array in arrays.items():
+            dtype, shape = _get(specs, "", name)
+            if (dtype, shape) != (array.dtype.name, array.shape):
+                raise ValueError(f"{name} is {dtype} {shape}, which does not fit the model")
+        for curve in ("loss", *_MONITORS):
+            dtype, shape = _get(specs, "", f"history.{curve}")
+            limit = self.step_count if curve == "loss" else self.epoch + 1
+            if len(shape) != 1 or dtype != "float64" or shape[0] > limit:
+                raise ValueError(
+                    f"history.{curve} is {dtype} {shape}; it must be float64 and have one axis of at most {limit}"
+                )
+            arrays[f"history.{curve}"] = np.empty(shape)
+        return arrays
 
-        def like(group: str, entry: str, pattern: FloatArray) -> FloatArray:
-            array: FloatArray = _get(_get(parts, "", group), group, entry)
-            if array.shape != pattern.shape or array.dtype != pattern.dtype:
-                raise ValueError(f"{group}.{entry} is {array.dtype.name} {array.shape}, which does not fit the model")
-            return array
-
-        for slot, array in (("slot1", optimizer.slot1), ("slot2", optimizer.slot2)):
-            if array is not None:
-                np.copyto(array, like("optimizer", slot, array))
-                if not _all_finite(array) or (slot == "slot2" and bool((array < 0.0).any())):
-                    raise ValueError(f"optimizer.{slot} must be finite{' and not negative' if slot == 'slot2' else ''}")
+    def _set_arrays(self, arrays: Mapping[str, FloatArray], name: str) -> None:
+        """Take over what has been read into the arrays of `_arrays` from the file `name`."""
+        model = self.model
+        check_statistics(model, model.buffers_flat, name)
+        for slot in ("slot1", "slot2"):
+            array = arrays.get(f"optimizer.{slot}")
+            if array is not None and (not _all_finite(array) or (slot == "slot2" and bool((array < 0.0).any()))):
+                raise ValueError(f"optimizer.{slot} must be finite{' and not negative' if slot == 'slot2' else ''}")
 
         def weights(group: str) -> _Weights | None:
-            if group not in parts:
+            if f"{group}.parameters" not in arrays:
                 return None
-            patterns = {"parameters": model.theta, "buffers": model.buffers_flat}
-            theta, buffers = (like(group, entry, pattern).copy() for entry, pattern in patterns.items())
+            theta, buffers = arrays[f"{group}.parameters"], arrays[f"{group}.buffers"]
+            check_statistics(model, buffers, name, f"{group}.")
             return theta, buffers
 
         self._best, self._last = weights("best"), weights("last")
+        self.class_weight = check_class_weight(arrays.get("class_weight"), model.outputs, "Trainer")
+        for curve in ("loss", *_MONITORS):
+            getattr(self.history, curve).extend(arrays[f"history.{curve}"].tolist())
+
+    def _set_position(self, state: Mapping[str, Any]) -> None:
+        optimizer, history = self.optimizer, self.history
         # The streams of the seed end somewhere: see _SHUFFLE_STREAM and _DROPOUT_STREAM.
         self.epoch = _entry(state, "epoch", _SHUFFLE_STREAM - 1)
-        self.step_count = _entry(state, "step", _DROPOUT_STREAM // model.layers - 1)
+        self.step_count = _entry(state, "step", _DROPOUT_STREAM // self.model.layers - 1)
         self._rows = _entry(state, "rows", sys.maxsize)
         self._batch = _entry(state, "batch", self._rows)
         optimizer.updates = _entry(state, "updates", self.step_count)
-        for name in ("loss", *_MONITORS):
-            array = _get(_get(parts, "", "history"), "history", name)
-            limit = self.step_count if name == "loss" else self.epoch + 1
-            if array.ndim != 1 or array.dtype != np.float64 or array.size > limit:
-                raise ValueError(
-                    f"history.{name} is {array.dtype.name} {array.shape}; it must be float64 and have one axis of at "
-                    f"most {limit}"
-                )
-            getattr(history, name).extend(array.tolist())
         skipped = _get(state, "state", "skipped_steps")
         if not isinstance(skipped, list):
             raise ValueError(f"state.skipped_steps is {skipped!r}; it must be a list")

@@ -599,6 +599,26 @@ def test_wrong_weights_and_pairs() -> None:
         ({"learning_rate": "a"}, TypeError, "Trainer: learning_rate must be a number, not str"),
         ({"learning_rate": 10**400}, ValueError, "Trainer: learning_rate is inf; it must be finite"),
         ({"optimizer": ["adam"]}, ValueError, r"Optimizer: \['adam'\] is no optimizer; known are sgd"),
+        (
+            {"learning_rate": 1e39},
+            ValueError,
+            r"^Trainer: learning_rate is 1e\+39; it must be finite in float32, at most",
+        ),
+        (
+            {"learning_rate": 1e38},
+            ValueError,
+            r"^Trainer: learning_rate / \(1 - betas\[0\]\) is 1\.0*2?e\+39; it must be",
+        ),
+        (
+            {"learning_rate": 1e20, "weight_decay": 1e19},
+            ValueError,
+            r"^Trainer: learning_rate \* weight_decay is 1e\+39",
+        ),
+        ({"eps": 1e-46}, ValueError, "^Optimizer: eps is 1e-46, which is 0 in float32; it must be 0 or at least 1e-45"),
+        ({"l2": 1e-46}, ValueError, "^Optimizer: l2 is 1e-46, which is 0 in float32"),
+        ({"l2": 1e39}, ValueError, r"^Optimizer: l2 is 1e\+39; it must be finite in float32"),
+        ({"momentum": 1 - 1e-9}, ValueError, "^Optimizer: momentum is 0.999999999, which is 1 in float32"),
+        ({"betas": (1 - 1e-9, 0.9)}, ValueError, r"^Optimizer: betas\[0\] is 0.999999999, which is 1 in float32"),
         ({"shuffle": np.zeros(2)}, ValueError, r"Trainer: shuffle is array\(.*; accepted are 'permutation'"),
         ({"callbacks": None}, TypeError, "Trainer: callbacks is None; it must be a callback or an iterable of them"),
         ({"callbacks": [print, 3]}, TypeError, r"Trainer: callbacks\[1\] is 3; a callback must be a function"),
@@ -614,6 +634,12 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], message:
         Trainer(make_model(), **options)
     with pytest.raises(TypeError, match="model must be an MLP, not dict"):
         Trainer({})  # type: ignore[arg-type]
+
+
+def test_numbers_that_only_float32_does_not_hold() -> None:
+    model = MLP([6, 3], dtype="float64")
+    Trainer(model, learning_rate=1e39, eps=1e-46, l2=1e-46, momentum=1 - 1e-9, betas=(1 - 1e-9, 1 - 1e-9))
+    Trainer(make_model(), eps=0.0, l2=1e-45, learning_rate=1e-60)  # a rate of 0 moves nothing, as it should
 
 
 def test_labels_that_are_no_sequence() -> None:
@@ -1599,6 +1625,23 @@ def test_damaged_checkpoints_are_refused(checkpoint: Path) -> None:
         Trainer.resume(checkpoint)
 
 
+def test_resume_reads_into_the_arrays_that_are_trained(tmp_path: Path) -> None:
+    trainer = Trainer(MLP([1000, 500, 3]), epochs=1, restore_best=True, monitor="train_loss", evaluate_training=True)
+    X = np.zeros((4, 1000), np.float32)
+    trainer.fit(X, [0, 1, 2, 0])
+    trainer.save_checkpoint(tmp_path / "run")
+    tracemalloc.start()
+    try:
+        again = Trainer.resume(tmp_path / "run")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    size = (tmp_path / "run").stat().st_size
+    assert size > 8 << 20
+    assert peak < size + again.model.gradients_flat.nbytes + (1 << 20)
+    assert state_of(again) == state_of(trainer)
+
+
 def test_models_are_no_checkpoints(checkpoint: Path) -> None:
     with pytest.raises(ValueError, match="run: this is a 'normcore checkpoint' file"):
         MLP.load(checkpoint)
@@ -1627,6 +1670,12 @@ def test_models_are_no_checkpoints(checkpoint: Path) -> None:
         lambda config, tensors: tensors.update({"last.parameters": tensors["last.parameters"][:-1]}),
         lambda config, tensors: tensors.pop("history.loss"),
         lambda config, tensors: tensors.pop("model.w1"),
+        lambda config, tensors: tensors["model.running_var1"].put(1, -1.0),
+        lambda config, tensors: tensors["best.buffers"].put(-1, -1.0),
+        lambda config, tensors: tensors["last.buffers"].put(-1, -1.0),
+        lambda config, tensors: tensors.update(class_weight=np.ones(2)),
+        lambda config, tensors: tensors.update(class_weight=np.ones(3, np.float32)),
+        lambda config, tensors: tensors.update(class_weight=-np.ones(3)),
         lambda config, tensors: tensors.update({"optimizer.slot1": np.zeros(3, np.float32)}),
         lambda config, tensors: tensors.update({"best.parameters": tensors["best.parameters"].astype(np.float64)}),
     ],
