@@ -18,12 +18,14 @@
 #define MAX_REPORTS  20
 #define DEFAULT_SEED UINT64_C(20240229)
 
-static size_t checks_, failures_;
+static size_t checks_, failures_; /* several threads may check */
 static char note_[512];
 static uint64_t seed_ = DEFAULT_SEED;
 
+static void count(size_t checks) { __atomic_fetch_add(&checks_, checks, __ATOMIC_RELAXED); }
+
 static void report_begin(const char *file, int line) {
-    failures_++;
+    __atomic_fetch_add(&failures_, 1, __ATOMIC_RELAXED);
     if (failures_ <= MAX_REPORTS)
         fprintf(stderr, "%s:%d: [%s seed %llu%s%s] ", file, line, DTYPE_NAME, (unsigned long long)seed_,
                 note_[0] ? ": " : "", note_);
@@ -31,7 +33,7 @@ static void report_begin(const char *file, int line) {
 }
 
 int harness_check(int condition, const char *file, int line, const char *text) {
-    checks_++;
+    count(1);
     if (!condition) {
         report_begin(file, line);
         if (failures_ <= MAX_REPORTS) fprintf(stderr, "%s\n", text);
@@ -40,7 +42,7 @@ int harness_check(int condition, const char *file, int line, const char *text) {
 }
 
 int harness_check_status(normcore_status expected, normcore_status got, const char *file, int line, const char *text) {
-    checks_++;
+    count(1);
     if (expected != got) {
         report_begin(file, line);
         if (failures_ <= MAX_REPORTS)
@@ -51,7 +53,7 @@ int harness_check_status(normcore_status expected, normcore_status got, const ch
 }
 
 void harness_fail(const char *file, int line, const char *format, ...) {
-    checks_++;
+    count(1);
     report_begin(file, line);
     if (failures_ <= MAX_REPORTS) {
         va_list arguments;
@@ -69,7 +71,7 @@ void harness_note(const char *format, ...) {
     va_end(arguments);
 }
 
-void harness_count(size_t checks) { checks_ += checks; }
+void harness_count(size_t checks) { count(checks); }
 size_t harness_failures(void) { return failures_; }
 
 static double seconds(void) {

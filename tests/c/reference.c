@@ -169,12 +169,23 @@ wide reference_share(size_t c, const int64_t *labels, const wide *targets, const
     return o->class_weight ? (wide)o->class_weight[j] * smooth : smooth;
 }
 
+/* A sum with what was rounded away: as good where `wide` is no wider than a double, as under valgrind. */
+typedef struct exact_sum {
+    wide sum, lost;
+} exact_sum;
+
+static void add(exact_sum *to, wide x) {
+    const wide sum = to->sum + x, rounded = sum - to->sum;
+    if (isfinite(sum)) to->lost += (to->sum - (sum - rounded)) + (x - rounded);
+    to->sum = sum;
+}
+
 wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *labels, const wide *targets,
                              const normcore_cross_entropy_options *options, wide *losses, wide *weights, wide *dz,
                              wide *weight_sum) {
     static const normcore_cross_entropy_options defaults;
     const normcore_cross_entropy_options *o = options ? options : &defaults;
-    wide loss = 0, total = 0;
+    exact_sum losses_sum = {0, 0}, weights_sum = {0, 0};
     for (size_t i = 0; i < n; i++) {
         const size_t best = first_greatest(c, z + i * c);
         const wide log_of_sum = log_sum(c, z + i * c, best), greatest = z[i * c + best];
@@ -191,10 +202,12 @@ wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *l
             dz[i * c + j] = ignored ? 0 : weights[i] * (p * share_sum - reference_share(c, labels, targets, o, i, j));
         }
         losses[i] = ignored ? 0 : weights[i] * row;
-        loss += losses[i];
+        add(&losses_sum, losses[i]);
         /* A label's class weight weighs the row; those of soft targets weigh their classes only. */
-        total += labels && !ignored && o->class_weight ? weights[i] * (wide)o->class_weight[labels[i]] : weights[i];
+        add(&weights_sum,
+            labels && !ignored && o->class_weight ? weights[i] * (wide)o->class_weight[labels[i]] : weights[i]);
     }
+    const wide loss = losses_sum.sum + losses_sum.lost, total = weights_sum.sum + weights_sum.lost;
     if (weight_sum) *weight_sum = total;
     if (o->reduction != NORMCORE_REDUCTION_MEAN) return loss;
     for (size_t i = 0; dz && i < n * c; i++) dz[i] = total > 0 ? dz[i] / total : 0;
