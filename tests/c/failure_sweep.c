@@ -65,6 +65,8 @@ int __real_pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
 int __wrap_pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set);
 int __real_sched_getcpu(void);
 int __wrap_sched_getcpu(void);
+int __real_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
+int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void));
 long __real_sysconf(int name);
 long __wrap_sysconf(int name);
 
@@ -104,7 +106,15 @@ int __wrap_pthread_getaffinity_np(pthread_t thread, size_t size, cpu_set_t *set)
 }
 
 int __wrap_sched_getcpu(void) { return fails() ? with_errno(ENOSYS) : __real_sched_getcpu(); }
-long __wrap_sysconf(int name) { return fails() ? with_errno(EINVAL) : __real_sysconf(name); }
+int __wrap_pthread_atfork(void (*prepare)(void), void (*parent)(void), void (*child)(void)) {
+    return fails() ? ENOMEM : __real_pthread_atfork(prepare, parent, child);
+}
+
+static long cpus_; /* as many as the machine has, if not 0 */
+
+long __wrap_sysconf(int name) {
+    return fails() ? with_errno(EINVAL) : cpus_ && name == _SC_NPROCESSORS_ONLN ? cpus_ : __real_sysconf(name);
+}
 
 /* ---------------------------------------------------------------- sweeps */
 
@@ -181,6 +191,37 @@ static void sweep_all(int large, int with_context, size_t threads) {
     const operation *o;
     refusals_ = survivals_ = 0;
     for (size_t i = 0; (o = operation_get(i)) != NULL; i++) sweep(o, large, with_context, threads);
+}
+
+/* Without notice of forks a context would not be safe in a child. Only the first context of a process asks for it. */
+static void test_the_first_context(void) {
+    const pid_t process = fork();
+    if (process == 0) {
+        normcore_context *ctx = NULL;
+        watch(1);
+        arm(0, 0);
+        errno = UNTOUCHED_ERRNO;
+        normcore_status status = create(1, &ctx);
+        const int good = status == NORMCORE_ERROR_MEMORY && !ctx && errno == UNTOUCHED_ERRNO && failed_ == 1 && !live_;
+        /* Nobody asks twice. */
+        status = create(1, &ctx);
+        _exit(good && status == NORMCORE_ERROR_MEMORY && !ctx ? 10 : 11);
+    }
+    int status = -1;
+    CHECK(process > 0 && waitpid(process, &status, 0) == process);
+    CHECK(WIFEXITED(status) && WEXITSTATUS(status) == 10);
+}
+
+/* More CPUs than a context may have threads, more than a set of CPUs has room for. */
+static void test_many_cpus(void) {
+    normcore_context *ctx = NULL;
+    cpus_ = 5000;
+    arm(0, 0); /* which CPUs they are is not told */
+    CHECK_STATUS(NORMCORE_OK, create(0, &ctx));
+    armed_ = 0;
+    cpus_ = 0;
+    CHECK(normcore_context_get_num_threads(ctx) == NORMCORE_MAX_THREADS);
+    normcore_context_destroy(ctx);
 }
 
 static void test_without_a_context(void) {
@@ -262,6 +303,8 @@ static void test_selftest(void) {
 
 int main(int argc, char **argv) {
     static const test tests[] = {
+        {"the_first_context", test_the_first_context}, /* so it stands first */
+        {"many_cpus", test_many_cpus},
         {"without_a_context", test_without_a_context},
         {"one_thread", test_one_thread},
         {"all_cpus", test_all_cpus},

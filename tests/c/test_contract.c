@@ -532,6 +532,20 @@ static int child_without_isa(void) {
     return good ? CHILD_OK : CHILD_WRONG_STATUS;
 }
 
+/* Where NORMCORE_NUM_THREADS is not set. */
+static size_t default_threads(void) {
+    normcore_context *ctx = NULL;
+    const char *const set = getenv("NORMCORE_NUM_THREADS");
+    char value[32];
+    snprintf(value, sizeof value, "%s", set ? set : "");
+    unsetenv("NORMCORE_NUM_THREADS");
+    if (normcore_context_create(NULL, &ctx)) return 0;
+    const size_t number = normcore_context_get_num_threads(ctx);
+    normcore_context_destroy(ctx);
+    setenv("NORMCORE_NUM_THREADS", value, 1);
+    return number;
+}
+
 /* NORMCORE_NUM_THREADS is (not) a number, which counts where none is given. */
 static int child_threads(size_t expected) {
     normcore_context *ctx = NULL;
@@ -561,7 +575,7 @@ static int child(const char *mode, const char *value) {
         if (!used || strcmp(used, *value ? value : normcore_isa_name(0)) != 0) return CHILD_WRONG_ISA;
         return call_gives(NULL, NORMCORE_OK) ? CHILD_OK : CHILD_WRONG_STATUS;
     }
-    if (strcmp(mode, "--expect-threads") == 0) return child_threads((size_t)atoi(value));
+    if (strcmp(mode, "--expect-threads") == 0) return child_threads(*value ? (size_t)atoi(value) : default_threads());
     return strcmp(mode, "--expect-no-threads") == 0 ? child_threads(0) : child_without_isa();
 }
 
@@ -594,17 +608,17 @@ static void test_default_instruction_set(void) {
 }
 
 static void test_environment_variables(void) {
-    static const char *const good[] = {"1", "7", "1024", "007"}, *const bad[] = {"0",
-                                                                                 "-1",
-                                                                                 "+2",
-                                                                                 "two",
-                                                                                 "1.0",
-                                                                                 "1025",
-                                                                                 " 2",
-                                                                                 "2 ",
-                                                                                 "0x2",
-                                                                                 "99999999999999999999999999999",
-                                                                                 "18446744073709551619"};
+    static const char *const good[] = {"1", "7", "1024", "007", ""}, *const bad[] = {"0",
+                                                                                     "-1",
+                                                                                     "+2",
+                                                                                     "two",
+                                                                                     "1.0",
+                                                                                     "1025",
+                                                                                     " 2",
+                                                                                     "2 ",
+                                                                                     "0x2",
+                                                                                     "99999999999999999999999999999",
+                                                                                     "18446744073709551619"};
     for (size_t i = 0; normcore_isa_name(i); i++) {
         harness_note("NORMCORE_ISA=%s", normcore_isa_name(i));
         CHECK(run_child("--expect-isa", "NORMCORE_ISA", normcore_isa_name(i)) == CHILD_OK);

@@ -219,6 +219,15 @@ static void test_labels_and_weights_are_checked_first(void) {
     CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 3, 3, z, 3, labels, NULL, 0, &options, &loss, dz, 3,
                                                         &weight_sum, NULL));
     CHECK(weight_sum == 2 && dz[3] == 0 && dz[4] == 0 && dz[5] == 0);
+    /* Nor need it be no class. */
+    const int64_t classes[3] = {2, 1, 0};
+    real expected[9];
+    memcpy(expected, dz, sizeof expected);
+    const double expected_loss = loss;
+    options.ignore_index = 1;
+    CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, 3, 3, z, 3, classes, NULL, 0, &options, &loss, dz, 3,
+                                                        &weight_sum, NULL));
+    CHECK(weight_sum == 2 && loss == expected_loss && memcmp(expected, dz, sizeof expected) == 0);
     options.ignore_index = 0;
     size_t bad_row = 99;
     CHECK_STATUS(NORMCORE_ERROR_LABEL, T(normcore_cross_entropy)(NULL, 3, 3, z, 3, labels, NULL, 0, &options, &loss, dz,

@@ -288,6 +288,19 @@ static void test_gradient_of_the_data(void) {
 }
 #endif
 
+#if SIZE_MAX > 0xffffffff
+/* An address far from all others. */
+static real *fake(int bit) { return (real *)((uintptr_t)1 << bit); }
+#endif
+
+#if TEST_DTYPE == 32
+typedef double other_real;
+#define OTHER(name) name##_f64
+#else
+typedef float other_real;
+#define OTHER(name) name##_f32
+#endif
+
 static void test_passes(void) {
     network net = network_new(NORMCORE_NORM_LAYER, 1), other = network_new(NORMCORE_NORM_LAYER, 1);
     normcore_mlp_pass *pass, *none;
@@ -304,6 +317,7 @@ static void test_passes(void) {
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_init)(net.mlp, 8, NULL, size, &none));
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_init)(NULL, 8, memory, size, &none));
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_init)(net.mlp, 8, memory, size, NULL));
+    CHECK_STATUS(NORMCORE_ERROR_SIZE, T(normcore_mlp_pass_init)(net.mlp, SIZE_MAX / 8, memory, size, &none));
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_create)(net.mlp, 8, NULL));
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_mlp_pass_create)(NULL, 8, &none));
     CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_init)(net.mlp, 8, memory + 1, size, &pass)); /* of any alignment */
@@ -332,11 +346,10 @@ static void test_passes(void) {
                                                                         pass, (real *)(void *)pass, 3));
     CHECK_STATUS(NORMCORE_ERROR_ALIAS,
                  T(normcore_mlp_backward)(NULL, net.mlp, 0, x, 5, params, pass, dy, 3, (real *)(void *)pass, NULL, 0));
-#if TEST_DTYPE == 32
-    double wide_x[5] = {0}, wide_params[256] = {0}, wide_y[3];
-    CHECK_STATUS(NORMCORE_ERROR_VALUE, normcore_mlp_forward_training_f64(NULL, net.mlp, 1, wide_x, 5, wide_params, NULL,
-                                                                         0, 0, pass, wide_y, 3));
-#endif
+    /* A pass is for one type of data. */
+    other_real other_x[5] = {0}, other_params[256] = {0}, other_y[3];
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, OTHER(normcore_mlp_forward_training)(NULL, net.mlp, 1, other_x, 5, other_params,
+                                                                            NULL, 0, 0, pass, other_y, 3));
 #undef FORWARD
 #undef BACKWARD
     normcore_mlp_pass_destroy(pass); /* the memory is the caller's */
@@ -344,6 +357,50 @@ static void test_passes(void) {
     normcore_mlp_destroy(net.mlp);
     normcore_mlp_destroy(other.mlp);
     guard_reset();
+}
+
+/* Rows for which the bytes of a pass are near the greatest size: the roundings and sums on the way may overflow. */
+static void test_passes_too_large(void) {
+    static const size_t thin[3] = {1, 1, 1};
+    const size_t line = 64; /* bytes, to which each part is rounded */
+    normcore_mlp_options options;
+    normcore_mlp *mlp;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&options, sizeof options));
+    options.num_sizes = 3;
+    options.sizes = thin;
+    for (int norm = 0; norm < 3; norm++) {
+        options.norm = (normcore_norm)norm;
+        CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&options, &mlp));
+        const size_t values = (norm ? 2 : 1) * sizeof(real), one = T(normcore_mlp_pass_size)(mlp, 1);
+        size_t fit = 0;
+        CHECK(one > line && one % line == 0);
+        for (size_t back = 0; norm != NORMCORE_NORM_LAYER && back <= 16 * line; back += 4) {
+            const size_t rows = (SIZE_MAX - back) / values, bytes = rows * values, room = SIZE_MAX - (one - line);
+            const size_t rounded = bytes > SIZE_MAX - line ? SIZE_MAX : (bytes + line - 1) / line * line;
+            harness_note("norm %d, %lu rows", norm, (unsigned long)rows);
+            CHECK(T(normcore_mlp_pass_size)(mlp, rows) == (rounded > room ? 0 : one - line + rounded));
+            fit += rounded <= room;
+        }
+        CHECK(norm == NORMCORE_NORM_LAYER || (fit > 10 && fit < 16 * line / 4 - 10));
+        /* A mean and a scale for each row as well: alone they fit, together with the values they do not. */
+        harness_note("%s", "");
+        if (norm == NORMCORE_NORM_LAYER) CHECK(T(normcore_mlp_pass_size)(mlp, SIZE_MAX / 20) == 0);
+        normcore_mlp_destroy(mlp);
+    }
+#if SIZE_MAX > 0xffffffff
+    /* A batch that can be addressed, with more hidden values than can. Nothing is read. */
+    static const size_t fat[3] = {1, (size_t)1 << 20, 1};
+    const size_t n = (size_t)1 << 44;
+    double loss = 7;
+    options.norm = NORMCORE_NORM_NONE;
+    options.sizes = fat;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&options, &mlp));
+    CHECK_STATUS(NORMCORE_ERROR_SIZE,
+                 T(normcore_mlp_loss_and_grads)(NULL, mlp, n, fake(50), 1, NULL, fake(51), 1, NULL, 0, 0, fake(52),
+                                                NULL, fake(53), &loss, NULL, NULL));
+    CHECK(loss == 7);
+    normcore_mlp_destroy(mlp);
+#endif
 }
 
 /* A network of one affine map is softmax regression; one of two sizes has no hidden layer to normalise. */
@@ -460,6 +517,8 @@ static void test_refusals(void) {
     o.norm = NORMCORE_NORM_BATCH;
     CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&o, &mlp));
     CHECK(normcore_mlp_parameter_count(mlp) <= 48 && normcore_mlp_buffer_count(mlp) == 10);
+    normcore_mlp_pass *pass;
+    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_create)(mlp, 2, &pass));
     for (size_t i = 0; i < 10; i++) {
         const int variance = (i >= 3 && i < 6) || i >= 8; /* mean 3, variance 3, mean 2, variance 2 */
         for (size_t j = 0; j < 10; j++) buffers[j] = j == i ? -1 : 1;
@@ -470,8 +529,11 @@ static void test_refusals(void) {
         CHECK_STATUS(variance ? NORMCORE_ERROR_VALUE : NORMCORE_OK,
                      T(normcore_mlp_loss_and_grads)(NULL, mlp, 2, pairs, 4, labels, NULL, 0, NULL, 0, 0, all, buffers,
                                                     grads, &loss, NULL, NULL));
+        CHECK_STATUS(variance ? NORMCORE_ERROR_VALUE : NORMCORE_OK,
+                     T(normcore_mlp_forward_training)(NULL, mlp, 2, pairs, 4, all, buffers, 0, 0, pass, logits, 2));
         CHECK(!variance || (grads[0] == 7 && buffers[i] == -1));
     }
+    normcore_mlp_pass_destroy(pass);
     normcore_mlp_destroy(mlp);
     normcore_mlp_destroy(NULL);
 }
@@ -491,6 +553,7 @@ int main(int argc, char **argv) {
         {"gradient_of_the_data", test_gradient_of_the_data},
 #endif
         {"passes", test_passes},
+        {"passes_too_large", test_passes_too_large},
         {"no_hidden_layer", test_no_hidden_layer},
         {"bad_labels_leave_everything", test_bad_labels_leave_everything},
         {"refusals", test_refusals},

@@ -241,14 +241,9 @@ size_t NAME(normcore_mlp_pass_size)(const normcore_mlp *mlp, size_t rows) {
     return mlp ? mlp_pass_layout(mlp, rows, &values, &moments) : 0;
 }
 
-normcore_status NAME(normcore_mlp_pass_init)(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
-                                             normcore_mlp_pass **pass) {
-    size_t values, moments;
-    if (!pass) return NORMCORE_ERROR_NULL;
-    *pass = NULL;
-    if (!mlp || !memory) return NORMCORE_ERROR_NULL;
-    const size_t needed = mlp_pass_layout(mlp, rows, &values, &moments);
-    if (!needed || size < needed) return NORMCORE_ERROR_SIZE;
+/* A pass in memory of any alignment and of the bytes that the layout needs. */
+static normcore_mlp_pass *mlp_pass_place(const normcore_mlp *mlp, size_t rows, void *memory, size_t needed,
+                                         size_t values, size_t moments) {
     unsigned char *const aligned =
         (unsigned char *)memory + (PASS_ALIGNMENT - (uintptr_t)memory % PASS_ALIGNMENT) % PASS_ALIGNMENT;
     normcore_mlp_pass *const made = (normcore_mlp_pass *)(void *)aligned;
@@ -259,25 +254,33 @@ normcore_status NAME(normcore_mlp_pass_init)(const normcore_mlp *mlp, size_t row
                                 .bytes = needed - PASS_ALIGNMENT,
                                 .values = arrays,
                                 .moments = (double *)(void *)(arrays + values)};
-    *pass = made;
+    return made;
+}
+
+normcore_status NAME(normcore_mlp_pass_init)(const normcore_mlp *mlp, size_t rows, void *memory, size_t size,
+                                             normcore_mlp_pass **pass) {
+    size_t values, moments;
+    if (!pass) return NORMCORE_ERROR_NULL;
+    *pass = NULL;
+    if (!mlp || !memory) return NORMCORE_ERROR_NULL;
+    const size_t needed = mlp_pass_layout(mlp, rows, &values, &moments);
+    if (!needed || size < needed) return NORMCORE_ERROR_SIZE;
+    *pass = mlp_pass_place(mlp, rows, memory, needed, values, moments);
     return NORMCORE_OK;
 }
 
 normcore_status NAME(normcore_mlp_pass_create)(const normcore_mlp *mlp, size_t rows, normcore_mlp_pass **pass) {
+    size_t values, moments;
     if (!pass) return NORMCORE_ERROR_NULL;
     *pass = NULL;
     if (!mlp) return NORMCORE_ERROR_NULL;
-    const size_t size = NAME(normcore_mlp_pass_size)(mlp, rows);
-    if (!size) return NORMCORE_ERROR_SIZE;
+    const size_t needed = mlp_pass_layout(mlp, rows, &values, &moments);
+    if (!needed) return NORMCORE_ERROR_SIZE;
     const int saved = errno;
-    void *const memory = malloc(size);
+    void *const memory = malloc(needed);
     errno = saved;
     if (!memory) return NORMCORE_ERROR_MEMORY;
-    const normcore_status status = NAME(normcore_mlp_pass_init)(mlp, rows, memory, size, pass);
-    if (status) {
-        free(memory);
-        return status;
-    }
+    *pass = mlp_pass_place(mlp, rows, memory, needed, values, moments);
     (*pass)->owned = memory;
     return NORMCORE_OK;
 }
