@@ -327,7 +327,7 @@ typedef struct normcore_batch_norm_options {
     size_t struct_size; /* sizeof(normcore_batch_norm_options) */
     int training;       /* 0: normalise with the running statistics and leave them alone */
     double momentum;    /* running = momentum * running + (1 - momentum) * batch; in [0, 1]. PyTorch's is 1 - this. */
-    double eps;         /* added to the variance inside the root; finite, not negative */
+    double eps;         /* added to the variance inside the root: finite, and 0 or at least FLT_MIN or DBL_MIN */
     /* not 0: the running variance moves to M2 / (n - 1) (PyTorch), not M2 / n; n == 1: M2 / n */
     int unbiased_running_var;
 } normcore_batch_norm_options;
@@ -383,7 +383,7 @@ NORMCORE_API normcore_status normcore_batch_norm_backward_f64(normcore_context *
 /*
  * y = gamma (x - mean) / sqrt(var + eps) + beta, row by row (Ba, Kiros and Hinton, arXiv 1607.06450).
  * x (n, d); gamma, beta (d); y (n, d) OVERWRITTEN, may be x; mean, rstd (n) double OVERWRITTEN, both may be NULL;
- * d == 0 makes them 0.
+ * d == 0 makes them 0. eps: finite, and 0 or at least FLT_MIN or DBL_MIN, by the dtype.
  * Where var + eps == 0, rstd is +inf and y NaN.
  */
 NORMCORE_API normcore_status normcore_layer_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
@@ -526,12 +526,13 @@ typedef struct normcore_mlp normcore_mlp;
 typedef enum normcore_norm { NORMCORE_NORM_NONE = 0, NORMCORE_NORM_BATCH = 1, NORMCORE_NORM_LAYER = 2 } normcore_norm;
 
 typedef struct normcore_mlp_options {
-    size_t struct_size;   /* sizeof(normcore_mlp_options) */
-    size_t num_sizes;     /* at least 2 */
-    const size_t *sizes;  /* features, hidden widths ..., outputs; each at least 1; copied */
-    normcore_norm norm;   /* after each hidden affine map */
-    double keep;          /* dropout after each hidden ReLU: probability to keep, in [2^-32, 1]; 1: none */
-    double eps, momentum; /* of the norms, as in normcore_batch_norm_options */
+    size_t struct_size;  /* sizeof(normcore_mlp_options) */
+    size_t num_sizes;    /* at least 2 */
+    const size_t *sizes; /* features, hidden widths ..., outputs; each at least 1; copied */
+    normcore_norm norm;  /* after each hidden affine map */
+    double keep;         /* dropout after each hidden ReLU: probability to keep, in [2^-32, 1]; 1: none */
+    double eps,
+        momentum; /* of the norms, as in normcore_batch_norm_options; eps below FLT_MIN: refused by _f32 calls */
     int unbiased_running_var;
 } normcore_mlp_options;
 

@@ -168,6 +168,15 @@ cdef int _check_use(str op, str name, object value, double real, int t) except -
     return 0
 
 
+cdef double _epsilon(str op, object value, int t) except? -1.0:
+    """The eps of a norm: with less than that 1 / sqrt(eps), by which a constant line is multiplied, may overflow."""
+    cdef double real = _not_negative(op, "eps", value)
+    cdef double least = FLT_MIN if t == cnp.NPY_FLOAT else DBL_MIN
+    if 0.0 < real < least:
+        raise ValueError(f"{op}: eps is {value!r}; it must be 0 or at least {least:.8g}, the least normal {_name(t)}")
+    return real
+
+
 cdef str _name(int t):
     return "float32" if t == cnp.NPY_FLOAT else "float64"
 
@@ -182,7 +191,9 @@ cdef double _keep(str op, object value) except? -1.0:
 
 cdef extern from "<float.h>":
     const double FLT_MAX
+    const double FLT_MIN
     const double DBL_MAX
+    const double DBL_MIN
 
 
 cdef object _integer(str op, str name, object value, object low, object high):
@@ -1245,7 +1256,7 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
     momentum : float in [0, 1]
         ``running = momentum * running + (1 - momentum) * batch``. PyTorch's momentum is 1 minus this one.
     eps : float
-        Added to the variance inside the root; finite and not negative.
+        Added to the variance inside the root: finite, and 0 or at least the least normal number of the dtype.
     unbiased_running_var : bool
         Move the running variance to the unbiased variance of the batch, as PyTorch does.
     out : ndarray (..., d), optional
@@ -1273,7 +1284,7 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
     normcore_batch_norm_defaults(&options, sizeof(options))
     options.training = training
     options.momentum = _fraction("batch_norm_forward", "momentum", momentum)
-    options.eps = _not_negative("batch_norm_forward", "eps", eps)
+    options.eps = _epsilon("batch_norm_forward", eps, t)
     options.unbiased_running_var = unbiased_running_var
     x_held = _rows(x, t, &xr)
     gamma_held = _vector("batch_norm_forward", "gamma", gamma, t, "x", x, xr.d, &gr)
@@ -1421,7 +1432,7 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
     x : ndarray (..., d), float32 or float64
     gamma, beta : ndarray (d,)
     eps : float
-        Added to the biased variance inside the root; finite and not negative.
+        Added to the biased variance inside the root: finite, and 0 or at least the least normal number of the dtype.
     out : ndarray (..., d), optional
         Where to write. Of the result's shape and dtype; `x` itself or no overlap with any argument.
 
@@ -1446,7 +1457,7 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
     cdef int ndim
     cdef int t = max(_type("layer_norm_forward", "x", x, 1), _type("layer_norm_forward", "gamma", gamma, 0),
                      _type("layer_norm_forward", "beta", beta, 0))
-    cdef double epsilon = _not_negative("layer_norm_forward", "eps", eps)
+    cdef double epsilon = _epsilon("layer_norm_forward", eps, t)
     x_held = _rows(x, t, &xr)
     gamma_held = _vector("layer_norm_forward", "gamma", gamma, t, "x", x, xr.d, &gr)
     beta_held = _vector("layer_norm_forward", "beta", beta, t, "x", x, xr.d, &br)
@@ -2067,7 +2078,7 @@ cdef class Network:
         self.dtype = FLOAT32 if self.t == cnp.NPY_FLOAT else FLOAT64
         self.norm = norm
         self.keep = options.keep = _keep("Network", keep)
-        self.eps = options.eps = _not_negative("Network", "eps", eps)
+        self.eps = options.eps = _epsilon("Network", eps, self.t)
         self.momentum = options.momentum = _fraction("Network", "momentum", momentum)
         self.unbiased_running_var = options.unbiased_running_var = unbiased_running_var
         options.norm = <normcore_norm><int>NORMS[norm]

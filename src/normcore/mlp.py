@@ -239,9 +239,12 @@ class MLP:
                 unbiased_running_var=self._unbiased_running_var,
                 dtype=self._dtype.name,
             )
-        except ValueError as error:  # all but the product of the sizes has been looked at
+        except (
+            ValueError
+        ) as error:  # of eps for this dtype, or of the product of the sizes; all else has been looked at
             detail = str(error).removeprefix("Network: ")
-            raise ValueError(f"MLP: sizes is {list(self._sizes)}: {detail}") from None
+            where = "" if detail.startswith("eps ") else f"sizes is {list(self._sizes)}: "
+            raise ValueError(f"MLP: {where}{detail}") from None
         count = self._network.parameter_count
         try:
             self._theta: FloatArray = np.zeros(count, dtype=self._dtype)

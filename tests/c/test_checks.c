@@ -7,6 +7,7 @@
 
 #include "check.h"
 
+#include <float.h>
 #include <math.h>
 #include <string.h>
 
@@ -381,10 +382,11 @@ static normcore_status norm_forward(norm_call *c, int running) {
 }
 
 static void test_norm_scalars(void) {
-    const double eps[] = {0, 1e-5, 0.5, -0.5, not_a_number, infinity, -infinity};
-    const double momentum[] = {0, 0.5, 1, -0.5, 1.5, not_a_number, infinity};
+    const double least = sizeof(real) == 4 ? (double)FLT_MIN : DBL_MIN;
+    const double eps[] = {0, least, 0.5, -0.5, not_a_number, infinity, -infinity, least * (1 - DBL_EPSILON)};
+    const double momentum[] = {0, 0.5, 1, -0.5, 1.5, not_a_number, infinity, 1 + DBL_EPSILON};
     norm_call c = norm_prepare();
-    for (size_t i = 0; i < 7; i++) {
+    for (size_t i = 0; i < 8; i++) {
         const normcore_status expected = i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
         harness_note("eps %g, momentum %g", eps[i], momentum[i]);
         c = norm_prepare();

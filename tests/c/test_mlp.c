@@ -506,6 +506,19 @@ static void test_refusals(void) {
     CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, mlp, 0, 0, REAL_MAX / 10, params, NULL));
     normcore_mlp_destroy(mlp);
 
+    /* An eps that only double holds as a normal number is refused where the dtype is known. */
+    for (int small = 0; small < 2; small++) {
+        real one[32] = {0};
+        o = good;
+        o.eps = small ? 1e-39 : 1e-37;
+        o.norm = NORMCORE_NORM_LAYER;
+        CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&o, &mlp));
+        CHECK(normcore_mlp_parameter_count(mlp) <= 32);
+        CHECK_STATUS(small && sizeof(real) == 4 ? NORMCORE_ERROR_VALUE : NORMCORE_OK,
+                     T(normcore_mlp_forward)(NULL, mlp, 1, x, 4, one, NULL, logits, 2));
+        normcore_mlp_destroy(mlp);
+    }
+
     /* A negative running variance, in whichever layer, before anything is written. */
     const size_t four[4] = {4, 3, 2, 2};
     const int64_t labels[2] = {0, 1};

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from normcore import _core as nc
+from normcore.mlp import MLP
 from normcore.testing import assert_same_bits, assert_ulp, reference, ulp_error, use_isa
 from normcore.testing.strategies import (
     LABEL_DTYPES,
@@ -647,6 +649,44 @@ def test_norms_refuse_a_bad_eps(eps: float) -> None:
     for function in (nc.batch_norm_forward, nc.layer_norm_forward):
         with pytest.raises(ValueError, match=rf"{function.__name__}: eps is .*not negative"):
             function(x, v, v, eps=eps)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_least_eps_of_a_norm_is_right_on_constant_columns_and_rows(dtype: Any) -> None:
+    least = float(np.finfo(dtype).tiny)
+    for rows in (1, 2, 5, 300):
+        x, gamma, beta = (
+            np.full((rows, 40), 3, dtype),
+            np.linspace(-2, 2, 40).astype(dtype),
+            np.arange(40).astype(dtype),
+        )
+        mean, var, dy = np.full(40, 3, dtype), np.zeros(40, dtype), np.zeros((rows, 40), dtype)
+        for function, backward in (
+            (nc.batch_norm_forward, nc.batch_norm_backward),
+            (nc.batch_norm_forward, partial(nc.batch_norm_backward, algorithm="graph")),
+            (nc.layer_norm_forward, nc.layer_norm_backward),
+        ):
+            y, *statistics = function(x, gamma, beta, eps=least)
+            np.testing.assert_array_equal(y, np.broadcast_to(beta, y.shape))
+            for gradient in backward(dy, x, gamma, *statistics):
+                np.testing.assert_array_equal(gradient, np.zeros_like(gradient))
+        y, _, _ = nc.batch_norm_forward(x, gamma, beta, mean, var, training=False, eps=least)
+        np.testing.assert_array_equal(y, np.broadcast_to(beta, y.shape))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_norms_refuse_an_eps_that_is_subnormal(dtype: Any) -> None:
+    x, v = some(4, 5, dtype=dtype), some(5, dtype=dtype)
+    least = float(np.finfo(dtype).tiny)
+    limit = rf"it must be 0 or at least {least:.8g}, the least normal {dtype}$"
+    for eps in (np.nextafter(least, 0), 5e-324):
+        for function in (nc.batch_norm_forward, nc.layer_norm_forward):
+            with pytest.raises(ValueError, match=rf"^{function.__name__}: eps is .*; {limit}"):
+                function(x, v, v, eps=eps)
+        for norm in (None, "batch", "layer"):
+            with pytest.raises(ValueError, match=rf"^MLP: eps is .*; {limit}"):
+                MLP([3, 4, 2], norm=norm, dtype=dtype, eps=eps)
+    MLP([3, 4, 2], norm="batch", dtype=dtype, eps=least)
 
 
 def test_norms_have_eps_inside_the_root_and_1e_5_by_default() -> None:

@@ -168,7 +168,7 @@ static normcore_status batch_norm_forward_body(call *c, void *arguments) {
 
 static normcore_status check_batch_norm_options(const normcore_batch_norm_options *o) {
     if (!(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
-    return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+    return is_eps(o->eps) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 
 /* No variance is negative. NaN passes: it reaches the results of its column alone. */

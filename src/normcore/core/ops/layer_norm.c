@@ -45,7 +45,7 @@ static normcore_status layer_norm_forward_body(call *c, void *arguments) {
 normcore_status NAME(normcore_layer_norm_forward)(normcore_context *ctx, size_t n, size_t d, const real *x,
                                                   size_t x_stride, const real *gamma, const real *beta, double eps,
                                                   real *y, size_t y_stride, double *mean, double *rstd) {
-    if (!normcore_check_at_least(eps, 0.0)) return NORMCORE_ERROR_VALUE;
+    if (!is_eps(eps)) return NORMCORE_ERROR_VALUE;
     const operand operands[] = {IN_MATRIX(x, n, d, x_stride), IN_VECTOR(gamma, d),
                                 IN_VECTOR(beta, d),           OUT_MATRIX(y, n, d, y_stride, 1u << 0),
                                 OUT_OPTIONAL_VECTOR(mean, n), OUT_OPTIONAL_VECTOR(rstd, n)};

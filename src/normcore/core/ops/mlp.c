@@ -112,8 +112,9 @@ static size_t mlp_statistics_size(const normcore_mlp *mlp, size_t n, size_t widt
     return mlp->norm == NORMCORE_NORM_BATCH ? width : mlp->norm == NORMCORE_NORM_LAYER ? n : 0;
 }
 
-/* Whether no running variance is negative. */
-static int are_buffers(const normcore_mlp *mlp, const real *buffers) {
+/* Whether no running variance is negative, and eps, which was given before the dtype was known, is one for it. */
+static int has_norm_values(const normcore_mlp *mlp, const real *buffers) {
+    if (!is_eps(mlp->eps)) return 0;
     for (size_t l = 0; buffers && mlp->buffer_count && l < mlp->num_layers; l++)
         if (mlp->layers[l].hidden && !are_variances(mlp->layers[l].out, buffers + mlp->layers[l].running_var)) return 0;
     return 1;
@@ -173,7 +174,7 @@ normcore_status NAME(normcore_mlp_forward)(normcore_context *ctx, const normcore
     const operand operands[] = {IN_MATRIX(x, n, inputs, x_stride), IN_VECTOR(params, mlp->parameter_count),
                                 IN_VECTOR(buffers, mlp->buffer_count), OUT_MATRIX(y, n, outputs, y_stride, 0)};
     normcore_status status = normcore_check_operands(operands, 4);
-    if (!status && !are_buffers(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
+    if (!status && !has_norm_values(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
     mlp_forward_args args = {.mlp = mlp,
                              .n = n,
@@ -340,7 +341,7 @@ normcore_status NAME(normcore_mlp_forward_training)(normcore_context *ctx, const
                                 OUT_OPTIONAL_VECTOR(buffers, mlp->buffer_count), OUT_VECTOR(tape, pass->bytes),
                                 OUT_MATRIX(y, n, outputs, y_stride, 0)};
     normcore_status status = normcore_check_operands(operands, 5);
-    if (!status && !are_buffers(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
+    if (!status && !has_norm_values(mlp, buffers)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
     mlp_forward_training_args args = {.mlp = mlp,
                                       .n = n,
@@ -550,7 +551,7 @@ NORMCORE_NOINLINE normcore_status check_mlp_loss(const mlp_loss_args *p, size_t 
                                 OUT_OPTIONAL_VECTOR(l->weight_sum, 1)};
     const normcore_status status = normcore_check_operands(operands, 10);
     if (status) return status;
-    if (l->options.reduction == NORMCORE_REDUCTION_NONE || !are_buffers(f->mlp, f->buffers))
+    if (l->options.reduction == NORMCORE_REDUCTION_NONE || !has_norm_values(f->mlp, f->buffers))
         return NORMCORE_ERROR_VALUE;
     return check_cross_entropy_values(l->n, l->c, l->labels, l->targets != NULL, &l->options, bad_row);
 }

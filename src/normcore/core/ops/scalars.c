@@ -8,10 +8,12 @@
 #define REAL_OVERFLOW  0x1.ffffffp+127
 #define REAL_UNDERFLOW 0x1p-150
 #define REAL_ONE       0x1.ffffffp-1
+#define REAL_NORMAL    0x1p-126
 #else
 #define REAL_OVERFLOW  ((double)INFINITY)
 #define REAL_UNDERFLOW 0.0
 #define REAL_ONE       1.0
+#define REAL_NORMAL    DBL_MIN
 #endif
 
 /* Whether x stays finite; false for NaN. */
@@ -19,6 +21,12 @@ static int fits(double x) { return fabs(x) < REAL_OVERFLOW; }
 
 /* Whether x stays finite and does not become 0: where 0 would do something else. */
 static int fits_or_is_zero(double x) { return fits(x) && (x == 0.0 || fabs(x) > REAL_UNDERFLOW); }
+
+/*
+ * Whether x is the eps of a norm: 0, which says what it does, or large enough for 1 / sqrt(eps), what a line that is
+ * constant is multiplied by, and its powers to stay in range: 0 times infinity would be NaN.
+ */
+static int is_eps(double x) { return normcore_check_at_least(x, 0.0) && (x == 0.0 || x >= REAL_NORMAL); }
 
 /* Whether x stays in [0, 1). */
 static int is_fraction(double x) { return x >= 0.0 && x < REAL_ONE; }
