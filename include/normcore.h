@@ -76,7 +76,7 @@ typedef enum normcore_status {
     NORMCORE_ERROR_ALIAS = 4,  /* an output overlaps an argument it must not overlap */
     NORMCORE_ERROR_VALUE = 5,  /* a scalar parameter is out of its range or NaN, or a running variance negative */
     NORMCORE_ERROR_LABEL = 6,  /* a label is out of range; *bad_row tells the first such row */
-    NORMCORE_ERROR_WEIGHT = 7, /* a weight is negative, infinite, NaN or too large; *bad_row tells its index */
+    NORMCORE_ERROR_WEIGHT = 7, /* a weight is negative, infinite, NaN, too large or small; *bad_row: its index */
     NORMCORE_ERROR_MEMORY = 8, /* the allocator gave NULL */
     NORMCORE_ERROR_ISA = 9,    /* no such instruction set in this build, or not on this machine */
     NORMCORE_ERROR_ENVIRONMENT_ISA = 10,     /* the environment variable NORMCORE_ISA names none of this build */
@@ -283,7 +283,8 @@ typedef enum normcore_reduction {
 typedef struct normcore_cross_entropy_options {
     size_t struct_size; /* sizeof(normcore_cross_entropy_options) */
     /* (c) of each class's share in the loss, or NULL: 1. Finite, not negative; the greatest times the greatest sample
-       weight is finite in the data's type, and times n at most 2^960 (1e289), so that sums of losses are finite. */
+       weight is finite in the data's type, and times n at most 2^960 (1e289), so that sums of losses are finite.
+       For a mean the weights of the rows are 0 or sum to at least 2^-960, so that sums of losses are not rounded. */
     const double *class_weight;
     const double *sample_weight; /* (n) of each row; finite, not negative; or NULL: 1 */
     double label_smoothing;      /* e in [0, 1]: the target is (1 - e) target + e / c */

@@ -13,6 +13,7 @@ operation converts first, compares shapes then, and looks at every array a last 
 code that ends in the call of C. What stays open is open in NumPy too: ``ndarray.resize(..., refcheck=False)`` in
 another thread frees memory that is in use.
 """
+import math
 import os
 import sys
 from collections.abc import Mapping
@@ -1119,6 +1120,9 @@ cdef int _bad_goal(str op, normcore_status status, int t, size_t c, tuple held, 
                     raise ValueError(f"{op}: {name}[{wrong[0]}] is {weights.reshape(-1)[wrong[0]]}; weights must be "
                                      f"finite and not negative")
                 greatest[name] = float(weights.max())
+        if not _is_infinite(math.prod(greatest.values()), t) and math.prod(greatest.values()) < 2.0 ** 890:
+            raise ValueError(f"{op}: the weights of the rows, of which the first that counts is row {bad}, sum to less than "
+                             f"2**-960, too little for a mean; scale {' and '.join(greatest)} up")
         raise ValueError(f"{op}: the greatest {' times the greatest '.join(greatest)} is "
                          f"{' * '.join(map(repr, greatest.values()))}; it must be finite in {_name(t)}, and times the "
                          f"number of rows at most 2**960")
@@ -1138,7 +1142,7 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
         Of each class's share in the loss; finite and not negative. A mapping may leave classes out: they weigh 1.
     sample_weight : array_like (...), optional
         A weight for each row, finite and not negative. The greatest times the greatest class weight is finite in the
-        dtype, and times the number of rows at most 2**960.
+        dtype, and times the number of rows at most 2**960. For "mean" they sum to 0 or to at least 2**-960.
     label_smoothing : float in [0, 1]
         e: the target is ``(1 - e) * target + e / c``.
     ignore_index : int, optional

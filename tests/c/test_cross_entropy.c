@@ -207,6 +207,30 @@ static void test_labels_and_weights_are_checked_first(void) {
             CHECK_STATUS(cases[i].status, T(normcore_cross_entropy)(NULL, 4, 3, z, 3, cases[i].labels, NULL, 0,
                                                                     &options, loss, dz, 3, &weight_sum, NULL));
         }
+    /* Weights of which a mean could not be told. As sums they are what they are. */
+    const refusal small[] = {
+        {{0, 1, 2, 0}, {1, 1, 1}, {0, 0x1p-961, 0x1p-1074, 0}, NORMCORE_ERROR_WEIGHT, 1},
+        {{0, 1, 2, 0}, {1, 0, 0x1p-1074}, {0, 1, 1, 0}, NORMCORE_ERROR_WEIGHT, 2},
+        {{0, 1, 2, 0}, {1e-200, 1, 1}, {1e-200, 0, 0, 1e-200}, NORMCORE_ERROR_WEIGHT, 0},
+        {{0, 1, 2, 0}, {1, 1, 1}, {0x1p-961, 0x1p-1074, 0x1p-961, 0}, NORMCORE_OK, 99},
+        {{0, 1, 2, 0}, {1, 0, 0}, {0, 1, 1, 0}, NORMCORE_OK, 99},
+    };
+    for (size_t i = 0; i < EACH(small); i++)
+        for (int reduction = 0; reduction < 3; reduction++) {
+            double loss[4];
+            size_t bad_row = 99;
+            const int mean = reduction == NORMCORE_REDUCTION_MEAN;
+            normcore_cross_entropy_options options;
+            harness_note("small weights %lu, reduction %d", (unsigned long)i, reduction);
+            CHECK_STATUS(NORMCORE_OK, normcore_cross_entropy_defaults(&options, sizeof options));
+            options.class_weight = small[i].class_weight;
+            options.sample_weight = small[i].sample_weight;
+            options.reduction = (normcore_reduction)reduction;
+            CHECK_STATUS(mean ? small[i].status : NORMCORE_OK,
+                         T(normcore_cross_entropy)(NULL, 4, 3, z, 3, small[i].labels, NULL, 0, &options, loss, dz, 3,
+                                                   NULL, &bad_row));
+            CHECK(bad_row == (mean ? small[i].bad_row : 99));
+        }
     harness_note("%s", "");
     /* The ignored label is no bad label, wherever it lies. */
     const int64_t labels[3] = {2, 77, 0};

@@ -140,6 +140,28 @@ def test_weights_too_large_are_refused(dtype: Any, reduction: Any) -> None:
         nc.softmax_cross_entropy(z, y, sample_weight=[0.6 * limit] * 4, class_weight={1: 2.0}, reduction=reduction)
 
 
+@pytest.mark.parametrize("soft", [False, True])
+def test_weights_too_small_for_a_mean_are_refused(soft: bool) -> None:
+    z, y = np.array([[1.0, 2.0], [3.0, 0.5]]), np.array([0, 1])
+    targets = np.eye(2)[y] if soft else y
+    want = nc.softmax_cross_entropy(z[:1], targets[:1])[0]
+    loss, gradient, _ = nc.softmax_cross_entropy(z, targets, sample_weight=[2.0**-960, 5e-324])
+    assert loss == want
+    np.testing.assert_array_equal(gradient[0], nc.softmax_cross_entropy(z[:1], targets[:1])[1][0])
+    match = r"row 1, sum to less than 2\*\*-960, too little for a mean; scale sample_weight up"
+    for small in (2.0**-961, 5e-324):
+        with pytest.raises(ValueError, match=match):
+            nc.softmax_cross_entropy(z, targets, sample_weight=[0, small])
+        nc.softmax_cross_entropy(z, targets, sample_weight=[0, small], reduction="sum")
+    model = nc.MLP([2, 2], dtype="float64")
+    with pytest.raises(ValueError, match=match):
+        model.loss_and_grads(z, targets, sample_weight=[0, 5e-324])
+    if not soft:
+        with pytest.raises(ValueError, match="scale class_weight up"):
+            nc.softmax_cross_entropy(z, y, class_weight=[5e-324, 5e-324])
+    assert nc.softmax_cross_entropy(z, targets, sample_weight=[0, 0])[0] == 0
+
+
 def test_class_weights_are_mappings_everywhere() -> None:
     X = np.random.default_rng(0).normal(size=(9, 3)).astype(F32)
     y = np.arange(9) % 3

@@ -63,6 +63,28 @@ static int check_weights(size_t count, const double *weights, double *greatest, 
 /* Whether the greatest weight fits the dtype, in which gradients are, and n of them, times losses, the range of double. */
 static int are_weights_summable(size_t n, double greatest) { return fits(greatest) && greatest * (double)n <= 0x1p960; }
 
+/*
+ * Whether the weights of the rows, of which a mean takes shares, are 0 or sum to enough: of less, the products with
+ * losses would be rounded to multiples of the least subnormal number. Else *at is the first row that weighs something.
+ */
+static int is_mean_of_weights(size_t n, size_t c, const int64_t *labels, const normcore_cross_entropy_options *o,
+                              size_t *at) {
+    if (o->reduction != NORMCORE_REDUCTION_MEAN || !(o->sample_weight || (labels && o->class_weight))) return 1;
+    double sum = 0.0;
+    int found = 0;
+    for (size_t i = 0; i < n; i++) {
+        const int64_t label = labels ? *(const volatile int64_t *)&labels[i] : 0;
+        const int counts = !labels || (is_class(label, c) && !is_ignored(o, label));
+        const double by_class = labels && counts && o->class_weight ? o->class_weight[label] : 1.0;
+        const double by_sample = o->sample_weight ? o->sample_weight[i] : 1.0;
+        if (!counts || by_class == 0.0 || by_sample == 0.0) continue;
+        if (!found) *at = i;
+        found = 1;
+        sum += by_class * by_sample;
+    }
+    return !found || sum >= 0x1p-960;
+}
+
 /* Everything that can be wrong with the values, before anything is written. */
 static normcore_status check_cross_entropy_values(size_t n, size_t c, const int64_t *labels, int soft,
                                                   const normcore_cross_entropy_options *o, size_t *bad_row) {
@@ -82,6 +104,10 @@ static normcore_status check_cross_entropy_values(size_t n, size_t c, const int6
             if (bad_row) *bad_row = i;
             return NORMCORE_ERROR_LABEL;
         }
+    if (!is_mean_of_weights(n, c, labels, o, &bad_sample)) {
+        if (bad_row) *bad_row = bad_sample;
+        return NORMCORE_ERROR_WEIGHT;
+    }
     return NORMCORE_OK;
 }
 
