@@ -36,6 +36,9 @@ static int machine_cpuid_count(unsigned leaf, unsigned sub, unsigned *a, unsigne
 }
 
 /* The one instruction of cpu.c that a table cannot answer: xgetbv, which gives XCR0 in `low` and `high`. */
+#ifdef __clang__
+#pragma clang diagnostic ignored "-Wkeyword-macro"
+#endif
 #define __asm__
 #define volatile(...)     low = machine_->states, high = 0
 #define __get_cpuid       machine_cpuid
