@@ -950,3 +950,54 @@ def test_a_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.undo()
     save_model(tmp_path / "m", make_model())
     assert only(tmp_path, "m")
+
+
+# ---------------------------------------------------------------------- what a message says
+
+
+@pytest.mark.parametrize("size", range(8))
+@pytest.mark.parametrize("byte", [b"\0", b"{"])
+def test_files_too_short_for_a_length(size: int, byte: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(byte * size)
+    with pytest.raises(ValueError, match=f"m: truncated: {size} bytes are no safetensors file"):
+        load_model(tmp_path / "m")
+
+
+@pytest.mark.parametrize("header", [b"", b"{", b"}", b'{"a":1', b'"a":1}', b"[]", b'{"a":1}x'])
+def test_headers_that_are_no_json_objects(header: bytes, tmp_path: Path) -> None:
+    (tmp_path / "m").write_bytes(struct.pack("<Q", len(header)) + header)
+    with pytest.raises(ValueError, match="m: not a safetensors file, or damaged: its header is no JSON object"):
+        load_model(tmp_path / "m")
+
+
+def test_more_in_a_pipe_after_a_pause(saved: Path, tmp_path: Path) -> None:
+    """Nothing may follow, whenever it comes."""
+    os.mkfifo(tmp_path / "pipe")
+
+    def pieces() -> Iterator[bytes]:
+        yield saved.read_bytes()
+        time.sleep(0.3)
+        yield b"x"
+
+    writer = threading.Thread(target=through_a_pipe, args=(tmp_path / "pipe", pieces()), daemon=True)
+    writer.start()
+    with pytest.raises(ValueError, match="pipe: truncated or damaged"):
+        load_model(tmp_path / "pipe")
+    writer.join(30)
+    assert not writer.is_alive()
+
+
+def test_the_first_negative_variance_is_named(tmp_path: Path) -> None:
+    model = make_model()
+    model.buffers()["running_var1"][...] = [0.0, -1.0, -2.0, 0.0]
+    arrays = files.model_tensors(model)
+    (tmp_path / "m").write_bytes(archives.archive(metadata_of(model), arrays))
+    with pytest.raises(ValueError, match=r"running_var1\[1\] is -1.0, a negative variance"):
+        load_model(tmp_path / "m")
+
+
+def test_the_array_that_is_missing_is_named(tmp_path: Path) -> None:
+    model = MLP([3, 2])
+    (tmp_path / "m").write_bytes(archives.archive(metadata_of(model), {"w1": np.zeros((3, 2), np.float32)}))
+    with pytest.raises(ValueError, match="arrays missing or unknown: b1$"):
+        load_model(tmp_path / "m")
