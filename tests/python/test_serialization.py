@@ -999,5 +999,5 @@ def test_the_first_negative_variance_is_named(tmp_path: Path) -> None:
 def test_the_array_that_is_missing_is_named(tmp_path: Path) -> None:
     model = MLP([3, 2])
     (tmp_path / "m").write_bytes(archives.archive(metadata_of(model), {"w1": np.zeros((3, 2), np.float32)}))
-    with pytest.raises(ValueError, match="arrays missing or unknown: b1$"):
+    with pytest.raises(ValueError, match=r"arrays missing or unknown: b1$"):
         load_model(tmp_path / "m")
