@@ -996,8 +996,10 @@ def test_the_first_negative_variance_is_named(tmp_path: Path) -> None:
         load_model(tmp_path / "m")
 
 
-def test_the_array_that_is_missing_is_named(tmp_path: Path) -> None:
-    model = MLP([3, 2])
-    (tmp_path / "m").write_bytes(archives.archive(metadata_of(model), {"w1": np.zeros((3, 2), np.float32)}))
-    with pytest.raises(ValueError, match=r"arrays missing or unknown: b1$"):
+@pytest.mark.parametrize(("sizes", "missing"), [([3, 2], "b1"), ([3, 2, 2], "w2"), ([3, 2, 2, 2], "w2")])
+def test_the_array_that_is_missing_is_named(sizes: list[int], missing: str, tmp_path: Path) -> None:
+    """Where there are fewer arrays than layers, one, before anything of that size is made."""
+    metadata = metadata_of(MLP(sizes, norm=None))
+    (tmp_path / "m").write_bytes(archives.archive(metadata, {"w1": np.zeros((3, 2), np.float32)}))
+    with pytest.raises(ValueError, match=f"arrays missing or unknown: {missing}$"):
         load_model(tmp_path / "m")
