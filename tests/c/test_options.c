@@ -202,10 +202,35 @@ static void test_a_struct_that_has_grown(void) {
     CHECK(back.c == 0 && back.d == NULL);
 }
 
+/* As the header has them; what it does not name is 0. */
+static void test_documented_defaults(void) {
+    normcore_context_options context;
+    normcore_cross_entropy_options loss;
+    normcore_batch_norm_options norm;
+    normcore_optimizer_options update;
+    normcore_mlp_options mlp;
+    CHECK_STATUS(NORMCORE_OK, normcore_context_defaults(&context, sizeof context));
+    CHECK(context.num_threads == 0 && !context.allocate && !context.release && !context.parallel_for && !context.isa);
+    CHECK_STATUS(NORMCORE_OK, normcore_cross_entropy_defaults(&loss, sizeof loss));
+    CHECK(!loss.class_weight && !loss.sample_weight && loss.label_smoothing == 0 && loss.reduction == 0);
+    CHECK_STATUS(NORMCORE_OK, normcore_batch_norm_defaults(&norm, sizeof norm));
+    CHECK(norm.training == 1 && norm.momentum == 0.9 && norm.eps == 1e-5 && norm.unbiased_running_var == 0);
+    for (int i = 0; i <= NORMCORE_ADAM; i++) {
+        CHECK_STATUS(NORMCORE_OK, normcore_optimizer_defaults((normcore_optimizer)i, &update, sizeof update));
+        CHECK((int)update.optimizer == i && update.learning_rate == 1e-3 && update.momentum == 0.9);
+        CHECK(update.decay_rate == 0.99 && update.beta1 == 0.9 && update.beta2 == 0.999 && update.eps == 1e-8);
+        CHECK(update.gradient_scale == 1 && update.l2 == 0 && update.weight_decay == 0 && update.step == 1);
+    }
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&mlp, sizeof mlp));
+    CHECK(mlp.keep == 1 && mlp.momentum == 0.9 && mlp.eps == 1e-5 && mlp.unbiased_running_var == 0);
+    CHECK(!mlp.sizes && mlp.num_sizes == 0);
+}
+
 #if UINTPTR_MAX == 0xffffffffffffffffu
 /* From the first byte to the end of the last field that version 0.1 has: less no caller has, whatever has been added. */
 static void test_first_sizes(void) {
     static const size_t sizes[] = {64, 52, 36, 96, 60};
+    CHECK(LARGEST_SIZE == 4096);
     for (size_t k = 0; k < EACH(kinds); k++) {
         harness_note("%s", kinds[k].name);
         CHECK(kinds[k].first_size == sizes[k]);
@@ -217,6 +242,7 @@ int main(int argc, char **argv) {
     static const test tests[] = {
         {"defaults_of_every_size", test_defaults_of_every_size},
         {"use_of_every_size", test_use_of_every_size},
+        {"documented_defaults", test_documented_defaults},
 #if UINTPTR_MAX == 0xffffffffffffffffu
         {"first_sizes", test_first_sizes},
 #endif

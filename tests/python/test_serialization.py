@@ -1003,3 +1003,11 @@ def test_the_array_that_is_missing_is_named(sizes: list[int], missing: str, tmp_
     (tmp_path / "m").write_bytes(archives.archive(metadata, {"w1": np.zeros((3, 2), np.float32)}))
     with pytest.raises(ValueError, match=f"arrays missing or unknown: {missing}$"):
         load_model(tmp_path / "m")
+
+
+def test_eight_names_are_enough(tmp_path: Path) -> None:
+    wrong = {f"x{i}": np.zeros(1) for i in range(20)}
+    (tmp_path / "m").write_bytes(archives.archive(metadata_of(make_model()), wrong))
+    with pytest.raises(ValueError, match="arrays missing or unknown: ") as caught:
+        load_model(tmp_path / "m")
+    assert len(str(caught.value).rpartition(": ")[2].split(", ")) == 8
