@@ -712,6 +712,50 @@ static void test_networks(void) {
     }
 }
 
+/* Judged as they come out in the data's type: on both sides of where that changes. */
+static void test_scalars_as_they_are_rounded(void) {
+#if TEST_DTYPE == 32
+    const double overflow = 0x1.ffffffp+127, most = 0x1.fffffefffffffp+127, one = 0x1.ffffffp-1,
+                 fraction = 0x1.fffffefffffffp-1, vanishes = 0x1p-150, least = 0x1.0000000000001p-150;
+#else
+    const double overflow = infinity, most = DBL_MAX, one = 1, fraction = 0x1.fffffffffffffp-1, vanishes = not_a_number,
+                 least = 0x1p-1074;
+#endif
+    normcore_optimizer_options o;
+#define TRY(field, value, good)                                                                                        \
+    o = good_update(NORMCORE_SGD);                                                                                     \
+    o.field = value;                                                                                                   \
+    harness_note(#field " %a", value);                                                                                 \
+    CHECK_STATUS(good ? NORMCORE_OK : NORMCORE_ERROR_VALUE, update(&o, 0));
+    TRY(gradient_scale, most, 1)
+    TRY(gradient_scale, -most, 1)
+    TRY(gradient_scale, overflow, 0)
+    TRY(gradient_scale, -overflow, 0)
+    TRY(gradient_scale, least, 1)
+    TRY(gradient_scale, -least, 1)
+    TRY(gradient_scale, vanishes, 0)
+    TRY(gradient_scale, -vanishes, 0)
+    TRY(gradient_scale, -0.0, 1)
+    TRY(eps, most, 1)
+    TRY(eps, overflow, 0)
+    TRY(eps, least, 1)
+    TRY(eps, vanishes, 0)
+    TRY(l2, most, 1)
+    TRY(l2, overflow, 0)
+    TRY(l2, least, 1)
+    TRY(l2, vanishes, 0)
+    TRY(momentum, fraction, 1)
+    TRY(momentum, one, 0)
+    TRY(momentum, -least, 0)
+    TRY(beta1, fraction, 1)
+    TRY(beta1, one, 0)
+    TRY(beta2, fraction, 1)
+    TRY(beta2, one, 0)
+    TRY(decay_rate, fraction, 1)
+    TRY(decay_rate, one, 0)
+#undef TRY
+}
+
 int main(int argc, char **argv) {
     static const test tests[] = {
         {"products", test_products},
@@ -726,6 +770,7 @@ int main(int argc, char **argv) {
         {"loss_scalars", test_loss_scalars},
         {"bad_rows_need_not_be_wanted", test_bad_rows_need_not_be_wanted},
         {"optimizer_scalars", test_optimizer_scalars},
+        {"scalars_as_they_are_rounded", test_scalars_as_they_are_rounded},
         {"networks", test_networks},
     };
     return harness_main(argc, argv, tests, sizeof tests / sizeof *tests);

@@ -608,17 +608,20 @@ static void test_default_instruction_set(void) {
 }
 
 static void test_environment_variables(void) {
-    static const char *const good[] = {"1", "7", "1024", "007", ""}, *const bad[] = {"0",
-                                                                                     "-1",
-                                                                                     "+2",
-                                                                                     "two",
-                                                                                     "1.0",
-                                                                                     "1025",
-                                                                                     " 2",
-                                                                                     "2 ",
-                                                                                     "0x2",
-                                                                                     "99999999999999999999999999999",
-                                                                                     "18446744073709551619"};
+    static const char *const good[] = {"1", "7", "9", "190", "1024", "007", ""};
+    static const char *const bad[] = {
+        "0",
+        "-1",
+        "+2",
+        "two",
+        "1.0",
+        "1025",
+        " 2",
+        "2 ",
+        "0x2",
+        "99999999999999999999999999999",
+        "18446744073709551619",
+    };
     for (size_t i = 0; normcore_isa_name(i); i++) {
         harness_note("NORMCORE_ISA=%s", normcore_isa_name(i));
         CHECK(run_child("--expect-isa", "NORMCORE_ISA", normcore_isa_name(i)) == CHILD_OK);

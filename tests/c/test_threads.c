@@ -763,6 +763,28 @@ static void test_many_contexts(void) {
     for (size_t i = 0; i < EACH(contexts); i++) normcore_context_destroy(contexts[i]);
 }
 
+#if defined(__linux__)
+/* Unless it is said: as many as may run at once. Nothing and the empty text say it nowhere. */
+static void test_the_default_number(void) {
+    const char *const set = getenv("NORMCORE_NUM_THREADS");
+    char saved[16] = "";
+    normcore_context *ctx = NULL;
+    cpu_set_t all;
+    if (set) strncpy(saved, set, sizeof saved - 1);
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    for (int empty = 0; empty < 2; empty++) {
+        CHECK((empty ? setenv("NORMCORE_NUM_THREADS", "", 1) : unsetenv("NORMCORE_NUM_THREADS")) == 0);
+        CHECK_STATUS(NORMCORE_OK, normcore_context_create(NULL, &ctx));
+        CHECK(normcore_context_get_num_threads(ctx) == (size_t)CPU_COUNT(&all));
+        CHECK_STATUS(NORMCORE_OK, normcore_context_set_num_threads(ctx, 3));
+        CHECK_STATUS(NORMCORE_OK, normcore_context_set_num_threads(ctx, 0));
+        CHECK(normcore_context_get_num_threads(ctx) == (size_t)CPU_COUNT(&all));
+        normcore_context_destroy(ctx);
+    }
+    CHECK((set ? setenv("NORMCORE_NUM_THREADS", saved, 1) : unsetenv("NORMCORE_NUM_THREADS")) == 0);
+}
+#endif
+
 int main(int argc, char **argv) {
     static const test tests[] = {
         {"thread_counts", test_thread_counts},
@@ -777,6 +799,7 @@ int main(int argc, char **argv) {
         {"fork_in_the_allocator", test_fork_in_the_allocator},
         {"many_contexts", test_many_contexts},
 #if defined(__linux__)
+        {"the_default_number", test_the_default_number},
         {"threads_come_and_go", test_threads_come_and_go},
         {"signals_of_workers", test_signals_of_workers},
         {"workers_keep_off_the_callers_cpu", test_workers_keep_off_the_callers_cpu},
