@@ -1011,3 +1011,12 @@ def test_eight_names_are_enough(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="arrays missing or unknown: ") as caught:
         load_model(tmp_path / "m")
     assert len(str(caught.value).rpartition(": ")[2].split(", ")) == 8
+
+
+def test_long_details_are_cut(tmp_path: Path) -> None:
+    model = make_model()
+    metadata = metadata_of(model) | {"config": json.dumps({**model.config(), "norm": "x" * 5000})}
+    (tmp_path / "m").write_bytes(archives.archive(metadata, files.model_tensors(model)))
+    with pytest.raises(ValueError, match="no sound model") as caught:
+        load_model(tmp_path / "m")
+    assert len(str(caught.value).partition("no sound model: ")[2]) == 500
