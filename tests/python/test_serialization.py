@@ -1014,7 +1014,7 @@ def test_eight_names_are_enough(tmp_path: Path) -> None:
 
 
 def test_long_details_are_cut(tmp_path: Path) -> None:
-    model = make_model()
+    model = make_model("layer")
     metadata = metadata_of(model) | {"config": json.dumps({**model.config(), "norm": "x" * 5000})}
     (tmp_path / "m").write_bytes(archives.archive(metadata, files.model_tensors(model)))
     with pytest.raises(ValueError, match="no sound model") as caught:
