@@ -106,7 +106,10 @@ def test_a_signal_during_training(table: Path, number: int, delay: float) -> Non
             time.sleep(0.01)
         time.sleep(delay)
         process.send_signal(number)
-        output, error = process.communicate(timeout=60)
+        try:
+            output, error = process.communicate(timeout=60)
+        finally:
+            process.kill()  # which Popen would wait for without end
     word = "interrupted" if number == signal.SIGINT else "terminated"
     assert (process.returncode, output, error) == (128 + number, "", f"normcore: {word}\n")
     assert os.listdir(table.parent) == ["t.csv"]
