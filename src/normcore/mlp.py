@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import os
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, SupportsIndex
 
@@ -67,12 +68,15 @@ def _convert(array: npt.NDArray[Any], dtype: np.dtype[Any], operation: str, name
     return converted
 
 
-def _renamed(error: TypeError | ValueError, old: str, operation: str) -> Exception:
-    """An error of the core as one of `operation`, which calls y what the core calls labels."""
+def _renamed(error: TypeError | ValueError, old: str, operation: str, **names: str) -> Exception:
+    """An error of the core as one of `operation`, which has other names for some arguments."""
     text = str(error)
     if not text.startswith(old + ":"):
         return error
-    return type(error)(operation + text.removeprefix(old).replace(": labels ", ": y ", 1))
+    text = text.removeprefix(old)
+    for name, new in names.items():
+        text = re.sub(rf"(?<=[: ]){name}(?= |$)", new, text)
+    return type(error)(operation + text)
 
 
 def _floats(values: npt.ArrayLike, operation: str, name: str) -> FloatArray:
@@ -228,6 +232,8 @@ class MLP:
         self._dtype = check_dtype(dtype, "MLP")
         self._eps = _check_number(eps, "eps", 0.0, math.inf)
         self._momentum = _check_number(momentum, "momentum", 0.0, 1.0)
+        if not isinstance(unbiased_running_var, (bool, np.bool_)):
+            raise TypeError(f"MLP: unbiased_running_var is {unbiased_running_var!r}; it must be a bool")
         self._unbiased_running_var = bool(unbiased_running_var)
         try:
             self._network = _core.Network(
@@ -255,6 +261,7 @@ class MLP:
         self._buffers: FloatArray = np.zeros(self._network.buffer_count, dtype=self._dtype)
         self._pass: _core.Pass | None = None
         self._pass_input: FloatArray | None = None
+        self._pass_shape: tuple[int, ...] = ()  # of the outputs: the input may be reshaped by who owns it
         self._parameter_views: dict[str, FloatArray] = {}
         self._gradient_views: dict[str, FloatArray] = {}
         self._buffer_views: dict[str, FloatArray] = {}
@@ -397,6 +404,8 @@ class MLP:
         array = check_features(X, self.features, self._dtype, operation)
         if out is None:
             out = np.empty((*array.shape[:-1], self.outputs), dtype=self._dtype)
+        else:
+            self._check_apart(out, operation, "out")
         try:
             self._network.forward(array, self._theta, self._buffers, out)
         except (TypeError, ValueError) as error:
@@ -442,8 +451,8 @@ class MLP:
         Parameters
         ----------
         X : (..., features) float32 or float64
-            At least one row, with batch norm two. Not copied where it has the model's dtype: leave it as it is until
-            after `backward`.
+            At least one row, with batch norm two. Not copied where it has the model's dtype: leave it, and `theta`, as
+            they are until after `backward`. The model keeps it, and memory for the activations, until the next call.
         seed, stream : int in [0, 2**64)
             Of dropout, as in `loss_and_grads`.
         update_statistics : bool
@@ -488,7 +497,7 @@ class MLP:
             )
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.forward_training", operation) from None
-        self._pass_input = array
+        self._pass_input, self._pass_shape = array, out.shape
         return out
 
     def backward(self, doutputs: npt.ArrayLike, *, dx: FloatArray | None = None) -> dict[str, FloatArray]:
@@ -510,15 +519,26 @@ class MLP:
         array = self._pass_input
         if array is None or self._pass is None:
             raise ValueError(f"{operation}: there has been no forward_training to go back from")
-        gradient, shape = _floats(doutputs, operation, "doutputs"), (*array.shape[:-1], self.outputs)
-        if gradient.shape != shape:
-            raise ValueError(f"{operation}: doutputs is {gradient.shape}; the outputs of forward_training were {shape}")
+        gradient = _floats(doutputs, operation, "doutputs")
+        if gradient.shape != self._pass_shape:
+            raise ValueError(
+                f"{operation}: doutputs is {gradient.shape}; the outputs of forward_training were {self._pass_shape}"
+            )
+        self._check_apart(dx, operation, "dx")
         gradient = _convert(gradient, self._dtype, operation, "doutputs")
         try:
             self._network.backward(array, self._theta, self._pass, gradient, self._gradients, dx)
         except (TypeError, ValueError) as error:
-            raise _renamed(error, "Network.backward", operation) from None
+            raise _renamed(error, "Network.backward", operation, dy="doutputs", grads="gradients_flat") from None
         return self.gradients()
+
+    def _check_apart(self, out: Any, operation: str, name: str) -> None:
+        """ValueError where an output lies in arrays of the model that the core does not look at."""
+        if not isinstance(out, np.ndarray):
+            return  # which the core refuses
+        for attribute, array in (("gradients_flat", self._gradients), ("buffers_flat", self._buffers)):
+            if np.may_share_memory(out, array) and np.shares_memory(out, array):
+                raise ValueError(f"{operation}: {name} overlaps {attribute} of the model")
 
     def _check_rows(self, rows: int, array: FloatArray, operation: str) -> None:
         if not rows:
@@ -619,7 +639,7 @@ class MLP:
                 update_statistics=update_statistics,
             )
         except (TypeError, ValueError) as error:
-            raise _renamed(error, "Network.loss_and_grads", operation) from None
+            raise _renamed(error, "Network.loss_and_grads", operation, labels="y") from None
 
     # ------------------------------------------------------------------ copies and files
 

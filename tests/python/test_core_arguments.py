@@ -21,11 +21,20 @@ x, v, labels = np.arange(12.0).reshape(4, 3), np.ones(3), np.array([0, 1, 2, 1])
 w, ones = np.ones((3, 3)), np.ones(4)
 net = nc.Network([3, 4, 3], norm="batch", dtype="float64")
 params, buffers = np.ones(net.parameter_count), np.ones(net.buffer_count)
-calls = {
+tape = nc._core.Pass(net, 4)
+calls = {  # but for Network.backward, which needs a forward pass
     "affine_forward": lambda: nc.affine_forward(x, w),
     "affine_backward": lambda: nc.affine_backward(x, x, w),
     "relu_forward": lambda: nc.relu_forward(x),
     "relu_backward": lambda: nc.relu_backward(x, x),
+    "leaky_relu_forward": lambda: nc.leaky_relu_forward(x),
+    "leaky_relu_backward": lambda: nc.leaky_relu_backward(x, x),
+    "tanh_forward": lambda: nc.tanh_forward(x),
+    "tanh_backward": lambda: nc.tanh_backward(x, x),
+    "logistic_forward": lambda: nc.logistic_forward(x),
+    "logistic_backward": lambda: nc.logistic_backward(x, x),
+    "silu_forward": lambda: nc.silu_forward(x),
+    "silu_backward": lambda: nc.silu_backward(x, x),
     "softmax": lambda: nc.softmax(x),
     "log_softmax": lambda: nc.log_softmax(x),
     "softmax_backward": lambda: nc.softmax_backward(x, x),
@@ -45,6 +54,7 @@ calls = {
     "sum_of_squares": lambda: nc.sum_of_squares(x),
     "Network.initialize": lambda: net.initialize(params, buffers, seed=1),
     "Network.forward": lambda: net.forward(x, params, buffers, np.empty((4, 3))),
+    "Network.forward_training": lambda: net.forward_training(x, params, buffers, tape, np.empty((4, 3))),
     "Network.loss_and_grads": lambda: net.loss_and_grads(x, labels, params, buffers, np.empty_like(params)),
 }
 operations = {n for n in nc.__all__ if callable(getattr(nc, n)) and n[0].islower()} - {

@@ -618,6 +618,22 @@ def test_mistakes_with_the_parts_of_a_step() -> None:
         model.backward(np.ones((4, 2), np.float32), dx=np.ones((4, 2), np.float32))
     with pytest.raises(ValueError, match=r"MLP.backward: dx overlaps x"):
         model.backward(np.ones((4, 2), np.float32), dx=X)
+    for out in (model.buffers_flat, model.gradients_flat):
+        with pytest.raises(ValueError, match=r"MLP.backward: dx overlaps \w+_flat of the model"):
+            model.backward(np.ones((4, 2), np.float32), dx=out[:12].reshape(4, 3))
+        with pytest.raises(ValueError, match=r"MLP.forward: out overlaps \w+_flat of the model"):
+            model.forward(X, out=out[:8].reshape(4, 2))
+    with pytest.raises(ValueError, match=r"MLP.backward: gradients_flat overlaps doutputs"):
+        model.backward(model.gradients_flat[:8].reshape(4, 2))
+    with pytest.raises(TypeError, match="unbiased_running_var is 'false'; it must be a bool"):
+        MLP([3, 6, 2], unbiased_running_var="false")  # type: ignore[arg-type]
+    model.forward_training(X := X.copy())
+    X.shape = (2, 6)
+    with pytest.raises(ValueError, match=r"outputs of forward_training were \(4, 2\)"):
+        model.backward(np.ones((3, 2), np.float32))
+    with pytest.raises(ValueError, match=r"MLP.backward: "):
+        model.backward(np.ones((4, 2), np.float32))
+    model.forward_training(X := np.ones((4, 3), np.float32))
     copied = pickle.loads(pickle.dumps(model))
     with pytest.raises(ValueError, match="no forward_training"):
         copied.backward(np.ones((4, 2), np.float32))
