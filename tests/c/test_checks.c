@@ -587,6 +587,63 @@ static normcore_status update(const normcore_optimizer_options *o, int slots) {
     return T(normcore_optimizer_update)(NULL, o, COLS, p, g, slots & 1 ? first : NULL, slots & 2 ? second : NULL);
 }
 
+/* A mean's weights may sum to 0, but not to so little that the shares would be rounded away. Ignored rows weigh nothing. */
+static void test_weights_of_a_mean(void) {
+    const int64_t labels[ROWS] = {1, 0, 1};
+    double weights[COLS] = {0x1p-961, 1, 1, 1}, value;
+    real z[ROWS * COLS] = {0}, dz[ROWS * COLS];
+    size_t bad = 99;
+    normcore_cross_entropy_options o = good_loss();
+    o.class_weight = weights;
+#define LOSS(status, bad_row)                                                                                          \
+    CHECK_STATUS(status, T(normcore_cross_entropy)(NULL, ROWS, COLS, z, COLS, labels, NULL, 0, &o, &value, dz, COLS,   \
+                                                   NULL, bad_row))
+    LOSS(NORMCORE_OK, &bad); /* the label 1 weighs 1 */
+    o.has_ignore_index = 1;
+    o.ignore_index = 1;
+    LOSS(NORMCORE_ERROR_WEIGHT, &bad);
+    CHECK(bad == 1);
+    LOSS(NORMCORE_ERROR_WEIGHT, NULL);
+    weights[0] = 0x1p-960;
+    LOSS(NORMCORE_OK, &bad);
+    weights[0] = 0;
+    LOSS(NORMCORE_OK, &bad);
+    weights[0] = 0x1p-961;
+    o.reduction = NORMCORE_REDUCTION_SUM;
+    LOSS(NORMCORE_OK, &bad);
+#undef LOSS
+}
+
+/* A network knows no type of data before it is called. */
+static void test_eps_of_networks(void) {
+    static const size_t sizes[3] = {COLS, 3, 2};
+    const double least = TEST_DTYPE == 32 ? (double)FLT_MIN : DBL_MIN, eps[] = {0, least, least / 2};
+    for (size_t i = 0; i < 3; i++) {
+        const normcore_status expected = i < 2 ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+        normcore_mlp *mlp;
+        normcore_mlp_pass *pass;
+        normcore_mlp_options o;
+        real params[64] = {0}, buffers[64], grads[64], x[2 * COLS] = {0}, y[2 * 2];
+        const int64_t labels[2] = {0, 1};
+        double loss;
+        CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&o, sizeof o));
+        o.num_sizes = 3;
+        o.sizes = sizes;
+        o.norm = NORMCORE_NORM_BATCH;
+        o.eps = eps[i];
+        harness_note("eps %g", eps[i]);
+        for (size_t j = 0; j < 64; j++) buffers[j] = 1;
+        CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&o, &mlp));
+        CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_create)(mlp, 2, &pass));
+        CHECK_STATUS(expected, T(normcore_mlp_forward)(NULL, mlp, 2, x, COLS, params, buffers, y, 2));
+        CHECK_STATUS(expected, T(normcore_mlp_forward_training)(NULL, mlp, 2, x, COLS, params, NULL, 0, 0, pass, y, 2));
+        CHECK_STATUS(expected, T(normcore_mlp_loss_and_grads)(NULL, mlp, 2, x, COLS, labels, NULL, 0, NULL, 0, 0,
+                                                              params, buffers, grads, &loss, NULL, NULL));
+        normcore_mlp_pass_destroy(pass);
+        normcore_mlp_destroy(mlp);
+    }
+}
+
 static void test_optimizer_scalars(void) {
     const double amounts[] = {0, 0.25, -0.25, not_a_number, infinity, -infinity};
     const double fractions[] = {0, 0.25, -0.25, not_a_number, 1, 1.5};
@@ -769,6 +826,8 @@ int main(int argc, char **argv) {
         {"norm_scalars", test_norm_scalars},
         {"loss_scalars", test_loss_scalars},
         {"bad_rows_need_not_be_wanted", test_bad_rows_need_not_be_wanted},
+        {"weights_of_a_mean", test_weights_of_a_mean},
+        {"eps_of_networks", test_eps_of_networks},
         {"optimizer_scalars", test_optimizer_scalars},
         {"scalars_as_they_are_rounded", test_scalars_as_they_are_rounded},
         {"networks", test_networks},
