@@ -29,8 +29,10 @@
  *            busy in one thread serves a second one serially rather than waiting. On Linux a context
  *            keeps its own threads off the CPU that the caller is on, where the caller's affinity mask has others
  *            enough (or, if that is one CPU, the mask at the time they were started), and leaves alone those whose
- *            mask somebody else has set. If another thread or process changes an input or an options struct during
- *            the call, the results are unspecified, but nothing outside the arrays is read or written.
+ *            mask somebody else has set. A thread that is cancelled during a call (pthread_cancel, deferred) finishes
+ *            it first: no function is a cancellation point, whatever the functions given to a context do. If another
+ *            thread or process changes an input or an options struct during the call, the results are unspecified, but
+ *            nothing outside the arrays is read or written.
  * Scalars    A parameter that is used in the data's type is judged after rounding to it: with _f32, a learning rate of
  *            1e39 is infinite, a momentum of 1 - 1e-9 is 1.
  * FP state   Results are defined for round-to-nearest with subnormals. Where the caller's environment differs, it is

@@ -277,6 +277,69 @@ static void test_a_busy_context(void) {
     normcore_context_destroy(ctx);
 }
 
+/* ---------------------------------------------------------------- cancellation */
+
+/* Functions of a user's that are cancellation points. */
+static void *cancellable_allocate(void *argument, size_t size) {
+    (void)argument;
+    pthread_testcancel();
+    return malloc(size);
+}
+static void cancellable_release(void *argument, void *memory) {
+    (void)argument;
+    pthread_testcancel();
+    free(memory);
+}
+static void cancellable_for(void *argument, void (*body)(void *arg, size_t index), void *arg, size_t count) {
+    (void)argument;
+    pthread_testcancel();
+    for (size_t i = 0; i < count; i++) body(arg, i);
+}
+
+/* Calls that wait for workers, the workers' end, and the functions above, with a request to cancel pending. */
+static void *cancelled_run(void *argument) {
+    enum { CALLS = 20 };
+    user *u = argument;
+    int right = 1;
+    u->good = 0;
+    pthread_cancel(pthread_self());
+    for (size_t i = 0; i < CALLS; i++) {
+        right &= normcore_context_set_num_threads(u->ctx, 2 + i % 2) == NORMCORE_OK;
+        right &= call_run(&u->c, u->ctx) == NORMCORE_OK && outputs_equal(&u->c, u->base);
+    }
+    u->good = right;
+    pthread_testcancel();
+    return NULL;
+}
+
+/* A cancelled thread finishes its call: else its workers would go on with what is no more, the context stay locked. */
+static void test_cancellation(void) {
+    for (int which = 0; which < 3; which++) {
+        static const char *const names[] = {"the pool", "an allocator", "a parallel_for"};
+        static user u;
+        pthread_t thread;
+        void *result = NULL;
+        normcore_context_options options;
+        memset(&options, 0, sizeof options);
+        options.struct_size = sizeof options;
+        options.num_threads = 3;
+        options.allocate = which == 1 ? cancellable_allocate : NULL;
+        options.release = which == 1 ? cancellable_release : NULL;
+        options.parallel_for = which == 2 ? cancellable_for : NULL;
+        harness_note("cancelled in %s", names[which]);
+        CHECK_STATUS(NORMCORE_OK, normcore_context_create(&options, &u.ctx));
+        prepare_large(&u.c);
+        CHECK_STATUS(NORMCORE_OK, call_run(&u.c, NULL));
+        u.base = call_snapshot(&u.c);
+        if (pthread_create(&thread, NULL, cancelled_run, &u) != 0) abort();
+        CHECK(pthread_join(thread, &result) == 0);
+        CHECK(u.good && result == PTHREAD_CANCELED);
+        if (!u.good) abort(); /* workers may still write to what is about to be released */
+        normcore_context_destroy(u.ctx);
+        guard_reset();
+    }
+}
+
 /* A call from within a call on the same context. */
 typedef struct nest {
     normcore_context *ctx;
@@ -793,6 +856,7 @@ int main(int argc, char **argv) {
         {"environments_of_foreign_threads", test_environments_of_foreign_threads},
         {"caps", test_caps},
         {"a_busy_context", test_a_busy_context},
+        {"cancellation", test_cancellation},
         {"nested_calls", test_nested_calls},
         {"setters_beside_calls", test_setters_beside_calls},
         {"fork", test_fork},

@@ -50,7 +50,12 @@ struct call {
 };
 
 static void *allocate(normcore_context *settings, size_t size) {
-    if (settings && settings->allocate) return settings->allocate(settings->allocator_user, size);
+    if (settings && settings->allocate) {
+        const int cancel = normcore_threads_disable_cancel();
+        void *const given = settings->allocate(settings->allocator_user, size);
+        normcore_threads_restore_cancel(cancel);
+        return given;
+    }
     const int saved = errno;
     void *memory = malloc(size);
     errno = saved;
@@ -59,9 +64,11 @@ static void *allocate(normcore_context *settings, size_t size) {
 
 static void release(normcore_context *settings, void *memory) {
     if (!memory) return;
-    if (settings && settings->release)
+    if (settings && settings->release) {
+        const int cancel = normcore_threads_disable_cancel();
         settings->release(settings->allocator_user, memory);
-    else
+        normcore_threads_restore_cancel(cancel);
+    } else
         free(memory);
 }
 
@@ -117,7 +124,9 @@ normcore_status normcore_context_create(const normcore_context_options *options,
 static void drop_pool(normcore_context *ctx) {
     thread_pool *const pool = __atomic_exchange_n(&ctx->pool, NULL, __ATOMIC_ACQ_REL);
     if (!pool) return;
+    const int cancel = normcore_threads_disable_cancel();
     normcore_threads_destroy(pool);
+    normcore_threads_restore_cancel(cancel);
     release(ctx, pool);
 }
 
@@ -249,7 +258,9 @@ void normcore_call_parallel(call *call, size_t threads, void (*body)(void *, siz
     if (ctx && count > 1 && threads > 1) {
         if (ctx->parallel_for) {
             guarded_body g = {body, arg};
+            const int cancel = normcore_threads_disable_cancel();
             ctx->parallel_for(ctx->parallel_user, run_guarded, &g, count);
+            normcore_threads_restore_cancel(cancel);
             return;
         }
         thread_pool *pool = fitting_pool(call);
@@ -263,7 +274,9 @@ void normcore_call_parallel(call *call, size_t threads, void (*body)(void *, siz
             __atomic_store_n(&ctx->pool, pool, __ATOMIC_RELEASE);
         }
         if (pool) {
+            const int cancel = normcore_threads_disable_cancel();
             normcore_threads_run(pool, body, arg, count);
+            normcore_threads_restore_cancel(cancel);
             return;
         }
     }

@@ -73,6 +73,21 @@ int normcore_threads_watch_forks(void) {
 }
 long normcore_threads_process(void) { return process_number; }
 
+int normcore_threads_disable_cancel(void) {
+    int state = 0;
+#ifdef PTHREAD_CANCEL_DISABLE /* Android has no cancellation */
+    (void)pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
+#endif
+    return state;
+}
+void normcore_threads_restore_cancel(int state) {
+#ifdef PTHREAD_CANCEL_DISABLE
+    (void)pthread_setcancelstate(state, &state);
+#else
+    (void)state;
+#endif
+}
+
 size_t normcore_threads_size(size_t count) { return sizeof(thread_pool) + count * sizeof(pthread_t); }
 
 static int init_synchronisation(thread_pool *pool) {
@@ -225,6 +240,8 @@ int normcore_threads_watch_forks(void) { return 1; }
 long normcore_threads_process(void) { return 1; }
 uintptr_t normcore_threads_self(void) { return 1; }
 uintptr_t normcore_threads_forker(void) { return 0; }
+int normcore_threads_disable_cancel(void) { return 0; }
+void normcore_threads_restore_cancel(int state) { (void)state; }
 size_t normcore_threads_size(size_t count) {
     (void)count;
     return sizeof(thread_pool);

@@ -17,6 +17,13 @@ long normcore_threads_process(void);
 uintptr_t normcore_threads_self(void);
 uintptr_t normcore_threads_forker(void);
 
+/*
+ * No cancellation of the calling thread (pthread_cancel) takes effect between the two; the first gives what the second
+ * takes. Around all that waits or that others wrote: the rest of the library has no cancellation points.
+ */
+int normcore_threads_disable_cancel(void);
+void normcore_threads_restore_cancel(int state);
+
 /* Room a pool for `count` threads, the caller's among them, needs; the caller allocates. create: 0 on failure. */
 size_t normcore_threads_size(size_t count);
 int normcore_threads_create(thread_pool *pool, size_t count);
