@@ -36,7 +36,9 @@
  * Scalars    A parameter that is used in the data's type is judged after rounding to it: with _f32, a learning rate of
  *            1e39 is infinite, a momentum of 1 - 1e-9 is 1.
  * FP state   Results are defined for round-to-nearest with subnormals. Where the caller's environment differs, it is
- *            set for the duration of the call and put back.
+ *            set for the duration of the call and put back; on x86 and Arm traps of exceptions are off meanwhile. Scalar
+ *            arguments and running variances are checked before that: there a quiet NaN traps nothing, but a product,
+ *            quotient or sum of scalars may, where it overflows, underflows or is rounded.
  *
  * The same inputs give the same bits on every instruction set, compiler, alignment, stride and number of threads, and,
  * for results that are computed row by row, for every way of cutting the rows into calls. The rules that make it so

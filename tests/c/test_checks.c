@@ -2,11 +2,13 @@
  * Where a value stops being good: the last one that is, the first that is not, for each check of core/check.h and each
  * scalar argument of a public function. What refusals leave alone is test_contract's.
  */
+#define _GNU_SOURCE /* feenableexcept */
 #include "operations.h"
 #include "properties.h"
 
 #include "check.h"
 
+#include <fenv.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
@@ -41,6 +43,12 @@ static void test_products(void) {
         normcore_check_product(1, 1, &ok);
         CHECK(ok == 0);
     }
+}
+
+static void test_between(void) {
+    CHECK(normcore_check_between(1.0, 1.0, 2.0) && normcore_check_between(2.0, 1.0, 2.0));
+    CHECK(!normcore_check_between(1.0 - 0x1p-53, 1.0, 2.0) && !normcore_check_between(2.0 + 0x1p-51, 1.0, 2.0));
+    CHECK(!normcore_check_between((double)NAN, 1.0, 2.0));
 }
 
 static void test_at_least(void) {
@@ -813,9 +821,50 @@ static void test_scalars_as_they_are_rounded(void) {
 #undef TRY
 }
 
+#if defined(__GLIBC__)
+static void scalars_of_activations(void) {
+    const real x[COLS] = {1, -2, 3, -4};
+    const double slopes[] = {0, 0.5, 1, -0x1p-1074, 1 + DBL_EPSILON, not_a_number, infinity};
+    real y[COLS];
+    for (size_t i = 0; i < sizeof slopes / sizeof *slopes; i++) {
+        const normcore_status expected = i < 3 ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
+        harness_note("slope %g", slopes[i]);
+        CHECK_STATUS(expected, T(normcore_activation_forward)(NULL, NORMCORE_ACTIVATION_LEAKY_RELU, slopes[i], 1, COLS,
+                                                              x, COLS, y, COLS));
+        CHECK_STATUS(expected, T(normcore_activation_backward)(NULL, NORMCORE_ACTIVATION_LEAKY_RELU, slopes[i], 1, COLS,
+                                                               x, COLS, x, COLS, y, COLS));
+    }
+}
+
+static void nan_among_variances(void) {
+    for (int training = 0; training < 2; training++) {
+        norm_call c = norm_prepare();
+        c.options.training = training;
+        c.running_var[1] = (real)NAN;
+        CHECK_STATUS(NORMCORE_OK, norm_forward(&c, 3));
+    }
+}
+
+/* All of the above where the caller has traps enabled: a signal would end this program. */
+static void test_traps(void) {
+    void (*const tests[])(void) = {scalars_of_activations, nan_among_variances,
+                                   test_random_scalars,    test_norm_scalars,
+                                   test_loss_scalars,      test_bad_rows_need_not_be_wanted,
+                                   test_optimizer_scalars, test_scalars_as_they_are_rounded,
+                                   test_networks};
+    for (size_t i = 0; i < sizeof tests / sizeof *tests; i++) {
+        feclearexcept(FE_ALL_EXCEPT);
+        feenableexcept(FE_INVALID | FE_DIVBYZERO); /* no effect on machines that cannot trap */
+        tests[i]();
+        fedisableexcept(FE_ALL_EXCEPT);
+    }
+}
+#endif
+
 int main(int argc, char **argv) {
     static const test tests[] = {
         {"products", test_products},
+        {"between", test_between},
         {"at_least", test_at_least},
         {"one_operand", test_one_operand},
         {"order", test_order},
@@ -831,6 +880,9 @@ int main(int argc, char **argv) {
         {"optimizer_scalars", test_optimizer_scalars},
         {"scalars_as_they_are_rounded", test_scalars_as_they_are_rounded},
         {"networks", test_networks},
+#if defined(__GLIBC__)
+        {"traps", test_traps},
+#endif
     };
     return harness_main(argc, argv, tests, sizeof tests / sizeof *tests);
 }

@@ -2,6 +2,7 @@
 
 #include "check.h"
 
+#include <math.h>
 #include <stdint.h>
 
 size_t normcore_check_product(size_t a, size_t b, int *ok) {
@@ -12,9 +13,11 @@ size_t normcore_check_product(size_t a, size_t b, int *ok) {
     return a * b;
 }
 
-int normcore_check_at_least(double x, double low) { return x >= low && x <= DBL_MAX; }
+int normcore_check_between(double x, double low, double high) { return isgreaterequal(x, low) && islessequal(x, high); }
 
-int normcore_check_keep(double keep) { return keep >= 0x1p-32 && keep <= 1.0; }
+int normcore_check_at_least(double x, double low) { return normcore_check_between(x, low, DBL_MAX); }
+
+int normcore_check_keep(double keep) { return normcore_check_between(keep, 0x1p-32, 1.0); }
 
 static int is_empty(const operand *o) { return !o->rows || !o->cols || (o->optional && !o->data); }
 

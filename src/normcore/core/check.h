@@ -28,6 +28,12 @@ normcore_status normcore_check_operands(const operand *operands, size_t count);
 /* a * b, or 0 and *ok = 0 on overflow. */
 size_t normcore_check_product(size_t a, size_t b, int *ok);
 
+/*
+ * Whether low <= x <= high; false for NaN. Scalars are checked in the caller's floating-point environment: all three
+ * compare quietly, so that no trap of the caller's fires at NaN.
+ */
+int normcore_check_between(double x, double low, double high);
+
 /* Whether x is finite and low <= x; false for NaN. */
 int normcore_check_at_least(double x, double low);
 

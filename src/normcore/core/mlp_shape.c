@@ -13,7 +13,7 @@ static normcore_status check_options(const normcore_mlp_options *o) {
     if (!o->sizes) return NORMCORE_ERROR_NULL;
     if (o->num_sizes < 2) return NORMCORE_ERROR_SIZE;
     if ((unsigned)o->norm > NORMCORE_NORM_LAYER) return NORMCORE_ERROR_VALUE;
-    if (!normcore_check_keep(o->keep) || !(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
+    if (!normcore_check_keep(o->keep) || !normcore_check_between(o->momentum, 0.0, 1.0)) return NORMCORE_ERROR_VALUE;
     return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 

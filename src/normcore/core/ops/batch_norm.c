@@ -167,14 +167,14 @@ static normcore_status batch_norm_forward_body(call *c, void *arguments) {
 }
 
 static normcore_status check_batch_norm_options(const normcore_batch_norm_options *o) {
-    if (!(o->momentum >= 0.0 && o->momentum <= 1.0)) return NORMCORE_ERROR_VALUE;
+    if (!normcore_check_between(o->momentum, 0.0, 1.0)) return NORMCORE_ERROR_VALUE;
     return is_eps(o->eps) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 
 /* No variance is negative. NaN passes: it reaches the results of its column alone. */
 static int are_variances(size_t d, const real *var) {
     for (size_t j = 0; j < d; j++)
-        if (var[j] < (real)0) return 0;
+        if (isless(var[j], (real)0)) return 0;
     return 1;
 }
 

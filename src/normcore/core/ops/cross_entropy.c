@@ -88,7 +88,7 @@ static int is_mean_of_weights(size_t n, size_t c, const int64_t *labels, const n
 /* Everything that can be wrong with the values, before anything is written. */
 static normcore_status check_cross_entropy_values(size_t n, size_t c, const int64_t *labels, int soft,
                                                   const normcore_cross_entropy_options *o, size_t *bad_row) {
-    if (!(o->label_smoothing >= 0.0 && o->label_smoothing <= 1.0)) return NORMCORE_ERROR_VALUE;
+    if (!normcore_check_between(o->label_smoothing, 0.0, 1.0)) return NORMCORE_ERROR_VALUE;
     if ((unsigned)o->reduction > NORMCORE_REDUCTION_NONE) return NORMCORE_ERROR_VALUE;
     if (soft && o->has_ignore_index) return NORMCORE_ERROR_VALUE;
     double by_class, by_sample;

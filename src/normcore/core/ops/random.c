@@ -55,7 +55,7 @@ normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t se
 }
 
 static int is_normal_range(double mean, double scale) {
-    return scale >= 0.0 && fits(fabs(mean) + LARGEST_DEVIATE * scale);
+    return normcore_check_at_least(scale, 0.0) && fits(fabs(mean) + LARGEST_DEVIATE * scale);
 }
 
 normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,

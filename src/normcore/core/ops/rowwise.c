@@ -107,7 +107,7 @@ static normcore_status rowwise_backward(normcore_context *ctx, rowwise_args args
 
 static normcore_status check_activation(normcore_activation activation, double slope) {
     const int kind = normcore_activation_takes_input(activation);
-    if (kind < 0 || (activation == NORMCORE_ACTIVATION_LEAKY_RELU && !(slope >= 0.0 && slope <= 1.0)))
+    if (kind < 0 || (activation == NORMCORE_ACTIVATION_LEAKY_RELU && !normcore_check_between(slope, 0.0, 1.0)))
         return NORMCORE_ERROR_VALUE;
     return NORMCORE_OK;
 }

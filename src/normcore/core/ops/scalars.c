@@ -1,6 +1,7 @@
 /*
  * Scalars are judged as they are used: where a kernel takes one in the data's type, rounded to it. Comparisons of doubles
  * say so, for checks run in the caller's floating-point environment, where a conversion might flush or round otherwise.
+ * Where x may be NaN they are the quiet ones of math.h, at which no trap of the caller's fires.
  */
 
 /* From REAL_OVERFLOW on a double rounds to infinity, up to REAL_UNDERFLOW to 0, from REAL_ONE on to 1. */
@@ -17,7 +18,7 @@
 #endif
 
 /* Whether x stays finite; false for NaN. */
-static int fits(double x) { return fabs(x) < REAL_OVERFLOW; }
+static int fits(double x) { return isless(fabs(x), REAL_OVERFLOW); }
 
 /* Whether x stays finite and does not become 0: where 0 would do something else. */
 static int fits_or_is_zero(double x) { return fits(x) && (x == 0.0 || fabs(x) > REAL_UNDERFLOW); }
@@ -29,4 +30,4 @@ static int fits_or_is_zero(double x) { return fits(x) && (x == 0.0 || fabs(x) > 
 static int is_eps(double x) { return normcore_check_at_least(x, 0.0) && (x == 0.0 || x >= REAL_NORMAL); }
 
 /* Whether x stays in [0, 1). */
-static int is_fraction(double x) { return x >= 0.0 && x < REAL_ONE; }
+static int is_fraction(double x) { return isgreaterequal(x, 0.0) && isless(x, REAL_ONE); }
