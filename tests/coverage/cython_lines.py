@@ -8,6 +8,7 @@ lines that can be reached from the trace calls in the generated C.
 from __future__ import annotations
 
 import re
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,10 @@ def traced_lines(generated: Path, name: str) -> set[int]:
 
 
 class _Tracer(FileTracer):
+    # Called at every line. Compiled, unlike the one it replaces: in that Python would run handlers of signals, and
+    # coverage drops what they raise, so that a Ctrl-C in the midst of an operation would be lost.
+    line_number_range = attrgetter("f_lineno", "f_lineno")  # type: ignore[assignment]
+
     def __init__(self, source: Path) -> None:
         self.source = source
 
