@@ -81,13 +81,16 @@ class HeldSignals:
 
         The function is always called, whatever waits: it may be what reports the thing that was just done.
         """
+        self._open = True
         try:
-            self._open = True
             result = function(*args)
-            self._deliver()
-            return result
         finally:
             self._open = False
+        try:
+            self._deliver()
+        finally:
+            self._open = False
+        return result
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._open:
@@ -96,9 +99,26 @@ class HeldSignals:
             self._pending.append(number)
 
     def _deliver(self) -> None:
-        while self._pending:
-            number = self._pending.pop(0)
-            self._found[number](number, sys._getframe())
+        """Call the handlers of all signals noted, in the order in which these came, whatever the others raise.
+
+        From then on they go through. Until nothing is noted any more they do so only in the handlers: what one raises
+        leaves the rest to the next turn. There is no place for a signal between a store and what follows it.
+        """
+        self._open = True
+        if self._pending:
+            self._open = False
+            number = self._pending[0]
+            try:
+                uninterrupted(
+                    (
+                        (self._pending.remove, number),
+                        (setattr, self, "_open", True),
+                        (self._found[number], number, sys._getframe()),
+                    )
+                )
+            finally:
+                self._open = False
+                self._deliver()
 
     def _put_back(self) -> None:
         for number, handler in self._found.items():
@@ -107,10 +127,12 @@ class HeldSignals:
 
     def _end(self) -> None:
         try:
-            self._put_back()
-        except BaseException:  # by a handler that was back before the last one
-            self._put_back()
-            raise
-        finally:
-            self._open = True  # should a handler of ours be left even so, it does nothing but call the one it replaced
             self._deliver()
+        finally:
+            # Should a handler of ours be left whatever is done here, it does nothing but call the one it replaced.
+            self._open = True
+            try:
+                self._put_back()
+            except BaseException:  # by a handler that was back before the last one
+                self._put_back()
+                raise

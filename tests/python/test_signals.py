@@ -44,6 +44,15 @@ def _handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
+@pytest.fixture
+def usr1() -> Iterator[None]:
+    if not hasattr(signal, "SIGUSR1"):
+        pytest.skip("no third signal here")
+    old = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, old)
+
+
 @functools.cache
 def check_points(code: CodeType) -> frozenset[int]:
     """Offsets of the instructions before which CPython may just have looked for signals.
@@ -400,6 +409,71 @@ def test_a_signal_is_not_lost() -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         pressed(order, ValueError("mine"))
     assert isinstance(caught.value.__context__, ValueError)
+
+
+@pytest.mark.parametrize("place", ["block", "through"])
+@pytest.mark.parametrize("order", list(itertools.permutations((signal.SIGINT, signal.SIGTERM, signal.SIGUSR1))))
+def test_every_signal_noted_gets_its_handler(order: tuple[int, ...], place: str, usr1: None) -> None:
+    """Whatever the handlers before it raise."""
+    calls: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        calls.append(number)
+        if number != signal.SIGTERM:
+            raise Terminated(number)
+
+    def block() -> None:
+        with HeldSignals() as signals:
+            for number in order:
+                signal.raise_signal(number)
+            assert calls == []
+            if place == "through":
+                signals.through(len, "")
+                raise AssertionError("not reached")
+
+    for number in order:
+        signal.signal(number, handle)
+    with pytest.raises(Terminated) as caught:
+        block()
+    assert calls == list(order)
+    raising = [number for number in order if number != signal.SIGTERM]
+    assert caught.value.args == (raising[1],)
+    context = caught.value.__context__
+    assert isinstance(context, Terminated)
+    assert context.args == (raising[0],)
+    assert [signal.getsignal(number) for number in order] == [handle] * 3
+
+
+def test_no_signal_is_lost_that_comes_while_others_are_delivered(usr1: None) -> None:
+    calls: list[int] = []
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        calls.append(number)
+        raise Terminated
+
+    def block() -> None:
+        with HeldSignals() as signals:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGTERM)
+            signals.through(len, "")
+
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
+    place = 0
+    while True:
+        for number in numbers:
+            signal.signal(number, handle)
+        calls.clear()
+        found, error = interrupted(block, place, signal.SIGUSR1, files=os.path.join("normcore", "_signals"))
+        assert type(error) is Terminated
+        if not found:
+            break
+        if signal.SIGINT in calls:  # else it came before the others
+            assert sorted(calls) == sorted(numbers)
+        assert signal.SIGUSR1 in calls
+        assert [signal.getsignal(number) for number in numbers] == [handle] * 3
+        place += 1
+    assert calls == [signal.SIGINT, signal.SIGTERM]
+    assert place > 20
 
 
 def test_signals_that_nobody_in_python_handles_are_left_alone() -> None:
