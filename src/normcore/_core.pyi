@@ -1,4 +1,4 @@
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, Self, SupportsIndex, TypeVar, overload
 
 import numpy as np
@@ -234,6 +234,9 @@ def optimizer_update_groups(
     step: SupportsIndex,
     calls: Iterable[tuple[Any, ...]],
     /,
+) -> None: ...
+def replace_handler(
+    set_handler: Callable[[int, Any], object], number: SupportsIndex, handler: Callable[[int, Any], Any], /
 ) -> None: ...
 def sum_of_squares(x: NDArray[np.floating[Any]]) -> float: ...
 

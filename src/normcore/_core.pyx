@@ -59,6 +59,24 @@ cdef extern from *:
     """
     const double NORMCORE_GIL_WORK
 
+cdef extern from *:
+    """
+    #ifdef _WIN32 /* has no more to a signal's handler than signal() sets */
+    typedef int normcore_action;
+    static int normcore_get_action(int number, normcore_action *action) { (void)number; *action = 0; return -1; }
+    static int normcore_set_action(int number, const normcore_action *action) { (void)number; return *action; }
+    #else
+    #include <signal.h>
+    typedef struct sigaction normcore_action;
+    static int normcore_get_action(int number, normcore_action *action) { return sigaction(number, NULL, action); }
+    static int normcore_set_action(int number, const normcore_action *action) { return sigaction(number, action, NULL); }
+    #endif
+    """
+    ctypedef struct normcore_action:
+        pass
+    int normcore_get_action(int number, normcore_action *action) noexcept
+    int normcore_set_action(int number, const normcore_action *action) noexcept
+
 cdef object FLOAT32 = np.dtype(np.float32)
 cdef object FLOAT64 = np.dtype(np.float64)
 cdef object INT64 = np.dtype(np.int64)
@@ -1968,6 +1986,20 @@ def optimizer_update_groups(optimizer, groups, learning_rate, momentum, decay_ra
                           l2, weight_decay, gradient_scale, step)
     for function, *arguments in calls:
         function(*arguments)
+
+
+def replace_handler(set_handler, number, handler, /):
+    """Call ``set_handler(number, handler)``, which is `signal.signal`, for a signal that has a handler in Python already.
+
+    What the system calls when the signal comes, and how, stays as it is: Python's function that in its turn calls the
+    handlers or, before it, another one's such as faulthandler's, and whether system calls are begun again.
+    """
+    cdef normcore_action action
+    cdef int n = number
+    cdef bint known = normcore_get_action(n, &action) == 0
+    set_handler(n, handler)
+    if known:
+        normcore_set_action(n, &action)
 
 
 def sum_of_squares(x):

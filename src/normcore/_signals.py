@@ -17,6 +17,8 @@ from itertools import starmap
 from types import FrameType, TracebackType
 from typing import Any, TypeVar
 
+from normcore import _core
+
 __all__ = ["HeldSignals", "uninterrupted"]
 
 Result = TypeVar("Result")
@@ -45,30 +47,28 @@ class HeldSignals:
 
     The handlers are replaced by one that only takes notes. `through` calls a function in which they have their way;
     after it, and at the end of the block, they get what has been noted. Nothing is interrupted but what goes through.
+    A handler that is set in such a function is held from its end on, and stays at the end of the block.
 
-    A signal that nobody handles, which ends the process, or that is ignored is left alone. Only the main thread gets
-    signals: in others this does nothing. A block may be within what goes through another one. A handler set meanwhile
-    is not replaced at the end. An object is for one block.
+    A signal that nobody handles, which ends the process, or that is ignored is left alone. So is what the system does
+    with a signal: what others do at once, in C, such as faulthandler's traces, goes on, and so does `siginterrupt`.
+    Only the main thread gets signals: in others this does nothing. A block may be within what goes through another
+    one. An object is for one block.
     """
 
-    __slots__ = ("_found", "_open", "_pending")
+    __slots__ = ("_found", "_numbers", "_open", "_pending")
 
     def __init__(self) -> None:
         self._found: dict[int, Callable[[int, FrameType | None], Any]] = {}
+        self._numbers = _NUMBERS if threading.current_thread() is threading.main_thread() else ()
         self._pending: list[int] = []
         self._open = False
 
     def __enter__(self) -> HeldSignals:
-        if threading.current_thread() is threading.main_thread():
-            try:
-                for number in _NUMBERS:
-                    handler = _signal.getsignal(number)
-                    if callable(handler):
-                        self._found[number] = handler
-                        _signal.signal(number, self._handle)
-            except BaseException:  # by a handler not yet replaced, when others are
-                self._end()
-                raise
+        try:
+            self._hold()
+        except BaseException:  # by a handler not yet replaced, when others are
+            self._end()
+            raise
         return self
 
     def __exit__(
@@ -86,11 +86,19 @@ class HeldSignals:
             result = function(*args)
         finally:
             self._open = False
+            self._hold()
         try:
             self._deliver()
         finally:
             self._open = False
         return result
+
+    def _hold(self) -> None:
+        """Replace all handlers that are not replaced yet."""
+        for number, handler in zip(self._numbers, map(_signal.getsignal, self._numbers), strict=True):
+            if callable(handler) and handler != self._handle:
+                self._found[number] = handler
+                _core.replace_handler(_signal.signal, number, self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._open:
@@ -123,7 +131,7 @@ class HeldSignals:
     def _put_back(self) -> None:
         for number, handler in self._found.items():
             if _signal.getsignal(number) == self._handle:
-                _signal.signal(number, handler)
+                _core.replace_handler(_signal.signal, number, handler)
 
     def _end(self) -> None:
         try:

@@ -653,7 +653,9 @@ class Trainer:
         `restore_best`, as after the best epoch; calling ``fit`` again goes on from the last finished step.
 
         Ctrl-C, and every signal whose handler is a Python function, has its way in callbacks, schedules and evaluations
-        at once, else when the running step is done: whatever the handler raises, steps and curves are whole.
+        at once, else when the running step is done: whatever the handler raises, steps and curves are whole. That holds
+        for handlers set before ``fit`` or, from its return on, by a callback; what the system calls for a signal, such
+        as a function registered with faulthandler, is not replaced.
         """
         data = _DataSet(self.model, X, y, sample_weight, "Trainer.fit")
         validation = None

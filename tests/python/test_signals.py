@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import dis
+import faulthandler
 import functools
 import gc
 import itertools
@@ -489,10 +491,88 @@ def test_signals_that_nobody_in_python_handles_are_left_alone() -> None:
         signals.through(signal.raise_signal, signal.SIGINT)
 
 
-def test_a_handler_set_meanwhile_stays() -> None:
-    with HeldSignals() as signals:
-        signals.through(signal.signal, signal.SIGINT, terminate)
+def test_a_handler_set_meanwhile_is_held_and_stays() -> None:
+    order: list[str] = []
+
+    def block() -> None:
+        with HeldSignals() as signals:
+            signals.through(signal.signal, signal.SIGINT, terminate)
+            signal.raise_signal(signal.SIGINT)
+            order.append("held")
+
+    with pytest.raises(Terminated):
+        block()
+    assert order == ["held"]
     assert signal.getsignal(signal.SIGINT) is terminate
+    signal.signal(signal.SIGTERM, terminate)
+    with HeldSignals() as signals:
+        signals.through(signal.signal, signal.SIGTERM, signal.SIG_IGN)
+        signal.raise_signal(signal.SIGTERM)
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+def test_a_handler_set_by_a_callback_is_held() -> None:
+    class Install(Spy):
+        def on_train_begin(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+            signal.signal(signal.SIGTERM, terminate)
+
+    def press(*args: Any) -> None:
+        signal.raise_signal(signal.SIGTERM)
+        update(*args)
+
+    trainer = make(callbacks=[Install()])
+    update = trainer.optimizer.update
+    trainer.optimizer.update = press  # type: ignore[method-assign]
+    with pytest.raises(Terminated):
+        fit(trainer)
+    assert (trainer.step_count, trainer.optimizer.updates, trainer.history.stopped_reason) == (1, 1, "interrupted")
+
+
+@pytest.mark.skipif(not hasattr(faulthandler, "register"), reason="nothing is registered here")
+def test_what_the_system_calls_stays(tmp_path: Path) -> None:
+    """As faulthandler's function, which is called before Python's: it cannot be seen in `signal`."""
+
+    def traces() -> int:
+        before = path.stat().st_size
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return path.stat().st_size - before
+
+    path = tmp_path / "traces"
+    with path.open("w") as file:
+        faulthandler.register(signal.SIGINT, file, chain=True)
+        try:
+            assert traces() > 0
+            fit(make())
+            assert traces() > 0
+            with HeldSignals() as signals:
+                before = path.stat().st_size
+                signals.through(traces)
+                assert path.stat().st_size > before
+        finally:
+            faulthandler.unregister(signal.SIGINT)
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="the layout of sigaction is that of Linux")
+@pytest.mark.parametrize("restart", [False, True])
+def test_system_calls_are_begun_again_as_before(restart: bool) -> None:
+    def action() -> tuple[bytes, bytes]:
+        """The function that the system calls, and the flags; the set of blocked signals between them has 1024 bits."""
+        buffer = ctypes.create_string_buffer(1024)
+        assert ctypes.CDLL(None).sigaction(int(signal.SIGTERM), None, buffer) == 0
+        pointer, flags = ctypes.sizeof(ctypes.c_void_p), ctypes.sizeof(ctypes.c_void_p) + 128
+        return buffer.raw[:pointer], buffer.raw[flags : flags + ctypes.sizeof(ctypes.c_int)]
+
+    signal.signal(signal.SIGTERM, terminate)
+    plain = action()
+    signal.siginterrupt(signal.SIGTERM, not restart)
+    before = action()
+    assert (before != plain) is restart
+    with HeldSignals():
+        assert signal.getsignal(signal.SIGTERM) is not terminate
+        assert action() == before
+    assert signal.getsignal(signal.SIGTERM) is terminate
+    assert action() == before
 
 
 def test_a_handler_of_ours_that_is_left_does_nothing() -> None:
