@@ -313,6 +313,8 @@ class Trainer:
     2**63 + s * layers + l. A model's weights come from streams 0, 1, ... of its own seed, which may be the same.
     """
 
+    _claimed: object | None = None  # of the class: what the call that fits an object has put into that
+
     def __init__(
         self,
         model: MLP,
@@ -404,19 +406,40 @@ class Trainer:
         Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
         `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``. A step
         that fails changes nothing either; one that a signal ends is done and counted, or has changed nothing.
-        ValueError for one row with batch norm.
+        ValueError for one row with batch norm; RuntimeError during a ``fit`` or another step, as `fit`.
         """
-        rate = self._next_rate()
-        if self._last is None:
-            return self._step(X, y, sample_weight, rate, None)
-        with HeldSignals():
-            had_best = self._leave_best()
-            try:
+        token = object()
+        try:
+            self._claim(token, "Trainer.step")
+            rate = self._next_rate()
+            if self._last is None:
                 return self._step(X, y, sample_weight, rate, None)
-            except BaseException:
-                if had_best:
-                    self._show_best()
-                raise
+            with HeldSignals():
+                had_best = self._leave_best()
+                try:
+                    return self._step(X, y, sample_weight, rate, None)
+                except BaseException:
+                    if had_best:
+                        self._show_best()
+                    raise
+        finally:
+            if self._claimed is token:
+                del self._claimed
+
+    def _claim(self, token: object, operation: str) -> None:
+        """Take the trainer for one call, or refuse: two at a time would train each other's steps.
+
+        Called in a ``try`` whose ``finally`` gives it back without a call, so that no signal can get in between.
+        """
+        if vars(self).setdefault("_claimed", token) is not token:  # one operation, whatever other threads do
+            raise RuntimeError(
+                f"{operation}: this trainer is being fitted already: by the call that a callback or schedule belongs "
+                "to, or in another thread"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy made in a callback is in nobody's hands.
+        return {name: value for name, value in vars(self).items() if name != "_claimed"}
 
     def _next_rate(self) -> float:
         rate = self.learning_rate
@@ -646,6 +669,9 @@ class Trainer:
             Shapes, labels or weights are wrong; or one row only, with batch norm, whose statistics would be empty.
         NonFiniteError
             With ``on_nonfinite="raise"``.
+        RuntimeError
+            This trainer is being fitted already, or does a step: the call is made by a callback or schedule of its own,
+            or in another thread. Nothing has been changed.
 
         Notes
         -----
@@ -657,6 +683,21 @@ class Trainer:
         for handlers set before ``fit`` or, from its return on, by a callback; what the system calls for a signal, such
         as a function registered with faulthandler, is not replaced.
         """
+        token = object()
+        try:
+            self._claim(token, "Trainer.fit")
+            return self._fit(X, y, validation_data, sample_weight)
+        finally:
+            if self._claimed is token:
+                del self._claimed
+
+    def _fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None,
+        sample_weight: npt.ArrayLike | None,
+    ) -> History:
         data = _DataSet(self.model, X, y, sample_weight, "Trainer.fit")
         validation = None
         if validation_data is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import dis
 import faulthandler
@@ -355,6 +356,68 @@ def test_a_fit_in_a_callback_of_another() -> None:
     assert (inner.step_count, inner.optimizer.updates, inner.history.stopped_reason) == (1, 1, "interrupted")
     assert (outer.step_count, outer.epoch, outer.history.stopped_reason) == (2, 1, "interrupted")
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("hook", ["on_train_begin", "on_step_end", "on_epoch_end", "on_train_end", "schedule"])
+@pytest.mark.parametrize("call", ["fit", "step"])
+def test_a_trainer_in_a_call_of_its_own_is_refused(hook: str, call: str) -> None:
+    refused: list[str] = []
+    copies: list[Trainer] = []
+
+    def again(*_: Any) -> None:
+        copies.append(copy.deepcopy(trainer))
+        with pytest.raises(RuntimeError, match=f"^Trainer.{call}: this trainer is being fitted already") as caught:
+            fit(trainer) if call == "fit" else trainer.step(X, Y)
+        refused.append(str(caught.value))
+
+    def rate(step: int) -> float:
+        again()
+        return schedule(step)
+
+    schedule = CosineSchedule(0.3, 6)
+    spy = Spy()
+    trainer, whole = make(callbacks=[spy]), make()
+    if hook == "schedule":
+        trainer.learning_rate = rate
+    else:
+        setattr(spy, hook, again)
+    fit(trainer)
+    fit(whole)
+    assert refused
+    assert state_of(trainer) == state_of(whole)
+    copies[0].learning_rate, copies[0].callbacks = schedule, []
+    fit(copies[0])  # it has not been claimed
+    copies[0].step(X, Y)
+    trainer.learning_rate, trainer.callbacks = schedule, []
+    trainer.epochs = whole.epochs = 3
+    for other in (trainer, whole):
+        fit(other)
+        other.step(X, Y)
+    assert state_of(trainer) == state_of(whole)
+
+
+def test_a_trainer_in_two_threads_is_refused() -> None:
+    inside, done = threading.Event(), threading.Event()
+
+    class Wait(Spy):
+        def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+            inside.set()
+            assert done.wait(60)
+
+    trainer, whole = make(callbacks=[Wait()]), make()
+    thread = threading.Thread(target=fit, args=(trainer,))
+    thread.start()
+    try:
+        assert inside.wait(60)
+        with pytest.raises(RuntimeError, match=r"^Trainer.fit: .*in another thread"):
+            fit(trainer)
+        with pytest.raises(RuntimeError, match=r"^Trainer.step: .*in another thread"):
+            trainer.step(X, Y)
+    finally:
+        done.set()
+        thread.join()
+    fit(whole)
+    assert state_of(trainer) == state_of(whole)
 
 
 def test_fit_in_another_thread() -> None:
