@@ -513,6 +513,11 @@ class Trainer:
         """Update the model and count the step, or return where and how the optimiser's state would not be finite."""
         optimizer = self.optimizer
         scale = 1.0 if self.clip_norm is None or norm <= self.clip_norm else self.clip_norm / norm
+        if scale < 1.0 and not self.model.dtype.type(scale):  # which the update would refuse without a word of clipping
+            raise ValueError(
+                f"Trainer: step {self.step_count}: clip_norm is {self.clip_norm!r} and the gradients' norm {norm:.6g}: "
+                f"the scale, {scale:.6g}, is 0 in {self.model.dtype.name}"
+            )
         # The penalty is l2 / 2 times the sum of the squares of the weights: none of l2 * w is beyond the second root.
         greatest = scale * norm + math.sqrt(2.0 * optimizer.l2 * penalty)
         try:

@@ -416,6 +416,17 @@ def test_clipping_by_the_global_norm() -> None:
     assert 1e-3 < norm < 1e3
 
 
+def test_clipping_to_nothing_is_refused() -> None:
+    model = make_model()
+    X, y = make_data(20)
+    before = model.theta.copy()
+    trainer = Trainer(model, clip_norm=1e-60)
+    with pytest.raises(ValueError, match=r"step 0: clip_norm is 1e-60 and the gradients' norm .* is 0 in float32"):
+        trainer.step(X, y)
+    assert model.theta.tobytes() == before.tobytes()
+    assert trainer.step_count == 0
+
+
 def test_clipping_gradients_whose_squares_overflow() -> None:
     model = MLP([2, 3], dtype="float64", rng=1)
     start = model.theta.copy()
