@@ -244,8 +244,8 @@ def test_errors_that_are_not_the_cores_own_keep_their_text() -> None:
 
     error = ValueError("something else")
     assert mlp._renamed(error, "Network.loss_and_grads", "fit") is error
-    renamed = mlp._renamed(ValueError("Network.loss_and_grads: labels has 9"), "Network.loss_and_grads", "fit")
-    assert str(renamed) == "fit: y has 9"
+    renamed = mlp._renamed(ValueError("Network.step: labels overlaps labelsx"), "Network.step", "fit", labels="y")
+    assert str(renamed) == "fit: y overlaps labelsx"
 
 
 # ---------------------------------------------------------------------- reference and contract on nothing

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
 import multiprocessing
 import multiprocessing.connection
@@ -10,7 +11,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
@@ -117,11 +118,14 @@ def run_all(
     order = sorted(distinct.values(), key=lambda run: _cost(run, data), reverse=True)
     workers = min(jobs or default_jobs(), len(order))
     with contextlib.ExitStack() as stack:
-        if executor is None and workers > 1:
-            executor = stack.enter_context(_process_pool(workers))
+        submit: Callable[[Run], Future[Result]] | None = None
+        if executor is not None:
+            submit = functools.partial(_submit, executor, data)
+        elif workers > 1:
+            submit = functools.partial(_submit_to_pool, stack.enter_context(_process_pool(workers, data)))
         bar = stack.enter_context(_progress_bar(len(order), progress))
         done: dict[tuple[object, ...], Result] = {}
-        for run, result in _serially(order, data) if executor is None else _submitted(order, data, executor):
+        for run, result in _serially(order, data) if submit is None else _submitted(order, submit):
             done[run.training] = result
             bar.update()
     return [
@@ -151,11 +155,19 @@ def _serially(order: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, Result
         yield run, result
 
 
-def _submitted(order: Sequence[Run], data: Dataset, executor: Executor) -> Iterator[tuple[Run, Result]]:
+def _submit(executor: Executor, data: Dataset, run: Run) -> Future[Result]:
+    return executor.submit(train_run, run, data)
+
+
+def _submit_to_pool(pool: Executor, run: Run) -> Future[Result]:
+    return pool.submit(_train_in_worker, run)
+
+
+def _submitted(order: Sequence[Run], submit: Callable[[Run], Future[Result]]) -> Iterator[tuple[Run, Result]]:
     futures: dict[Future[Result], Run] = {}
     try:
         with _interrupts_held():
-            futures |= {executor.submit(train_run, run, data): run for run in order}
+            futures |= {submit(run): run for run in order}
         for future in as_completed(futures):
             run = futures[future]
             try:
@@ -191,7 +203,20 @@ def _interrupts_held() -> Iterator[None]:
         signal.raise_signal(signal.SIGINT)
 
 
-def _start_worker() -> None:
+# Of a worker of the pool, sent with its start and not with each run. So a run is small enough for the pool's queue to
+# take it at once: where a pool is ended while a thread of its own waits for room there, Python before 3.11.5 waits for
+# ever (gh-94777).
+_worker_data: Dataset | None = None
+
+
+def _train_in_worker(run: Run) -> Result:
+    assert _worker_data is not None
+    return train_run(run, _worker_data)
+
+
+def _start_worker(data: Dataset) -> None:
+    global _worker_data
+    _worker_data = data
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_the_parent, name="normcore-parent", daemon=True).start()
     normcore.set_num_threads(1)
@@ -206,9 +231,11 @@ def _end_with_the_parent() -> None:
 
 
 @contextlib.contextmanager
-def _process_pool(workers: int) -> Iterator[Executor]:
+def _process_pool(workers: int, data: Dataset) -> Iterator[Executor]:
     before = set(multiprocessing.active_children())
-    pool = ProcessPoolExecutor(workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker)
+    pool = ProcessPoolExecutor(
+        workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(data,)
+    )
     try:
         yield pool
     except BaseException:
