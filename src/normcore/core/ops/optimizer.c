@@ -62,7 +62,7 @@ static normcore_status optimizer_body(call *c, void *arguments) {
     return NORMCORE_OK;
 }
 
-static int is_size(double x) { return normcore_check_at_least(x, 0.0) && fits(x); }
+static int is_size(double x) { return isgreaterequal(x, 0.0) && fits(x); }
 
 /*
  * A learning rate or decay that rounds to 0 moves nothing, as a smaller one would; an eps, l2 or gradient_scale of 0 is
