@@ -17,7 +17,7 @@ cat >"$work/float/float.h" <<'END'
 #undef FLT_EVAL_METHOD
 #define FLT_EVAL_METHOD EVALUATION
 END
-echo '#include "guards.h"' >"$work/guards.c"
+echo '#include "numeric/guards.h"' >"$work/guards.c"
 
 compiles() { "$@" -fsyntax-only >"$work/said" 2>&1; }
 failed() {
@@ -57,7 +57,7 @@ int fesetround(int);
 #endif
 END
 cat >"$work/environment.c" <<'END'
-#include "fp_environment.h"
+#include "numeric/fp_environment.h"
 double twice(double x);
 double twice(double x) {
     const fp_environment saved = fp_environment_enter();

@@ -40,7 +40,7 @@ fi
 differ "$work/public" "$work/archive" "declared in normcore.h and not in $library:"
 {
     cat "$work/public"
-    grep -ho 'normcore_[a-z0-9_]*' "$core"/*.h
+    grep -ho 'normcore_[a-z0-9_]*' "$core"/*/*.h
     grep '^normcore_kernels_f\(32\|64\)_[a-z0-9]*$' "$work/archive" # KERNEL_TABLE(dtype, isa) of dispatch.h
 } | sort -u >"$work/declared"
 differ "$work/archive" "$work/declared" "global names of $library that no header declares:"

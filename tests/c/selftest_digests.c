@@ -1,5 +1,5 @@
-/* Prints src/normcore/core/selftest_digests.h from the scalar row; a tool for changes of the contract, not a test. */
-#include "selftest.h"
+/* Prints src/normcore/core/selftest/digests.h from the scalar row; a tool for changes of the contract, not a test. */
+#include "selftest/selftest.h"
 
 #include <inttypes.h>
 #include <stdio.h>

@@ -1,19 +1,19 @@
 /*
- * Where a value stops being good: the last one that is, the first that is not, for each check of core/check.h and each
+ * Where a value stops being good: the last one that is, the first that is not, for each check of core/runtime/check.h and each
  * scalar argument of a public function. What refusals leave alone is test_contract's.
  */
 #define _GNU_SOURCE /* feenableexcept */
 #include "operations.h"
 #include "properties.h"
 
-#include "check.h"
+#include "runtime/check.h"
 
 #include <fenv.h>
 #include <float.h>
 #include <math.h>
 #include <string.h>
 
-/* ---------------------------------------------------------------- core/check.h */
+/* ---------------------------------------------------------------- core/runtime/check.h */
 
 static void test_products(void) {
     static const struct {

@@ -1,5 +1,5 @@
 /*
- * Machines that this one is not: core/cpu.c once more, over CPUID and XCR0 as a table says they are. Its definitions take
+ * Machines that this one is not: core/runtime/cpu.c once more, over CPUID and XCR0 as a table says they are. Its definitions take
  * the place of the library's, so that the choice among instruction sets goes by them too.
  */
 #include <cpuid.h>
@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "guards.h"
+#include "numeric/guards.h"
 #include "normcore.h"
 
 typedef struct machine {
@@ -43,7 +43,7 @@ static int machine_cpuid_count(unsigned leaf, unsigned sub, unsigned *a, unsigne
 #define volatile(...)     low = machine_->states, high = 0
 #define __get_cpuid       machine_cpuid
 #define __get_cpuid_count machine_cpuid_count
-#include "cpu.c"
+#include "runtime/cpu.c"
 #undef __asm__
 #undef volatile
 #undef __get_cpuid

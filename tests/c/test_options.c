@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#include "options.c" /* for its way of reading and writing a struct that has grown, of which there is none yet */
+#include "runtime/options.c" /* for its way of reading and writing a struct that has grown, of which there is none yet */
 
 #define EACH(list) (sizeof(list) / sizeof *(list))
 

@@ -1,8 +1,11 @@
-/* The self-test notices each of its digests: core/selftest.c once more, over digests of which one at a time is changed. */
+/*
+ * The self-test notices each of its digests: core/selftest/selftest.c once more, over digests of which one at a time is
+ * changed.
+ */
 #define normcore_selftest             selftest_of_changed
 #define normcore_selftest_digests_f32 changed_f32
 #define normcore_selftest_digests_f64 changed_f64
-#include "selftest.c"
+#include "selftest/selftest.c"
 #undef normcore_selftest
 #undef normcore_selftest_digests_f32
 #undef normcore_selftest_digests_f64

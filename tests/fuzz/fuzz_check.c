@@ -5,7 +5,7 @@
  */
 #include "fuzz.h"
 
-#include "check.h"
+#include "runtime/check.h"
 
 #include <stdint.h>
 #include <stdio.h>

@@ -4,8 +4,9 @@
 
 One change at a time is made in
 
-* check.c, context.c, options.c and mlp_shape.c of src/normcore/core and ops/scalars.c, whole;
-* src/normcore/core/ops/*.c, from the head of each public function to its normcore_call_run, and what is called there;
+* runtime/{check,context,options}.c, network/mlp_shape.c and ops/scalars.c of src/normcore/core, whole;
+* ops/*.c and network/mlp.c there, from the head of each public function to its normcore_call_run, and what is called
+  there;
 * src/normcore/serialization.py, what load_model and read_archive need.
 
 Each comparison loses or gains its boundary or is turned round, && and || change places, a ! falls, the condition of
@@ -27,6 +28,7 @@ import copy
 import hashlib
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -54,23 +56,23 @@ NOT_HERE = {
 }
 
 # Programs that include a file of the core to see into it, and so have to be built from the mutant.
-WITH_SOURCE = {"options": "options.c"}
+WITH_SOURCE = {"options": "runtime/options.c"}
 
 # Files that are mutated from end to end.
-WHOLE = {"check.c", "context.c", "options.c", "mlp_shape.c", "ops/scalars.c"}
+WHOLE = {"runtime/check.c", "runtime/context.c", "runtime/options.c", "network/mlp_shape.c", "ops/scalars.c"}
 
 # The programs of tests/c that run for a file; "contract" runs for all.
 PROGRAMS = {
-    "check.c": ["checks"],
-    "context.c": ["checks", "threads", "setters"],
-    "options.c": ["options"],
-    "mlp_shape.c": ["checks", "mlp"],
+    "runtime/check.c": ["checks"],
+    "runtime/context.c": ["checks", "threads", "setters"],
+    "runtime/options.c": ["options"],
+    "network/mlp_shape.c": ["checks", "mlp"],
     "ops/scalars.c": ["checks", "edges"],
     "ops/affine.c": ["checks", "affine"],
     "ops/batch_norm.c": ["checks", "batch_norm"],
     "ops/cross_entropy.c": ["checks", "cross_entropy"],
     "ops/layer_norm.c": ["checks", "layer_norm"],
-    "ops/mlp.c": ["checks", "mlp"],
+    "network/mlp.c": ["checks", "mlp"],
     "ops/optimizer.c": ["checks", "optimizer"],
     "ops/random.c": ["checks", "random"],
     "ops/rowwise.c": ["checks", "rowwise"],
@@ -247,18 +249,18 @@ class CBuild:
         self.generated.mkdir(parents=True, exist_ok=True)
         (self.generated / "isa_rows.h").write_text("ISA_ROW(scalar, 0)\n")
         self.objects: dict[str, Path] = {}
-        sources = {file.name: (file, ("-O1", *self.SANITIZE)) for file in CORE.glob("*.c")}
-        for unit in ("kernels.c", "ops.c"):  # compiled once for each dtype and, the first, instruction set
-            del sources[unit]
+        units = [*CORE.glob("runtime/*.c"), CORE / "selftest" / "selftest.c"]
+        units += [CORE / unit for unit in ("ops/activation_kinds.c", "ops/integers.c", "network/mlp_shape.c")]
+        sources = {file.relative_to(CORE).as_posix(): (file, ("-O1", *self.SANITIZE)) for file in units}
         for dtype in ("32", "64"):
             defines = f"#define NORMCORE_DTYPE {dtype}\n"
             isa = '#define NORMCORE_ISA scalar\n#define NORMCORE_ISA_HEADER "scalar.h"\n'
-            self._write(f"kernels_f{dtype}.c", defines + isa + '#include "kernels.c"\n')
-            self._write(f"ops_f{dtype}.c", defines + '#include "ops.c"\n')
+            self._write(f"kernels_f{dtype}.c", defines + isa + '#include "kernels/kernels.c"\n')
+            self._write(f"ops_f{dtype}.c", defines + '#include "ops/ops.c"\n')
             sources[f"kernels_f{dtype}.c"] = (self.generated / f"kernels_f{dtype}.c", ("-O2", f"-I{CORE / 'simd'}"))
             sources[f"ops_f{dtype}.c"] = (self.generated / f"ops_f{dtype}.c", ("-O1", *self.SANITIZE))
         for name, (source, flags) in sources.items():
-            self.objects[name] = work / f"{name}.o"
+            self.objects[name] = work / f"{name.replace('/', '_')}.o"
             self._compile(source, self.objects[name], flags)
         self._link(self.objects, work / "libnormcore.so")
         self.programs: dict[str, float] = {}  # seconds that each takes
@@ -330,24 +332,16 @@ class CBuild:
         """Whether no test notices; None if it cannot be compiled."""
         file = mutant.file.removeprefix("core/")
         changed = folder / "mutant"
-        (changed / "ops").mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(changed, ignore_errors=True)
         source = changed / file
+        source.parent.mkdir(parents=True)
         source.write_text(mutant.text)
         objects = dict(self.objects)
-        unit = "ops_f32.c" if file.startswith("ops/") else file
-        objects[unit] = folder / f"{unit}.o"
+        unit = file if file in objects else "ops_f32.c"
+        objects[unit] = folder / f"{unit.replace('/', '_')}.o"
         try:
-            if file.startswith("ops/"):
-                # The quoted #include of ops.c looks beside ops.c first: that must be a copy beside the mutant.
-                (changed / "ops.c").write_text((CORE / "ops.c").read_text())
-                for other in (CORE / "ops").glob("*.c"):
-                    if other.name != source.name:
-                        (changed / "ops" / other.name).write_text(other.read_text())
-                unit_source = changed / "ops_f32.c"
-                unit_source.write_text('#define NORMCORE_DTYPE 32\n#include "ops.c"\n')
-            else:
-                unit_source = source
-            self._compile(unit_source, objects[unit], ("-O0", *self.SANITIZE))
+            unit_source = source if unit == file else self.generated / unit
+            self._compile(unit_source, objects[unit], ("-O0", *self.SANITIZE), f"-I{changed}")
             self._link(objects, folder / "libnormcore.so")
             for program, included in WITH_SOURCE.items():
                 (folder / program).unlink(missing_ok=True)

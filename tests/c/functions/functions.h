@@ -5,7 +5,7 @@
 #include <math.h>
 #include <stddef.h>
 
-#include "dtype.h"
+#include "numeric/dtype.h"
 
 enum {
     FUNCTION_EXP,

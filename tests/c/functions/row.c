@@ -1,4 +1,4 @@
-/* Compiled like core/kernels.c: once a row and dtype, with that row's flags. */
+/* Compiled like core/kernels/kernels.c: once a row and dtype, with that row's flags. */
 #include "simd/simd.h"
 #include "simd/vmath.h"
 

@@ -8,7 +8,7 @@
  * Inputs are runs of 16 neighbouring numbers, spread at random over each interval in the order of the numbers: N of
  * them, or as many as it takes to leave nothing out (--all; of float64, which has too many, 2^22).
  */
-#include "guards.h"
+#include "numeric/guards.h"
 
 #include "functions.h"
 
@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "cpu.h"
+#include "runtime/cpu.h"
 
 typedef long double wide;
 

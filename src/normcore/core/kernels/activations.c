@@ -44,7 +44,7 @@ static void activation_forward(normcore_activation activation, real slope, size_
                 v_put_n(y + j, activation_of(NORMCORE_ACTIVATION_##name, v_get(x + j, count), s), count);              \
             });                                                                                                        \
         break;
-#include "../activations.def"
+#include "kernels/activations.def"
 #undef ACTIVATION
     }
 }
@@ -62,7 +62,7 @@ static void activation_backward(normcore_activation activation, real slope, size
                 v_put_n(dx + j, activation_gradient(NORMCORE_ACTIVATION_##name, g, a, s), count);                      \
             });                                                                                                        \
         break;
-#include "../activations.def"
+#include "kernels/activations.def"
 #undef ACTIVATION
     }
 }

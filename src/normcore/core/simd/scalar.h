@@ -2,7 +2,7 @@
  * The scalar row: one lane. It is the reference for the bits of every other row and runs on any machine.
  * What stands here is what every such header provides.
  */
-#include "../exact_fma.h"
+#include "numeric/exact_fma.h"
 
 enum { VL = 1 };
 /* Tile of the matrix product in rows and vectors; see kernels/gemm.c. */

@@ -1,5 +1,5 @@
 /* The SIMD layer of the row this file is compiled for (NORMCORE_ISA_HEADER), and what follows from it for any row. */
-#include "../kernels.h"
+#include "kernels/kernels.h"
 
 #include <math.h>
 #include <string.h>

@@ -2,13 +2,13 @@
  * The public operations of one dtype (NORMCORE_DTYPE): arguments, chunks and threads around the kernels. No
  * instruction set.
  */
-#include "kernels.h"
+#include "kernels/kernels.h"
 
-#include "check.h"
-#include "context.h"
-#include "mlp_shape.h"
-#include "options.h"
-#include "selftest.h"
+#include "runtime/check.h"
+#include "runtime/context.h"
+#include "network/mlp_shape.h"
+#include "runtime/options.h"
+#include "selftest/selftest.h"
 
 #include <errno.h>
 #include <math.h>
@@ -25,5 +25,5 @@
 #include "ops/layer_norm.c"
 #include "ops/random.c"
 #include "ops/optimizer.c"
-#include "ops/mlp.c"
-#include "ops/selftest.c"
+#include "network/mlp.c"
+#include "selftest/cases.c"

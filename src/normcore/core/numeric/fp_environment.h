@@ -2,7 +2,7 @@
 #ifndef NORMCORE_FP_ENVIRONMENT_H
 #define NORMCORE_FP_ENVIRONMENT_H
 
-#include "guards.h"
+#include "numeric/guards.h"
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "cpu.h"
+#include "runtime/cpu.h"
 
 #include "normcore.h"
 

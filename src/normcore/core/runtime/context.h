@@ -4,7 +4,7 @@
 
 #include "normcore.h"
 
-#include "dispatch.h"
+#include "runtime/dispatch.h"
 
 /* One public call in progress. */
 typedef struct call call;

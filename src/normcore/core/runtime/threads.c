@@ -1,9 +1,9 @@
 #define _GNU_SOURCE /* sched_getaffinity and the like */
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "threads.h"
+#include "runtime/threads.h"
 
-#include "fp_environment.h"
+#include "numeric/fp_environment.h"
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <errno.h>

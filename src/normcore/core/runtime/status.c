@@ -1,4 +1,4 @@
-#include "guards.h"
+#include "numeric/guards.h"
 
 #include "normcore.h"
 

@@ -1,5 +1,5 @@
 /* What is known of activations without a dtype. */
-#include "guards.h"
+#include "numeric/guards.h"
 
 #include "normcore.h"
 
@@ -10,7 +10,7 @@ int normcore_activation_takes_input(normcore_activation activation) {
 #define ACTIVATION(name, takes, weights)                                                                               \
     case NORMCORE_ACTIVATION_##name:                                                                                   \
         return takes;
-#include "activations.def"
+#include "kernels/activations.def"
 #undef ACTIVATION
     default:
         return -1;

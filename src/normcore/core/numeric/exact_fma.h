@@ -6,7 +6,7 @@
 #ifndef NORMCORE_EXACT_FMA_H
 #define NORMCORE_EXACT_FMA_H
 
-#include "guards.h"
+#include "numeric/guards.h"
 
 #include <math.h>
 #include <stdint.h>

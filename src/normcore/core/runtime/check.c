@@ -1,6 +1,6 @@
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "check.h"
+#include "runtime/check.h"
 
 #include <math.h>
 #include <stdint.h>

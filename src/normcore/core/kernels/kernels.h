@@ -2,9 +2,9 @@
  * What kernels take and how they are reached: one table of function pointers for each (instruction set, dtype).
  * Include it with NORMCORE_DTYPE defined; once for each dtype.
  */
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "dtype.h"
+#include "numeric/dtype.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -73,6 +73,6 @@ typedef struct NAME(optimizer_constants) {
 
 #define KERNEL(name, arguments) void(*name) arguments;
 typedef struct NAME(kernel_table) {
-#include "kernels.def"
+#include "kernels/kernels.def"
 } NAME(kernel_table);
 #undef KERNEL

@@ -1,8 +1,8 @@
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "dispatch.h"
+#include "runtime/dispatch.h"
 
-#include "cpu.h"
+#include "runtime/cpu.h"
 
 #include <stdlib.h>
 #include <string.h>

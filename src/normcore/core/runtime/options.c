@@ -1,7 +1,7 @@
 /* Default options, and options of callers that were compiled with another version's header. */
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "options.h"
+#include "runtime/options.h"
 
 #include <string.h>
 

@@ -4,13 +4,13 @@
  * block or `pool`: it is forgotten before it is released, and known only when it is whole. The worst that a child finds is
  * a word less, whose memory it leaks.
  */
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "context.h"
+#include "runtime/context.h"
 
-#include "fp_environment.h"
-#include "options.h"
-#include "threads.h"
+#include "numeric/fp_environment.h"
+#include "runtime/options.h"
+#include "runtime/threads.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -1,9 +1,9 @@
-#include "guards.h"
+#include "numeric/guards.h"
 
-#include "mlp_shape.h"
+#include "network/mlp_shape.h"
 
-#include "check.h"
-#include "options.h"
+#include "runtime/check.h"
+#include "runtime/options.h"
 
 #include <errno.h>
 #include <stdint.h>

@@ -2,7 +2,7 @@
 #ifndef NORMCORE_SELFTEST_H
 #define NORMCORE_SELFTEST_H
 
-#include "dispatch.h"
+#include "runtime/dispatch.h"
 
 #include <stdint.h>
 

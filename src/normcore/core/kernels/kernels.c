@@ -16,10 +16,10 @@
 #include "kernels/random.c"
 #include "kernels/optimizer.c"
 
-#include "dispatch.h"
+#include "runtime/dispatch.h"
 
 #define KERNEL(name, arguments) .name = name,
 const NAME(kernel_table) KERNEL_TABLE(NORMCORE_DTYPE, NORMCORE_ISA) = {
-#include "kernels.def"
+#include "kernels/kernels.def"
 };
 #undef KERNEL

@@ -1,9 +1,9 @@
 /* Random integers and permutations: no dtype, no instruction set that matters. */
 #define NORMCORE_DTYPE 32
-#include "kernels.h"
+#include "kernels/kernels.h"
 
-#include "check.h"
-#include "context.h"
+#include "runtime/check.h"
+#include "runtime/context.h"
 
 typedef struct integers_args {
     uint64_t seed, stream, offset;

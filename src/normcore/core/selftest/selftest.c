@@ -2,16 +2,16 @@
  * Whether the arithmetic of this build, machine and process is the one the contract is written for: probes of the
  * compiler and the scalar arithmetic, then a digest of every operation on every row the machine can run.
  */
-#include "selftest.h"
+#include "selftest/selftest.h"
 
-#include "exact_fma.h"
-#include "fp_environment.h"
+#include "numeric/exact_fma.h"
+#include "numeric/fp_environment.h"
 
 #include <stddef.h>
 
 /* Expected digests, [f32, f64][operation]. `selftest_digests` in tests/c prints them after a change of the contract. */
 static const uint64_t expected[2][SELFTEST_COUNT] = {
-#include "selftest_digests.h"
+#include "selftest/digests.h"
 };
 
 #define OPERATION(name) "digest of " #name ", float",
