@@ -1,8 +1,8 @@
-"""A coverage.py plugin for one Cython module built with line tracing by meson.
+"""A coverage.py plugin for one Cython module, of one file or more, built with line tracing by meson.
 
 Cython's own plugin looks for the generated C beside the source; meson keeps it in a private folder of the build, and
-the paths in it are relative to that build. This one is told both names (options `module` and `generated`) and takes the
-lines that can be reached from the trace calls in the generated C.
+the paths in it are relative to that build. This one is told both places (options `sources`, the folder of the module's
+.pyx and .pxi files, and `generated`) and takes the lines that can be reached from the trace calls in the generated C.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from coverage import CoveragePlugin, FileReporter, FileTracer
 
 def traced_lines(generated: Path, name: str) -> set[int]:
     """The lines of the source file `name` for which the generated C calls the tracer."""
-    origin = re.compile(
-        r'\s*/\* "(.*)":(\d+)$'
-    )  # heads the copy of each source line: also of declarations and of .pxd files
+    # Heads the copy of each source line: also of declarations and of .pxd files.
+    origin = re.compile(r'\s*/\* "(.*)":(\d+)$')
     call = re.compile(r"\s*__Pyx_TraceLine\((\d+),")
     here, lines = "", set()
     with generated.open(encoding="utf-8") as text:
@@ -55,15 +54,17 @@ class _Reporter(FileReporter):
 
 
 class _Plugin(CoveragePlugin):
-    def __init__(self, module: Path, generated: Path) -> None:
-        self.module, self.generated = module, generated
+    def __init__(self, sources: Path, generated: Path) -> None:
+        self.files = {file.name: file for file in sources.iterdir()}
+        self.generated = generated
 
     def file_tracer(self, filename: str) -> _Tracer | None:
-        return _Tracer(self.module) if Path(filename).name == self.module.name else None
+        file = self.files.get(Path(filename).name)
+        return _Tracer(file) if file and file.suffix in {".pyx", ".pxi"} else None
 
     def file_reporter(self, filename: str) -> _Reporter:
-        return _Reporter(self.module, self.generated)
+        return _Reporter(Path(filename), self.generated)
 
 
 def coverage_init(registry: Any, options: dict[str, str]) -> None:
-    registry.add_file_tracer(_Plugin(Path(options["module"]), Path(options["generated"])))
+    registry.add_file_tracer(_Plugin(Path(options["sources"]), Path(options["generated"])))

@@ -1,4 +1,4 @@
-"""Coverage of the Python package: `_core.pyx` by line, everything else by line and branch.
+"""Coverage of the Python package: the Cython files of `_core` by line, everything else by line and branch.
 
     python tests/coverage/python.py [--work DIR] [--jobs N] [pytest arguments]
 
@@ -45,7 +45,7 @@ plugins = cython_lines
 disable_warnings = no-data-collected, module-not-measured, module-not-imported
 
 [cython_lines]
-module = {package}/_core.pyx
+sources = {package}/_core
 generated = {generated}
 
 [paths]
@@ -159,7 +159,8 @@ def judge(report: dict[str, object]) -> list[str]:
             branches += data["summary"]["num_branches"]
             covered += data["summary"]["covered_branches"]
     measured = {Path(path).resolve().relative_to(PACKAGE) for path in files}  # type: ignore[attr-defined]
-    there = {path.relative_to(PACKAGE) for path in [*filter(has_code, PACKAGE.rglob("*.py")), PACKAGE / "_core.pyx"]}
+    cython = [*PACKAGE.glob("_core/*.pyx"), *PACKAGE.glob("_core/*.pxi")]
+    there = {path.relative_to(PACKAGE) for path in [*filter(has_code, PACKAGE.rglob("*.py")), *cython]}
     wrong += [f"{path}: not measured" for path in sorted(there - measured)]
     found: dict[tuple[str, str], int] = {}
     for key in missing(report):
@@ -174,11 +175,9 @@ def judge(report: dict[str, object]) -> list[str]:
     share = 100.0 * covered / branches
     if share < BRANCHES:
         wrong.append(f"branches of src/normcore/**/*.py: {share:.2f} %, below {BRANCHES} %")
-    core = next(data["summary"] for path, data in files.items() if path.endswith("_core.pyx"))  # type: ignore[attr-defined]
-    print(
-        f"_core.pyx: {core['covered_lines']} of {core['num_statements']} lines; "
-        f"branches of the Python files: {covered} of {branches}, {share:.2f} %"
-    )
+    core = [data["summary"] for path, data in files.items() if Path(path).parent.name == "_core"]  # type: ignore[attr-defined]
+    reached, lines = (sum(summary[key] for summary in core) for key in ("covered_lines", "num_statements"))
+    print(f"_core: {reached} of {lines} lines; branches of the Python files: {covered} of {branches}, {share:.2f} %")
     return wrong
 
 

@@ -1,0 +1,314 @@
+# Maps from rows to rows of the same shape, and their gradients: activations, softmax and its logarithm.
+
+
+ctypedef normcore_status (*map_f32)(normcore_context *, size_t, size_t, const float *, size_t, float *,
+                                    size_t) noexcept nogil
+ctypedef normcore_status (*map_f64)(normcore_context *, size_t, size_t, const double *, size_t, double *,
+                                    size_t) noexcept nogil
+ctypedef normcore_status (*map2_f32)(normcore_context *, size_t, size_t, const float *, size_t, const float *, size_t,
+                                     float *, size_t) noexcept nogil
+ctypedef normcore_status (*map2_f64)(normcore_context *, size_t, size_t, const double *, size_t, const double *, size_t,
+                                     double *, size_t) noexcept nogil
+
+
+cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out,
+                 normcore_activation activation=NORMCORE_ACTIVATION_RELU, double slope=0.0):
+    """y = f(x), row by row; the activation where the f are NULL."""
+    cdef Rows xr, yr
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef int t = _type(op, "x", x, 1)
+    x_held = _rows(x, t, &xr)
+    y = _target(op, out, t, <cnp.ndarray>x, xr.d, &yr)
+    if out is not None and _clash(op, "out", out, "x", x, IN_PLACE):
+        y = _new(t, <cnp.ndarray>x, xr.d, &yr)
+    _take(op, "x", x_held, t, xr.n, xr.d, &xr)
+    _take(op, "out", y, t, xr.n, xr.d, &yr)
+    state = _release_gil(<double>xr.n * xr.d)
+    if f32 == NULL:
+        if t == cnp.NPY_FLOAT:
+            status = normcore_activation_forward_f32(context, activation, slope, xr.n, xr.d, <const float *>xr.data,
+                                                     xr.stride, <float *>yr.data, yr.stride)
+        else:
+            status = normcore_activation_forward_f64(context, activation, slope, xr.n, xr.d, <const double *>xr.data,
+                                                     xr.stride, <double *>yr.data, yr.stride)
+    elif t == cnp.NPY_FLOAT:
+        status = f32(context, xr.n, xr.d, <const float *>xr.data, xr.stride, <float *>yr.data, yr.stride)
+    else:
+        status = f64(context, xr.n, xr.d, <const double *>xr.data, xr.stride, <double *>yr.data, yr.stride)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail(op, status)
+    return _finish(out, y)
+
+
+cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, object out, str y_name="y",
+                  normcore_activation activation=NORMCORE_ACTIVATION_RELU, double slope=0.0):
+    """dx = f(dy, y), row by row; the activation's gradient where the f are NULL. The caller knows y as `y_name`."""
+    cdef Rows dyr, yr, dxr
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef int t = max(_type(op, "dy", dy, 1), _type(op, y_name, y, 1))
+    _same_shape(op, "dy", dy, y_name, y)
+    dy_held = _rows(dy, t, &dyr)
+    y_held = _rows(y, t, &yr)
+    dx = _target(op, out, t, <cnp.ndarray>y, yr.d, &dxr)
+    if out is not None and (_clash(op, "out", out, "dy", dy, IN_PLACE) | _clash(op, "out", out, y_name, y, IN_PLACE)):
+        dx = _new(t, <cnp.ndarray>y, yr.d, &dxr)
+    _take(op, "dy", dy_held, t, yr.n, yr.d, &dyr)
+    _take(op, y_name, y_held, t, yr.n, yr.d, &yr)
+    _take(op, "out", dx, t, yr.n, yr.d, &dxr)
+    state = _release_gil(<double>yr.n * yr.d)
+    if f32 == NULL:
+        if t == cnp.NPY_FLOAT:
+            status = normcore_activation_backward_f32(
+                context, activation, slope, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data,
+                yr.stride, <float *>dxr.data, dxr.stride)
+        else:
+            status = normcore_activation_backward_f64(
+                context, activation, slope, yr.n, yr.d, <const double *>dyr.data, dyr.stride, <const double *>yr.data,
+                yr.stride, <double *>dxr.data, dxr.stride)
+    elif t == cnp.NPY_FLOAT:
+        status = f32(context, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data, yr.stride,
+                     <float *>dxr.data, dxr.stride)
+    else:
+        status = f64(context, yr.n, yr.d, <const double *>dyr.data, dyr.stride, <const double *>yr.data, yr.stride,
+                     <double *>dxr.data, dxr.stride)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail(op, status)
+    return _finish(out, dx)
+
+
+def relu_forward(x, *, out=None):
+    """Rectified linear unit: x where x > 0, NaN where x is NaN, else +0.
+
+    Parameters
+    ----------
+    x : ndarray (..., d), float32 or float64
+    out : ndarray, optional
+        Where to write. Of x's shape and dtype; `x` itself or no overlap with it.
+
+    Returns
+    -------
+    y : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        `x` is no NumPy array of float32 or float64.
+    ValueError
+        `x` is 0-d, or a bad `out`.
+    """
+    return _map("relu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_RELU)
+
+
+def relu_backward(dy, y, *, out=None):
+    """Gradient of ReLU: dy where not y <= 0 (so that NaN passes), else +0.
+
+    Parameters
+    ----------
+    dy : ndarray (..., d), float32 or float64
+    y : ndarray (..., d)
+        The output of `relu_forward`; its input gives the same.
+    out : ndarray, optional
+        Where to write. Of the result's shape and dtype; `dy` or `y` itself or no overlap with them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that differ, or a bad `out`.
+    """
+    return _map2("relu_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_RELU)
+
+
+def leaky_relu_forward(x, *, slope=0.01, out=None):
+    """Leaky rectified linear unit: x where x > 0, else ``slope * x``.
+
+    Parameters
+    ----------
+    x : ndarray (..., d), float32 or float64
+    slope : float
+        In [0, 1], rounded to x's dtype. 0 gives the results of `relu_forward`.
+    out : ndarray, optional
+        Where to write. Of x's shape and dtype; `x` itself or no overlap with it.
+
+    Returns
+    -------
+    y : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        `x` is no NumPy array of float32 or float64.
+    ValueError
+        `x` is 0-d, `slope` out of its range, or a bad `out`.
+    """
+    return _map("leaky_relu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_LEAKY_RELU,
+                _fraction("leaky_relu_forward", "slope", slope))
+
+
+def leaky_relu_backward(dy, y, *, slope=0.01, out=None):
+    """Gradient of the leaky ReLU: ``slope * dy`` where y <= 0, else dy.
+
+    Parameters
+    ----------
+    dy : ndarray (..., d), float32 or float64
+    y : ndarray (..., d)
+        The output of `leaky_relu_forward`; its input gives the same.
+    slope : float
+        That of the forward pass.
+    out : ndarray, optional
+        Where to write. Of the result's shape and dtype; `dy` or `y` itself or no overlap with them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that differ, `slope` out of its range, or a bad `out`.
+    """
+    return _map2("leaky_relu_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_LEAKY_RELU,
+                 _fraction("leaky_relu_backward", "slope", slope))
+
+
+def tanh_forward(x, *, out=None):
+    """Hyperbolic tangent, within 2 units in the last place; ``tanh_forward(-x)`` is exactly ``-tanh_forward(x)``.
+
+    Parameters and errors are those of `relu_forward`.
+    """
+    return _map("tanh_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_TANH)
+
+
+def tanh_backward(dy, y, *, out=None):
+    """Gradient of tanh: ``dy * (1 - y**2)``.
+
+    `y` is the output of `tanh_forward`. Parameters and errors are those of `relu_backward`.
+    """
+    return _map2("tanh_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_TANH)
+
+
+def logistic_forward(x, *, out=None):
+    """Logistic function (sigmoid), ``1 / (1 + exp(-x))``, within 2 units in the last place.
+
+    Small results keep their digits: there is no overflow, and subnormal results are right.
+    Parameters and errors are those of `relu_forward`.
+    """
+    return _map("logistic_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_LOGISTIC)
+
+
+def logistic_backward(dy, y, *, out=None):
+    """Gradient of the logistic function: ``dy * y * (1 - y)``.
+
+    `y` is the output of `logistic_forward`. Parameters and errors are those of `relu_backward`.
+    """
+    return _map2("logistic_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_LOGISTIC)
+
+
+def silu_forward(x, *, out=None):
+    """Sigmoid linear unit (swish), ``x / (1 + exp(-x))``, within 2 units in the last place; -0 for -inf, its limit.
+
+    Parameters and errors are those of `relu_forward`.
+    """
+    return _map("silu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_SILU)
+
+
+def silu_backward(dy, x, *, out=None):
+    """Gradient of the sigmoid linear unit: ``dy * s * (1 + x * (1 - s))``, s the logistic function of x.
+
+    Parameters
+    ----------
+    dy : ndarray (..., d), float32 or float64
+    x : ndarray (..., d)
+        The input of `silu_forward`: its output does not tell enough.
+    out : ndarray, optional
+        Where to write. Of the result's shape and dtype; `dy` or `x` itself or no overlap with them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that differ, or a bad `out`.
+    """
+    return _map2("silu_backward", NULL, NULL, dy, x, out, "x", NORMCORE_ACTIVATION_SILU)
+
+
+def softmax(x, *, out=None):
+    """Softmax of each row: ``exp(x - max(x)) / sum(exp(x - max(x)))``.
+
+    Parameters
+    ----------
+    x : ndarray (..., d), float32 or float64
+    out : ndarray, optional
+        Where to write. Of x's shape and dtype; `x` itself or no overlap with it.
+
+    Returns
+    -------
+    y : ndarray (..., d)
+        A row that holds NaN or +inf, or nothing but -inf, becomes NaN.
+
+    Raises
+    ------
+    TypeError
+        `x` is no NumPy array of float32 or float64.
+    ValueError
+        `x` is 0-d, or a bad `out`.
+    """
+    return _map("softmax", normcore_softmax_f32, normcore_softmax_f64, x, out)
+
+
+def log_softmax(x, *, out=None):
+    """Logarithm of softmax of each row: ``(x - max(x)) - log(sum(exp(x - max(x))))``.
+
+    Parameters, special rows and errors are those of `softmax`.
+    """
+    return _map("log_softmax", normcore_log_softmax_f32, normcore_log_softmax_f64, x, out)
+
+
+def softmax_backward(dy, y, *, out=None):
+    """Gradient of softmax: ``y * (dy - sum(dy * y))``, the sum along each row.
+
+    Parameters
+    ----------
+    dy : ndarray (..., d), float32 or float64
+    y : ndarray (..., d)
+        The output of `softmax`.
+    out : ndarray, optional
+        Where to write. Of the result's shape and dtype; `dy` or `y` itself or no overlap with them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that differ, or a bad `out`.
+    """
+    return _map2("softmax_backward", normcore_softmax_backward_f32, normcore_softmax_backward_f64, dy, y, out)
+
+
+def log_softmax_backward(dy, y, *, out=None):
+    """Gradient of log-softmax: ``dy - exp(y) * sum(dy)``, the sum along each row.
+
+    `y` is the output of `log_softmax`. Parameters and errors are those of `softmax_backward`.
+    """
+    return _map2("log_softmax_backward", normcore_log_softmax_backward_f32, normcore_log_softmax_backward_f64, dy, y,
+                 out)

@@ -1,0 +1,502 @@
+# Network, a multilayer perceptron over flat arrays, and Pass, the memory of a training pass.
+import sys
+from functools import partial
+
+from libc.stdlib cimport free, malloc
+
+
+cdef dict NORMS = {None: NORMCORE_NORM_NONE, "batch": NORMCORE_NORM_BATCH, "layer": NORMCORE_NORM_LAYER}
+cdef tuple SEGMENTS = ("w", "b", "gamma", "beta", "running_mean", "running_var")
+
+
+cdef class Network:
+    """{affine - [norm] - ReLU - [dropout]} x (layers - 1) - affine, over flat arrays that the caller owns.
+
+    It holds the shape alone: no parameters, no work memory. `normcore.MLP` is the comfortable form.
+
+    Parameters
+    ----------
+    sizes : sequence of int
+        Features, hidden widths ..., outputs; each at least 1.
+    norm : {None, "batch", "layer"}
+        Normalisation after each hidden affine map.
+    keep : float in [2**-32, 1]
+        Dropout after each hidden ReLU: the probability to keep an element.
+    eps, momentum, unbiased_running_var
+        As in `batch_norm_forward`.
+    dtype : float32 or float64
+
+    Attributes
+    ----------
+    sizes, norm, keep, eps, momentum, unbiased_running_var, dtype
+        As given.
+    parameter_count, buffer_count : int
+        Elements of the parameter (and gradient) array and of the buffers (running statistics; 0 without batch norm).
+
+    Raises
+    ------
+    TypeError, ValueError
+        An argument of a wrong kind, or out of its range.
+
+    Notes
+    -----
+    Threads may share a network, each with its own outputs (buffers are an output of a training pass).
+    """
+    cdef normcore_mlp *mlp
+    cdef int t
+    cdef readonly tuple sizes
+    cdef readonly object norm
+    cdef readonly double keep
+    cdef readonly double eps
+    cdef readonly double momentum
+    cdef readonly bint unbiased_running_var
+    cdef readonly object dtype
+    cdef readonly size_t parameter_count
+    cdef readonly size_t buffer_count
+
+    def __cinit__(self, sizes, *, norm=None, keep=1.0, eps=1e-5, momentum=0.9, bint unbiased_running_var=False,
+                  dtype="float32"):
+        cdef normcore_mlp_options options
+        cdef normcore_status status
+        cdef size_t *widths
+        normcore_mlp_defaults(&options, sizeof(options))
+        try:
+            self.sizes = tuple([_integer("Network", f"sizes[{i}]", size, 1, sys.maxsize)
+                                for i, size in enumerate(sizes)])
+        except TypeError as error:
+            raise TypeError(str(error) if str(error).startswith("Network") else
+                            f"Network: sizes is a {type(sizes).__name__}; it must be a sequence of integers") from None
+        if len(self.sizes) < 2:
+            raise ValueError(f"Network: sizes is {self.sizes}; it needs at least two, features and outputs")
+        if not (norm is None or isinstance(norm, str)) or norm not in NORMS:
+            raise ValueError(f"Network: norm is {norm!r}; it must be None, 'batch' or 'layer'")
+        self.t = _dtype("Network", dtype)
+        self.dtype = FLOAT32 if self.t == cnp.NPY_FLOAT else FLOAT64
+        self.norm = norm
+        self.keep = options.keep = _keep("Network", keep)
+        self.eps = options.eps = _epsilon("Network", eps, self.t)
+        self.momentum = options.momentum = _fraction("Network", "momentum", momentum)
+        self.unbiased_running_var = options.unbiased_running_var = unbiased_running_var
+        options.norm = <normcore_norm><int>NORMS[norm]
+        options.num_sizes = len(self.sizes)
+        widths = <size_t *>malloc(options.num_sizes * sizeof(size_t))
+        if widths == NULL:
+            raise MemoryError("Network: out of memory")
+        for i, size in enumerate(self.sizes):
+            widths[<size_t>i] = size
+        options.sizes = widths
+        status = normcore_mlp_create(&options, &self.mlp)
+        free(widths)
+        if status != NORMCORE_OK:
+            _fail("Network", status)
+        self.parameter_count = normcore_mlp_parameter_count(self.mlp)
+        self.buffer_count = normcore_mlp_buffer_count(self.mlp)
+
+    def __dealloc__(self):
+        if self.mlp != NULL:
+            normcore_mlp_destroy(self.mlp)
+
+    def __reduce__(self):
+        return partial(Network, self.sizes, norm=self.norm, keep=self.keep, eps=self.eps, momentum=self.momentum,
+                       unbiased_running_var=self.unbiased_running_var, dtype=self.dtype.name), ()
+
+    def __repr__(self):
+        return f"Network({self.sizes}, norm={self.norm!r}, keep={self.keep}, dtype={self.dtype.name!r})"
+
+    cdef int flat(self, str op, object params, object buffers, bint params_written, bint buffers_written) except -1:
+        """Makes sure of parameters and buffers."""
+        _flat(op, "params", params, self.t, self.parameter_count, params_written)
+        if buffers is not None or self.buffer_count != 0:
+            _flat(op, "buffers", buffers, self.t, self.buffer_count, buffers_written)
+        return 0
+
+    cdef int take(self, str op, object params, object buffers, Rows *pr, Rows *br) except -1:
+        """As _take, for both. Without buffers their data are NULL."""
+        br.data = NULL
+        _take(op, "params", params, self.t, 1, self.parameter_count, pr)
+        if buffers is not None:
+            _take(op, "buffers", buffers, self.t, 1, self.buffer_count, br)
+        return 0
+
+    cdef int check_variances(self, str op, object buffers) except -1:
+        """ValueError, which names it, if a running variance is negative."""
+        for name, layer, offset, _, count in self.segments():
+            if name == "running_var":
+                _check_variance(op, f"running_var{layer + 1}", buffers[offset:offset + count])
+        return 0
+
+    cdef int check_pass(self, str op, Pass tape, object x, size_t rows) except -1:
+        """ValueError unless the pass is for this network and so many rows."""
+        if tape is None:
+            raise TypeError(f"{op}: tape is None; it must be a Pass")
+        if tape.network is not self:
+            raise ValueError(f"{op}: tape is the pass of another network")
+        if rows > tape.rows:
+            raise ValueError(f"{op}: x is {x.shape} but the pass is for {tape.rows} rows at most")
+        return 0
+
+    cdef object input_rows(self, str op, object x, Rows *rows):
+        """x as rows of the network's dtype, to which data of the other one are rounded."""
+        cdef int ndim
+        _type(op, "x", x, 1)
+        ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
+        if cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != <cnp.npy_intp>self.sizes[0]:
+            raise ValueError(f"{op}: x is {x.shape} but the network has {self.sizes[0]} features; they must equal x's "
+                             f"last axis")
+        return _rows(x, self.t, rows)
+
+    def segments(self):
+        """Where each array lies: a list of ``(name, layer, offset, rows, cols)``, parameters first and then buffers.
+
+        Names are "w", "b", "gamma", "beta" (offsets into the parameters) and "running_mean", "running_var" (into the
+        buffers); layers count from 0. Vectors have one row.
+        """
+        cdef normcore_mlp_segment segment
+        cdef size_t i = 0
+        found = []
+        while normcore_mlp_get_segment(self.mlp, i, &segment) == NORMCORE_OK:
+            found.append((SEGMENTS[<int>segment.kind], segment.layer, segment.offset, segment.rows, segment.cols))
+            i += 1
+        return found
+
+    def initialize(self, params, buffers, *, seed, stream=0, weight_scale=None):
+        """Overwrite parameters and buffers with their initial values.
+
+        Parameters
+        ----------
+        params : ndarray (parameter_count,)
+            Weights become ``weight_scale`` times normal deviates, with ``sqrt(2 / in)`` by default (He et al.,
+            arXiv 1502.01852); layer l uses stream ``stream + l``. Biases and beta 0, gamma 1.
+        buffers : ndarray (buffer_count,), or None if there are none
+            Running means 0, running variances 1.
+        seed, stream : int in [0, 2**64)
+        weight_scale : float, optional
+            Not negative; 9 times it is finite in the dtype.
+        """
+        cdef Rows pr, br
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef str op = "Network.initialize"
+        cdef uint64_t seed_word = _uint64(op, "seed", seed)
+        cdef uint64_t stream_word = _uint64(op, "stream", stream)
+        cdef double scale = -1.0  # He
+        if weight_scale is not None:
+            scale = _not_negative(op, "weight_scale", weight_scale)
+            _check_deviation(op, "weight_scale", weight_scale, 0.0, scale, self.t)
+        self.flat(op, params, buffers, True, True)
+        if buffers is not None:
+            _clash(op, "params", params, "buffers", buffers, APART)
+        self.take(op, params, buffers, &pr, &br)
+        state = _release_gil(self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_initialize_f32(context, self.mlp, seed_word, stream_word, scale, <float *>pr.data,
+                                                 <float *>br.data)
+        else:
+            status = normcore_mlp_initialize_f64(context, self.mlp, seed_word, stream_word, scale, <double *>pr.data,
+                                                 <double *>br.data)
+        _restore_gil(state)
+        if status != NORMCORE_OK:
+            _fail(op, status)
+
+    def forward(self, x, params, buffers, out):
+        """Write the logits of `x`, in evaluation mode, to `out`.
+
+        Parameters
+        ----------
+        x : ndarray (..., features), float32 or float64
+            Any layout; rounded to the network's dtype if it is of the other one.
+        params : ndarray (parameter_count,)
+        buffers : ndarray (buffer_count,), or None if there are none
+        out : ndarray (..., outputs) of the network's dtype
+            Overlaps no other argument.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array of a wrong dtype or shape. Nothing has been written.
+        """
+        cdef Rows xr, yr, pr, br
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef str op = "Network.forward"
+        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
+        self.flat(op, params, buffers, False, False)
+        x_held = self.input_rows(op, x, &xr)
+        if out is None:
+            raise TypeError(f"Network.forward: out is None; it must be a NumPy array of {self.dtype}")
+        y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
+        if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
+                | _clash(op, "out", out, "buffers", buffers, APART)):
+            y = _new(self.t, <cnp.ndarray>x, outputs, &yr)
+        self.take(op, params, buffers, &pr, &br)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "out", y, self.t, xr.n, outputs, &yr)
+        state = _release_gil(<double>xr.n * self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_forward_f32(context, self.mlp, xr.n, <const float *>xr.data, xr.stride,
+                                              <const float *>pr.data, <const float *>br.data, <float *>yr.data,
+                                              yr.stride)
+        else:
+            status = normcore_mlp_forward_f64(context, self.mlp, xr.n, <const double *>xr.data, xr.stride,
+                                              <const double *>pr.data, <const double *>br.data, <double *>yr.data,
+                                              yr.stride)
+        _restore_gil(state)
+        if status != NORMCORE_OK:
+            if status == NORMCORE_ERROR_VALUE:
+                self.check_variances(op, buffers)
+            _fail(op, status)
+        _finish(out, y)
+
+    def forward_training(self, x, params, buffers, Pass tape, out, *, seed=0, stream=0):
+        """Write the outputs of `x`, in training mode, to `out`, and what `backward` needs into `tape`.
+
+        Parameters
+        ----------
+        x : ndarray (..., features), float32 or float64
+            Any layout; rounded to the network's dtype if it is of the other one.
+        params : ndarray (parameter_count,)
+        buffers : ndarray (buffer_count,), or None
+            Running statistics, moved in place. None: they stay as they are.
+        tape : Pass
+            Of this network, for at least as many rows. One thread at a time.
+        out : ndarray (..., outputs) of the network's dtype
+            Overlaps no other argument.
+        seed, stream : int in [0, 2**64)
+            Layer l draws its dropout from stream ``stream + l``: give each step its own block of streams.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array of a wrong dtype or shape, a pass of another network or for fewer rows. Nothing has been written.
+        """
+        cdef Rows xr, yr, pr, br
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef str op = "Network.forward_training"
+        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
+        cdef uint64_t seed_word = _uint64(op, "seed", seed), stream_word = _uint64(op, "stream", stream)
+        _flat(op, "params", params, self.t, self.parameter_count, False)
+        if buffers is not None:
+            _flat(op, "buffers", buffers, self.t, self.buffer_count, True)
+            _clash(op, "buffers", buffers, "x", x, APART)
+            _clash(op, "buffers", buffers, "params", params, APART)
+        x_held = self.input_rows(op, x, &xr)
+        self.check_pass(op, tape, x, xr.n)
+        if out is None:
+            raise TypeError(f"{op}: out is None; it must be a NumPy array of {self.dtype}")
+        y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
+        if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
+                | (buffers is not None and _clash(op, "out", out, "buffers", buffers, APART))):
+            y = _new(self.t, <cnp.ndarray>x, outputs, &yr)
+        self.take(op, params, buffers, &pr, &br)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "out", y, self.t, xr.n, outputs, &yr)
+        state = _release_gil(<double>xr.n * self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_forward_training_f32(
+                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, <const float *>pr.data, <float *>br.data,
+                seed_word, stream_word, tape.tape, <float *>yr.data, yr.stride)
+        else:
+            status = normcore_mlp_forward_training_f64(
+                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, <const double *>pr.data,
+                <double *>br.data, seed_word, stream_word, tape.tape, <double *>yr.data, yr.stride)
+        _restore_gil(state)
+        if status != NORMCORE_OK:
+            if status == NORMCORE_ERROR_VALUE and buffers is not None:
+                self.check_variances(op, buffers)
+            _fail(op, status)
+        _finish(out, y)
+
+    def backward(self, x, params, Pass tape, dy, grads, dx=None):
+        """Write the gradients of the parameters to `grads`, from those of the outputs.
+
+        Parameters
+        ----------
+        x, params
+            As they were given to the `forward_training` that is in `tape`, which stays as it is.
+        tape : Pass
+        dy : ndarray (..., outputs), float32 or float64
+            Any layout; rounded to the network's dtype if it is of the other one.
+        grads : ndarray (parameter_count,)
+            Overwritten.
+        dx : ndarray, of x's shape and the network's dtype, optional
+            Where to put the gradient of the data. Overlaps no other argument.
+
+        Raises
+        ------
+        TypeError, ValueError
+            An array of a wrong dtype or shape, or a pass that holds no forward pass of so many rows. Nothing has been
+            written.
+        """
+        cdef Rows xr, dyr, dxr, pr, gr
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef str op = "Network.backward"
+        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
+        _flat(op, "params", params, self.t, self.parameter_count, False)
+        _flat(op, "grads", grads, self.t, self.parameter_count, True)
+        x_held = self.input_rows(op, x, &xr)
+        self.check_pass(op, tape, x, xr.n)
+        _type(op, "dy", dy, 1)
+        if dy.shape != _leading(x) + (outputs,):
+            raise ValueError(f"{op}: dy is {dy.shape} but x is {x.shape}; dy must be {_leading(x) + (outputs,)}")
+        dy_held = _rows(dy, self.t, &dyr)
+        _clash(op, "grads", grads, "x", x, APART)
+        _clash(op, "grads", grads, "params", params, APART)
+        _clash(op, "grads", grads, "dy", dy, APART)
+        dxr.data = NULL
+        dxr.stride = features
+        held = None
+        if dx is not None:
+            held = _target(op, dx, self.t, <cnp.ndarray>x, features, &dxr, "dx")
+            if (_clash(op, "dx", dx, "x", x, APART) | _clash(op, "dx", dx, "params", params, APART)
+                    | _clash(op, "dx", dx, "dy", dy, APART) | _clash(op, "dx", dx, "grads", grads, APART)):
+                held = _new(self.t, <cnp.ndarray>x, features, &dxr)
+        _take(op, "params", params, self.t, 1, self.parameter_count, &pr)
+        _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "dy", dy_held, self.t, xr.n, outputs, &dyr)
+        if held is not None:
+            _take(op, "dx", held, self.t, xr.n, features, &dxr)
+        state = _release_gil(<double>xr.n * self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_backward_f32(
+                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, <const float *>pr.data, tape.tape,
+                <const float *>dyr.data, dyr.stride, <float *>gr.data, <float *>dxr.data, dxr.stride)
+        else:
+            status = normcore_mlp_backward_f64(
+                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, <const double *>pr.data, tape.tape,
+                <const double *>dyr.data, dyr.stride, <double *>gr.data, <double *>dxr.data, dxr.stride)
+        _restore_gil(state)
+        if status == NORMCORE_ERROR_VALUE or status == NORMCORE_ERROR_SIZE:
+            raise ValueError(f"{op}: x is {x.shape}; the pass holds no forward pass of so many rows")
+        if status != NORMCORE_OK:
+            _fail(op, status)
+        if dx is not None:
+            _finish(dx, held)
+
+    def loss_and_grads(self, x, labels, params, buffers, grads, *, class_weight=None, sample_weight=None,
+                       label_smoothing=0.0, ignore_index=None, reduction="mean", seed=0, stream=0,
+                       bint update_statistics=True):
+        """One training pass: forward in training mode, cross-entropy, backward.
+
+        Parameters
+        ----------
+        x : ndarray (..., features), at least 2-D and one row, float32 or float64
+            Any layout; rounded to the network's dtype if it is of the other one.
+        labels, class_weight, sample_weight, label_smoothing, ignore_index
+            As in `softmax_cross_entropy`.
+        params : ndarray (parameter_count,)
+        buffers : ndarray (buffer_count,), or None if there are none
+            Running statistics, moved in place.
+        grads : ndarray (parameter_count,)
+            Overwritten with the gradients.
+        reduction : {"mean", "sum"}
+        seed, stream : int in [0, 2**64)
+            Layer l draws its dropout from stream ``stream + l``: give each step its own block of streams.
+        update_statistics : bool
+            False leaves the running statistics as they are.
+
+        Returns
+        -------
+        loss, weight_sum : float
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `softmax_cross_entropy`, or a flat array of a wrong dtype or size. Nothing has been written.
+        """
+        cdef Rows xr, pr, br, gr
+        cdef Goal goal
+        cdef normcore_status status
+        cdef PyThreadState *state
+        cdef double loss = 0.0, weight_sum = 0.0
+        cdef size_t bad = 0
+        cdef str op = "Network.loss_and_grads"
+        cdef uint64_t seed_word = _uint64(op, "seed", seed)
+        cdef uint64_t stream_word = _uint64(op, "stream", stream)
+        cdef size_t features = self.sizes[0], c = self.sizes[len(self.sizes) - 1]
+        self.flat(op, params, buffers, False, True)
+        _flat(op, "grads", grads, self.t, self.parameter_count, True)
+        _type(op, "x", x, 2)
+        x_held = self.input_rows(op, x, &xr)
+        if xr.n == 0:
+            raise ValueError(f"{op}: x is {x.shape}; a training pass needs at least one row")
+        labels_held = _labels(op, labels, "x", x, c)
+        held = _goal(op, labels_held, "x", x, self.t, c, class_weight, sample_weight, label_smoothing, ignore_index,
+                     reduction, &goal)
+        if goal.options.reduction == NORMCORE_REDUCTION_NONE:
+            raise ValueError(f"{op}: reduction is 'none'; it must be 'mean' or 'sum'")
+        _clash(op, "grads", grads, "x", x, APART)
+        _clash(op, "grads", grads, "params", params, APART)
+        _clash(op, "grads", grads, "labels", labels, APART)
+        if buffers is not None:
+            _clash(op, "buffers", buffers, "x", x, APART)
+            _clash(op, "buffers", buffers, "params", params, APART)
+            _clash(op, "buffers", buffers, "grads", grads, APART)
+        self.take(op, params, buffers, &pr, &br)
+        if not update_statistics:
+            br.data = NULL
+        _take_goal(op, held, self.t, xr.n, c, &goal)
+        _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
+        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        state = _release_gil(<double>xr.n * self.parameter_count)
+        if self.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_loss_and_grads_f32(
+                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, goal.labels,
+                <const float *>goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word,
+                <const float *>pr.data, <float *>br.data, <float *>gr.data, &loss, &weight_sum, &bad)
+        else:
+            status = normcore_mlp_loss_and_grads_f64(
+                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, goal.labels,
+                <const double *>goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word,
+                <const double *>pr.data, <double *>br.data, <double *>gr.data, &loss, &weight_sum, &bad)
+        _restore_gil(state)
+        if status != NORMCORE_OK:
+            if status == NORMCORE_ERROR_VALUE:
+                self.check_variances(op, buffers)
+            _bad_goal(op, status, self.t, c, held, &goal, bad)
+        return loss, weight_sum
+
+
+cdef class Pass:
+    """Memory for what `Network.forward_training` leaves for `Network.backward`.
+
+    Parameters
+    ----------
+    network : Network
+        The one whose pass it is.
+    rows : int
+        How many rows a batch may have. The memory, of rows times all hidden widths, is taken now and used again by each
+        step.
+
+    Raises
+    ------
+    TypeError, ValueError, MemoryError
+        `rows` is no integer, negative, or too large.
+    """
+    cdef normcore_mlp_pass *tape
+    cdef readonly Network network
+    cdef readonly size_t rows
+
+    def __cinit__(self, Network network not None, rows):
+        cdef normcore_status status
+        self.network = network
+        self.rows = _integer("Pass", "rows", rows, 0, sys.maxsize)
+        if network.t == cnp.NPY_FLOAT:
+            status = normcore_mlp_pass_create_f32(network.mlp, self.rows, &self.tape)
+        else:
+            status = normcore_mlp_pass_create_f64(network.mlp, self.rows, &self.tape)
+        if status == NORMCORE_ERROR_SIZE:
+            raise ValueError(f"Pass: rows is {rows}; so many activations of {network!r} cannot be addressed")
+        if status != NORMCORE_OK:
+            _fail("Pass", status)
+
+    def __dealloc__(self):
+        normcore_mlp_pass_destroy(self.tape)
+
+    def __reduce__(self):
+        return Pass, (self.network, self.rows)
+
+    def __repr__(self):
+        return f"Pass({self.network!r}, {self.rows})"

@@ -1,0 +1,337 @@
+# Batch and layer normalisation and their gradients.
+
+
+cdef object _running(str op, str name, object a, int t, object x, size_t d, bint written, Rows *rows):
+    """A running statistic. Returns what holds the memory of `rows`: `a`, or a packed copy of it."""
+    cdef cnp.npy_intp dim = <cnp.npy_intp>d
+    dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
+    if not cnp.PyArray_Check(a) or isinstance(a, np.ma.MaskedArray):
+        raise TypeError(f"{op}: {name} is a {type(a).__name__}; it must be a NumPy array of {dtype}")
+    if cnp.PyArray_TYPE(<cnp.ndarray>a) != t:
+        raise TypeError(f"{op}: {name} is an array of {a.dtype}; the operation is in {dtype}, and so must be {name}")
+    if not _dims_are(<cnp.ndarray>a, 1, &dim):
+        raise ValueError(f"{op}: {name} is {a.shape} but x is {x.shape}; {name} must be ({d},)")
+    if written and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>a):
+        raise ValueError(f"{op}: {name} is read-only, but training updates it in place")
+    if written and _overlaps_itself(a):
+        raise ValueError(f"{op}: {name} has elements that share memory (shape {a.shape}, strides {a.strides})")
+    return _rows(a, t, rows)
+
+
+cdef int _check_variance(str op, str name, object variances) except -1:
+    """ValueError, which names it, if a running variance is negative."""
+    negative = np.flatnonzero(np.less(variances, 0.0))
+    if negative.size:
+        raise ValueError(f"{op}: {name}[{negative[0]}] is {variances[negative[0]]}; a variance must not be negative")
+    return 0
+
+
+def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, bint training=True, momentum=0.9,
+                       eps=1e-5, bint unbiased_running_var=False, out=None):
+    """Batch normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta``, column by column (arXiv 1502.03167).
+
+    Parameters
+    ----------
+    x : ndarray (..., d), at least 2-D, float32 or float64
+        All axes but the last are the batch.
+    gamma, beta : ndarray (d,)
+    running_mean, running_var : ndarray (d,), optional, both or neither
+        Updated in place in training, of the dtype of the operation. Needed in evaluation, which leaves them alone. The
+        variance is not negative.
+    training : bool
+        Normalise with the mean and the biased variance of the batch; otherwise with the running statistics.
+    momentum : float in [0, 1]
+        ``running = momentum * running + (1 - momentum) * batch``. PyTorch's momentum is 1 minus this one.
+    eps : float
+        Added to the variance inside the root: finite, and 0 or at least the least normal number of the dtype.
+    unbiased_running_var : bool
+        Move the running variance to the unbiased variance of the batch, as PyTorch does.
+    out : ndarray (..., d), optional
+        Where to write. Of the result's shape and dtype; `x` itself or no overlap with any argument.
+
+    Returns
+    -------
+    y : ndarray (..., d)
+    mean, rstd : float64 ndarray (d,)
+        The mean and ``1 / sqrt(var + eps)`` used, for `batch_norm_backward`.
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64, or a running statistic is not of the operation's dtype.
+    ValueError
+        Shapes that do not fit, a parameter out of range, a bad `out` or running statistic. Nothing has been written.
+    """
+    cdef Rows xr, gr, br, yr, rmr, rvr, mr, sr
+    cdef normcore_batch_norm_options options
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef int t = max(_type("batch_norm_forward", "x", x, 2), _type("batch_norm_forward", "gamma", gamma, 0),
+                     _type("batch_norm_forward", "beta", beta, 0))
+    normcore_batch_norm_defaults(&options, sizeof(options))
+    options.training = training
+    options.momentum = _fraction("batch_norm_forward", "momentum", momentum)
+    options.eps = _epsilon("batch_norm_forward", eps, t)
+    options.unbiased_running_var = unbiased_running_var
+    x_held = _rows(x, t, &xr)
+    gamma_held = _vector("batch_norm_forward", "gamma", gamma, t, "x", x, xr.d, &gr)
+    beta_held = _vector("batch_norm_forward", "beta", beta, t, "x", x, xr.d, &br)
+    rmr.data = rvr.data = NULL
+    rm_held = rv_held = None
+    if (running_mean is None) != (running_var is None):
+        missing, given = ("mean", "var") if running_mean is None else ("var", "mean")
+        raise ValueError(f"batch_norm_forward: running_{given} is given but running_{missing} is not; give both or "
+                         f"neither")
+    if running_mean is None:
+        if not training:
+            raise ValueError("batch_norm_forward: training is False, which needs running_mean and running_var")
+    else:
+        rm_held = _running("batch_norm_forward", "running_mean", running_mean, t, x, xr.d, training, &rmr)
+        rv_held = _running("batch_norm_forward", "running_var", running_var, t, x, xr.d, training, &rvr)
+        if training:
+            if (_clash("batch_norm_forward", "running_mean", running_mean, "x", x, APART)
+                    | _clash("batch_norm_forward", "running_mean", running_mean, "gamma", gamma, APART)
+                    | _clash("batch_norm_forward", "running_mean", running_mean, "beta", beta, APART)
+                    | _clash("batch_norm_forward", "running_mean", running_mean, "running_var", running_var, APART)):
+                rm_held = _rows(np.array(running_mean), t, &rmr)
+            if (_clash("batch_norm_forward", "running_var", running_var, "x", x, APART)
+                    | _clash("batch_norm_forward", "running_var", running_var, "gamma", gamma, APART)
+                    | _clash("batch_norm_forward", "running_var", running_var, "beta", beta, APART)):
+                rv_held = _rows(np.array(running_var), t, &rvr)
+    y = _target("batch_norm_forward", out, t, <cnp.ndarray>x, xr.d, &yr)
+    if out is not None:
+        if (_clash("batch_norm_forward", "out", out, "x", x, IN_PLACE)
+                | _clash("batch_norm_forward", "out", out, "gamma", gamma, APART)
+                | _clash("batch_norm_forward", "out", out, "beta", beta, APART)
+                | _clash("batch_norm_forward", "out", out, "running_mean", running_mean, APART)
+                | _clash("batch_norm_forward", "out", out, "running_var", running_var, APART)):
+            y = _new(t, <cnp.ndarray>x, xr.d, &yr)
+    mean = _new_vector(cnp.NPY_DOUBLE, xr.d, &mr)
+    rstd = _new_vector(cnp.NPY_DOUBLE, xr.d, &sr)
+    _take("batch_norm_forward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("batch_norm_forward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("batch_norm_forward", "beta", beta_held, t, 1, xr.d, &br)
+    if running_mean is not None:
+        _take("batch_norm_forward", "running_mean", rm_held, t, 1, xr.d, &rmr)
+        _take("batch_norm_forward", "running_var", rv_held, t, 1, xr.d, &rvr)
+    _take("batch_norm_forward", "out", y, t, xr.n, xr.d, &yr)
+    state = _release_gil(<double>xr.n * xr.d)
+    if t == cnp.NPY_FLOAT:
+        status = normcore_batch_norm_forward_f32(
+            context, xr.n, xr.d, <const float *>xr.data, xr.stride, <const float *>gr.data, <const float *>br.data,
+            &options, <float *>rmr.data, <float *>rvr.data, <float *>yr.data, yr.stride, <double *>mr.data,
+            <double *>sr.data)
+    else:
+        status = normcore_batch_norm_forward_f64(
+            context, xr.n, xr.d, <const double *>xr.data, xr.stride, <const double *>gr.data, <const double *>br.data,
+            &options, <double *>rmr.data, <double *>rvr.data, <double *>yr.data, yr.stride, <double *>mr.data,
+            <double *>sr.data)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        if status == NORMCORE_ERROR_VALUE and running_var is not None:
+            _check_variance("batch_norm_forward", "running_var", rv_held)
+        _fail("batch_norm_forward", status)
+    if training and running_mean is not None:
+        _finish(running_mean, rm_held)
+        _finish(running_var, rv_held)
+    return _finish(out, y), mean, rstd
+
+
+def batch_norm_backward(dy, x, gamma, mean, rstd, *, algorithm="fused", bint training=True):
+    """Gradients of batch normalisation.
+
+    Parameters
+    ----------
+    dy, x : ndarray (..., d), at least 2-D, float32 or float64
+    gamma : ndarray (d,)
+    mean, rstd : ndarray (d,)
+        As `batch_norm_forward` returned them.
+    algorithm : {"fused", "graph"}
+        The simplified closed form, or step by step through the computational graph. They agree to rounding.
+    training : bool
+        As in the forward call. In evaluation ``dx = dy * gamma * rstd``.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+    dgamma, dbeta : ndarray (d,)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that do not fit, or an unknown algorithm.
+    """
+    cdef Rows dyr, xr, gr, dxr, dgr, dbr
+    cdef const double *mean_data
+    cdef const double *rstd_data
+    cdef normcore_batch_norm_algorithm chosen
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef int t = max(_type("batch_norm_backward", "dy", dy, 2), _type("batch_norm_backward", "x", x, 2),
+                     _type("batch_norm_backward", "gamma", gamma, 0))
+    if algorithm == "fused":
+        chosen = NORMCORE_BATCH_NORM_FUSED
+    elif algorithm == "graph":
+        chosen = NORMCORE_BATCH_NORM_GRAPH
+    else:
+        raise ValueError(f"batch_norm_backward: algorithm is {algorithm!r}; it must be 'fused' or 'graph'")
+    _same_shape("batch_norm_backward", "dy", dy, "x", x)
+    dy_held = _rows(dy, t, &dyr)
+    x_held = _rows(x, t, &xr)
+    gamma_held = _vector("batch_norm_backward", "gamma", gamma, t, "x", x, xr.d, &gr)
+    mean_held = _statistic("batch_norm_backward", "mean", mean, x, False)
+    rstd_held = _statistic("batch_norm_backward", "rstd", rstd, x, False)
+    dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
+    dgamma = _new_vector(t, xr.d, &dgr)
+    dbeta = _new_vector(t, xr.d, &dbr)
+    _take("batch_norm_backward", "dy", dy_held, t, xr.n, xr.d, &dyr)
+    _take("batch_norm_backward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("batch_norm_backward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("batch_norm_backward", "dx", dx, t, xr.n, xr.d, &dxr)
+    mean_data = _take_doubles("batch_norm_backward", "mean", mean_held, xr.d)
+    rstd_data = _take_doubles("batch_norm_backward", "rstd", rstd_held, xr.d)
+    state = _release_gil(<double>xr.n * xr.d)
+    if t == cnp.NPY_FLOAT:
+        status = normcore_batch_norm_backward_f32(
+            context, xr.n, xr.d, <const float *>dyr.data, dyr.stride, <const float *>xr.data, xr.stride,
+            <const float *>gr.data, mean_data, rstd_data, training, chosen, <float *>dxr.data, dxr.stride,
+            <float *>dgr.data, <float *>dbr.data)
+    else:
+        status = normcore_batch_norm_backward_f64(
+            context, xr.n, xr.d, <const double *>dyr.data, dyr.stride, <const double *>xr.data, xr.stride,
+            <const double *>gr.data, mean_data, rstd_data, training, chosen, <double *>dxr.data, dxr.stride,
+            <double *>dgr.data, <double *>dbr.data)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail("batch_norm_backward", status)
+    return dx, dgamma, dbeta
+
+
+def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
+    """Layer normalisation: ``gamma * (x - mean) / sqrt(var + eps) + beta``, row by row (arXiv 1607.06450).
+
+    Parameters
+    ----------
+    x : ndarray (..., d), float32 or float64
+    gamma, beta : ndarray (d,)
+    eps : float
+        Added to the biased variance inside the root: finite, and 0 or at least the least normal number of the dtype.
+    out : ndarray (..., d), optional
+        Where to write. Of the result's shape and dtype; `x` itself or no overlap with any argument.
+
+    Returns
+    -------
+    y : ndarray (..., d)
+    mean, rstd : float64 ndarray (...)
+        Mean and ``1 / sqrt(var + eps)`` of each row, for `layer_norm_backward`; 0-d if `x` is 1-D.
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that do not fit, a bad eps or `out`.
+    """
+    cdef Rows xr, gr, br, yr
+    cdef double *mean_data
+    cdef double *rstd_data
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef int ndim
+    cdef int t = max(_type("layer_norm_forward", "x", x, 1), _type("layer_norm_forward", "gamma", gamma, 0),
+                     _type("layer_norm_forward", "beta", beta, 0))
+    cdef double epsilon = _epsilon("layer_norm_forward", eps, t)
+    x_held = _rows(x, t, &xr)
+    gamma_held = _vector("layer_norm_forward", "gamma", gamma, t, "x", x, xr.d, &gr)
+    beta_held = _vector("layer_norm_forward", "beta", beta, t, "x", x, xr.d, &br)
+    y = _target("layer_norm_forward", out, t, <cnp.ndarray>x, xr.d, &yr)
+    if out is not None:
+        if (_clash("layer_norm_forward", "out", out, "x", x, IN_PLACE)
+                | _clash("layer_norm_forward", "out", out, "gamma", gamma, APART)
+                | _clash("layer_norm_forward", "out", out, "beta", beta, APART)):
+            y = _new(t, <cnp.ndarray>x, xr.d, &yr)
+    ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
+    mean = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
+    rstd = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
+    _take("layer_norm_forward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("layer_norm_forward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("layer_norm_forward", "beta", beta_held, t, 1, xr.d, &br)
+    _take("layer_norm_forward", "out", y, t, xr.n, xr.d, &yr)
+    mean_data = <double *>_take_doubles("layer_norm_forward", "x", mean, xr.n)
+    rstd_data = <double *>_take_doubles("layer_norm_forward", "x", rstd, xr.n)
+    state = _release_gil(<double>xr.n * xr.d)
+    if t == cnp.NPY_FLOAT:
+        status = normcore_layer_norm_forward_f32(
+            context, xr.n, xr.d, <const float *>xr.data, xr.stride, <const float *>gr.data, <const float *>br.data,
+            epsilon, <float *>yr.data, yr.stride, mean_data, rstd_data)
+    else:
+        status = normcore_layer_norm_forward_f64(
+            context, xr.n, xr.d, <const double *>xr.data, xr.stride, <const double *>gr.data, <const double *>br.data,
+            epsilon, <double *>yr.data, yr.stride, mean_data, rstd_data)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail("layer_norm_forward", status)
+    return _finish(out, y), mean, rstd
+
+
+def layer_norm_backward(dy, x, gamma, mean, rstd):
+    """Gradients of layer normalisation.
+
+    Parameters
+    ----------
+    dy, x : ndarray (..., d), float32 or float64
+    gamma : ndarray (d,)
+    mean, rstd : ndarray (...)
+        As `layer_norm_forward` returned them.
+
+    Returns
+    -------
+    dx : ndarray (..., d)
+    dgamma, dbeta : ndarray (d,)
+
+    Raises
+    ------
+    TypeError
+        An argument is no NumPy array of float32 or float64.
+    ValueError
+        Shapes that do not fit.
+    """
+    cdef Rows dyr, xr, gr, dxr, dgr, dbr
+    cdef const double *mean_data
+    cdef const double *rstd_data
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef int t = max(_type("layer_norm_backward", "dy", dy, 1), _type("layer_norm_backward", "x", x, 1),
+                     _type("layer_norm_backward", "gamma", gamma, 0))
+    _same_shape("layer_norm_backward", "dy", dy, "x", x)
+    dy_held = _rows(dy, t, &dyr)
+    x_held = _rows(x, t, &xr)
+    gamma_held = _vector("layer_norm_backward", "gamma", gamma, t, "x", x, xr.d, &gr)
+    mean_held = _statistic("layer_norm_backward", "mean", mean, x, True)
+    rstd_held = _statistic("layer_norm_backward", "rstd", rstd, x, True)
+    dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
+    dgamma = _new_vector(t, xr.d, &dgr)
+    dbeta = _new_vector(t, xr.d, &dbr)
+    _take("layer_norm_backward", "dy", dy_held, t, xr.n, xr.d, &dyr)
+    _take("layer_norm_backward", "x", x_held, t, xr.n, xr.d, &xr)
+    _take("layer_norm_backward", "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take("layer_norm_backward", "dx", dx, t, xr.n, xr.d, &dxr)
+    mean_data = _take_doubles("layer_norm_backward", "mean", mean_held, xr.n)
+    rstd_data = _take_doubles("layer_norm_backward", "rstd", rstd_held, xr.n)
+    state = _release_gil(<double>xr.n * xr.d)
+    if t == cnp.NPY_FLOAT:
+        status = normcore_layer_norm_backward_f32(
+            context, xr.n, xr.d, <const float *>dyr.data, dyr.stride, <const float *>xr.data, xr.stride,
+            <const float *>gr.data, mean_data, rstd_data, <float *>dxr.data, dxr.stride, <float *>dgr.data,
+            <float *>dbr.data)
+    else:
+        status = normcore_layer_norm_backward_f64(
+            context, xr.n, xr.d, <const double *>dyr.data, dyr.stride, <const double *>xr.data, xr.stride,
+            <const double *>gr.data, mean_data, rstd_data, <double *>dxr.data, dxr.stride, <double *>dgr.data,
+            <double *>dbr.data)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail("layer_norm_backward", status)
+    return dx, dgamma, dbeta

@@ -1,0 +1,191 @@
+# Updates of parameters from gradients, and the norm that clipping needs.
+
+
+cdef dict OPTIMIZERS = {"sgd": NORMCORE_SGD, "momentum": NORMCORE_MOMENTUM, "nesterov": NORMCORE_NESTEROV,
+                        "rmsprop": NORMCORE_RMSPROP, "adam": NORMCORE_ADAM}
+
+
+def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, momentum=0.9, decay_rate=0.99, beta1=0.9,
+                     beta2=0.999, eps=1e-8, l2=0.0, weight_decay=0.0, gradient_scale=1.0, step=1):
+    """One update of parameters from their gradients, in place.
+
+    Parameters
+    ----------
+    optimizer : {"sgd", "momentum", "nesterov", "rmsprop", "adam"}
+        Adam is arXiv 1412.6980; with `weight_decay` it is AdamW, arXiv 1711.05101.
+    params, grads : ndarray (n,), contiguous, float32 or float64, of the same dtype
+    slot1 : ndarray (n,) or None
+        Velocity of "momentum" and "nesterov", first moment of "adam"; zero before the first step.
+    slot2 : ndarray (n,) or None
+        Second moment of "rmsprop" and "adam"; zero before the first step.
+    learning_rate, eps, l2, weight_decay : float, finite and not negative
+        `l2` adds ``l2 * params`` to the gradient; `weight_decay` is decoupled. With ``eps=0`` a parameter whose gradient
+        has always been 0 becomes NaN, 0 / 0.
+    momentum, decay_rate, beta1, beta2 : float in [0, 1)
+        Multiplies the velocity, as in CS231n and Keras: ``v = momentum * v - learning_rate * g; params += v``. PyTorch
+        multiplies by the learning rate after the sum, which is another path when the rate changes.
+    gradient_scale : float
+        The gradient is multiplied by it first (clipping).
+    step : int
+        1 at the first update.
+
+    Raises
+    ------
+    TypeError
+        An array is not of the dtype of `params`, or an argument is of a wrong kind.
+    ValueError
+        An unknown optimizer, sizes that differ, slots that do not go with the optimizer, arrays that overlap, a
+        parameter out of range. Nothing has been changed.
+
+    Notes
+    -----
+    All numbers are judged after rounding to the dtype of `params`: in float32 a learning rate of 1e39 is infinite, a
+    momentum of ``1 - 1e-9`` is 1, and an eps, l2 or gradient scale of 1e-46, which becomes 0, is refused too.
+    """
+    _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps, l2,
+                      weight_decay, gradient_scale, step)
+
+
+cdef normcore_optimizer _optimizer_options(str op, int t, optimizer, learning_rate, momentum, decay_rate, str name1, beta1,
+                                           str name2, beta2, eps, l2, weight_decay, gradient_scale, step,
+                                           normcore_optimizer_options *options) except? NORMCORE_SGD:
+    """Checks all scalars of an update as the kernels of the dtype `t` use them. The betas have names of their own."""
+    cdef normcore_optimizer kind
+    cdef double rate
+    if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
+        raise ValueError(f"{op}: optimizer is {optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}")
+    kind = <normcore_optimizer><int>OPTIMIZERS[optimizer]
+    normcore_optimizer_defaults(kind, options, sizeof(normcore_optimizer_options))
+    options.learning_rate = _not_negative(op, "learning_rate", learning_rate)
+    options.momentum = _below_one(op, "momentum", momentum, t)
+    options.decay_rate = _below_one(op, "decay_rate", decay_rate, t)
+    options.beta1 = _below_one(op, name1, beta1, t)
+    options.beta2 = _below_one(op, name2, beta2, t)
+    options.eps = _not_negative(op, "eps", eps)
+    options.l2 = _not_negative(op, "l2", l2)
+    options.weight_decay = _not_negative(op, "weight_decay", weight_decay)
+    options.gradient_scale = _finite(op, "gradient_scale", gradient_scale)
+    options.step = _integer(op, "step", step, 1, 0xFFFFFFFFFFFFFFFF)
+    rate = options.learning_rate
+    _check_fit(op, "learning_rate", learning_rate, rate, t)
+    _check_use(op, "eps", eps, options.eps, t)
+    _check_use(op, "l2", l2, options.l2, t)
+    _check_use(op, "gradient_scale", gradient_scale, options.gradient_scale, t)
+    _check_fit(op, "learning_rate * weight_decay", None, rate * options.weight_decay, t)
+    if kind == NORMCORE_ADAM:
+        _check_fit(op, f"learning_rate / (1 - {name1})", None, rate / (1.0 - options.beta1), t)
+    return kind
+
+
+def check_optimizer(str operation, dtype, optimizer, learning_rate, momentum, decay_rate, betas, eps, l2, weight_decay, /):
+    """Refuse for `operation`, which the errors name, the scalars that `optimizer_update` refuses for arrays of `dtype`."""
+    cdef normcore_optimizer_options options
+    beta1, beta2 = betas
+    _optimizer_options(operation, cnp.NPY_FLOAT if dtype == FLOAT32 else cnp.NPY_DOUBLE, optimizer, learning_rate, momentum,
+                       decay_rate, "betas[0]", beta1, "betas[1]", beta2, eps, l2, weight_decay, 1.0, 1, &options)
+
+
+cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2,
+                              eps, l2, weight_decay, gradient_scale, step):
+    cdef str op = "optimizer_update"
+    cdef normcore_optimizer_options options
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef Rows pr, gr, first, second
+    cdef size_t n
+    cdef int t = _type(op, "params", params, 1)
+    cdef normcore_optimizer kind = _optimizer_options(op, t, optimizer, learning_rate, momentum, decay_rate, "beta1", beta1,
+                                                      "beta2", beta2, eps, l2, weight_decay, gradient_scale, step,
+                                                      &options)
+
+    _type(op, "params", params, 1)
+    n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]
+    _flat(op, "params", params, t, n, True)
+    _flat(op, "grads", grads, t, n, False)
+    needs_first = kind in (NORMCORE_MOMENTUM, NORMCORE_NESTEROV, NORMCORE_ADAM)
+    needs_second = kind in (NORMCORE_RMSPROP, NORMCORE_ADAM)
+    for name, slot, needed in (("slot1", slot1, needs_first), ("slot2", slot2, needs_second)):
+        if (slot is not None) != needed:
+            raise ValueError(f"optimizer_update: {optimizer} {'needs' if needed else 'has no'} {name}")
+    if needs_first:
+        _flat(op, "slot1", slot1, t, n, True)
+        _clash(op, "slot1", slot1, "grads", grads, APART)
+        _clash(op, "slot1", slot1, "params", params, APART)
+    if needs_second:
+        _flat(op, "slot2", slot2, t, n, True)
+        _clash(op, "slot2", slot2, "grads", grads, APART)
+        _clash(op, "slot2", slot2, "params", params, APART)
+        _clash(op, "slot2", slot2, "slot1", slot1, APART)
+    _clash(op, "params", params, "grads", grads, APART)
+    first.data = second.data = NULL
+    _take(op, "params", params, t, 1, n, &pr)
+    _take(op, "grads", grads, t, 1, n, &gr)
+    if needs_first:
+        _take(op, "slot1", slot1, t, 1, n, &first)
+    if needs_second:
+        _take(op, "slot2", slot2, t, 1, n, &second)
+    state = _release_gil(n)
+    if t == cnp.NPY_FLOAT:
+        status = normcore_optimizer_update_f32(context, &options, n, <float *>pr.data, <const float *>gr.data,
+                                               <float *>first.data, <float *>second.data)
+    else:
+        status = normcore_optimizer_update_f64(context, &options, n, <double *>pr.data, <const double *>gr.data,
+                                               <double *>first.data, <double *>second.data)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail("optimizer_update", status)
+
+
+def optimizer_update_groups(optimizer, groups, learning_rate, momentum, decay_rate, beta1, beta2, eps, gradient_scale,
+                            step, calls, /):
+    """`optimizer_update` of each group (params, grads, slot1, slot2, l2, weight_decay), then each call.
+
+    A call is (function, arguments ...). Python calls the handlers of signals between instructions of Python code alone: they
+    find all of it done or, if the functions are compiled too, nothing.
+    """
+    for params, grads, slot1, slot2, l2, weight_decay in groups:
+        _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps,
+                          l2, weight_decay, gradient_scale, step)
+    for function, *arguments in calls:
+        function(*arguments)
+
+
+def sum_of_squares(x):
+    """Sum of the squares of all elements, in float64; NaN or infinite if an element is.
+
+    Parameters
+    ----------
+    x : ndarray of at least one axis, float32 or float64
+
+    Returns
+    -------
+    float
+
+    Raises
+    ------
+    TypeError
+        `x` is no NumPy array of float32 or float64.
+    ValueError
+        `x` is 0-d.
+    """
+    cdef Rows rows
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef double result = 0.0
+    cdef size_t n
+    cdef int t = _type("sum_of_squares", "x", x, 1)
+    held = _rows(x, t, &rows)
+    if rows.stride != rows.d:
+        held = np.array(x, dtype=FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64, order="C", subok=False)
+        _as_it_lies(<cnp.ndarray>held, t, &rows)
+    _take("sum_of_squares", "x", held, t, rows.n, rows.d, &rows)
+    n = rows.n * rows.d
+    state = _release_gil(n)
+    if t == cnp.NPY_FLOAT:
+        status = normcore_sum_of_squares_f32(context, n, <const float *>rows.data, &result)
+    else:
+        status = normcore_sum_of_squares_f64(context, n, <const double *>rows.data, &result)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail("sum_of_squares", status)
+    return result
