@@ -69,9 +69,11 @@ if TYPE_CHECKING:
     from .labels import encode_labels
     from .mlp import MLP
     from .random import Generator
-    from .schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
     from .serialization import load_model, save_model
-    from .trainer import History, NonFiniteError, Trainer
+    from .training.history import History
+    from .training.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
+    from .training.stopping import NonFiniteError
+    from .training.trainer import Trainer
 
 __all__ = [
     "CONTRACT",
@@ -134,15 +136,15 @@ __all__ = [
 # Imported at first use: training needs ten times as many modules as the operations.
 _LAZY = {
     "MLP": "mlp",
-    "ConstantSchedule": "schedules",
-    "CosineSchedule": "schedules",
-    "ExponentialSchedule": "schedules",
+    "ConstantSchedule": "training.schedules",
+    "CosineSchedule": "training.schedules",
+    "ExponentialSchedule": "training.schedules",
     "Generator": "random",
-    "History": "trainer",
-    "NonFiniteError": "trainer",
-    "Schedule": "schedules",
-    "StepSchedule": "schedules",
-    "Trainer": "trainer",
+    "History": "training.history",
+    "NonFiniteError": "training.stopping",
+    "Schedule": "training.schedules",
+    "StepSchedule": "training.schedules",
+    "Trainer": "training.trainer",
     "encode_labels": "labels",
     "load_model": "serialization",
     "save_model": "serialization",

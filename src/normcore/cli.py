@@ -28,13 +28,13 @@ import normcore
 from normcore import _interrupt
 from normcore._atomic import write_atomically
 from normcore._text import is_printable, printable
-from normcore.optimizers import OPTIMIZERS
 from normcore.serialization import archive_extra, check_extra, load_model, save_model
 from normcore.tabular import DataError, encode_texts, is_number, read_table, shortened
+from normcore.training.optimizers import OPTIMIZERS
 
 if TYPE_CHECKING:
     from normcore.mlp import MLP
-    from normcore.trainer import Trainer
+    from normcore.training.trainer import Trainer
 
 __all__ = ["main"]
 
@@ -268,7 +268,7 @@ def _add_train(commands: Any) -> None:
         commands,
         "train",
         _train,
-        lambda options: _import("normcore.trainer", "normcore.schedules", optional=("tqdm",)),
+        lambda options: _import("normcore.training.trainer", "normcore.training.schedules", optional=("tqdm",)),
         "train a classifier on a table and save it",
         "Train a classifier on a CSV file of numeric features and a column of labels\n"
         "(any text or number), or on an NPZ file with arrays X and y. Features are\n"
@@ -501,8 +501,8 @@ def _reproduce(options: argparse.Namespace) -> int:
 def _train(options: argparse.Namespace) -> int:
     from normcore.mlp import MLP
     from normcore.random import Generator
-    from normcore.schedules import CosineSchedule
-    from normcore.trainer import Trainer
+    from normcore.training.schedules import CosineSchedule
+    from normcore.training.trainer import Trainer
 
     _check_writable(options.output, options.data)
     if options.checkpoint is not None:
@@ -632,7 +632,7 @@ def _data_digest(*arrays: NDArray[Any]) -> str:
 
 def _resumed(path: Path | None, settings: Mapping[str, Any]) -> Trainer | None:
     """The trainer in a checkpoint of the same training; None where there is none yet."""
-    from normcore.trainer import Trainer
+    from normcore.training.trainer import Trainer
 
     if path is None or not path.exists():
         return None

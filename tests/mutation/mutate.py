@@ -471,7 +471,7 @@ class PythonTests:
         import pytest  # noqa: F401
 
         import normcore.serialization
-        import normcore.trainer
+        import normcore.training.trainer
 
         self.limit = 600.0
         start = time.monotonic()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from normcore.labels import encode_labels
-from normcore.schedules import (
+from normcore.training.schedules import (
     ConstantSchedule,
     CosineSchedule,
     ExponentialSchedule,

@@ -267,7 +267,7 @@ def test_control_c_anywhere_in_step(kind: str) -> None:
 
     before, whole = begin(), begin()
     whole.step(batch, Y)
-    assert (before._last is not None) is ("restore_best" in options)
+    assert (before._kept.last is not None) is ("restore_best" in options)
     done, place = 0, 0
     while True:
         trainer = begin()

@@ -21,11 +21,11 @@ from sklearn.datasets import load_digits
 
 import normcore
 from normcore import MLP, Generator, History, Trainer
-from normcore.optimizers import OPTIMIZERS, Optimizer, StateOverflowError
-from normcore.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
 from normcore.serialization import read_archive, save_model, write_archive
 from normcore.testing import use_isa, use_num_threads
-from normcore.trainer import NonFiniteError
+from normcore.training.optimizers import OPTIMIZERS, Optimizer, StateOverflowError
+from normcore.training.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
+from normcore.training.stopping import NonFiniteError
 
 NORMS = [None, "batch", "layer"]
 
@@ -1137,7 +1137,7 @@ def test_a_step_that_fails_has_changed_nothing(norm: Any, where: str, monkeypatc
     elif where == "penalty":
         monkeypatch.setattr(optimizer, "penalty", fail)
     elif where == "norm":
-        monkeypatch.setattr(trainer, "_gradient_norm", fail)
+        monkeypatch.setattr(trainer, "_guard", fail)
     elif where == "update":
         monkeypatch.setattr(optimizer, "update", fail)
     elif where == "after the update":

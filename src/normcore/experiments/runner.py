@@ -21,7 +21,7 @@ import normcore
 from normcore.experiments.datasets import Dataset
 from normcore.experiments.definitions import Run
 from normcore.mlp import MLP
-from normcore.trainer import Trainer
+from normcore.training.trainer import Trainer
 
 __all__ = ["ExperimentError", "Result", "default_jobs", "run_all", "train_run"]
 

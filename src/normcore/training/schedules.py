@@ -10,9 +10,11 @@ import dataclasses
 import math
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
+
+from normcore.random import check_real
 
 __all__ = ["ConstantSchedule", "CosineSchedule", "ExponentialSchedule", "Schedule", "StepSchedule"]
 
@@ -201,3 +203,14 @@ def schedule_from_dict(data: Mapping[str, Any]) -> Schedule:
         return _SCHEDULES[name](**fields)
     except TypeError as error:
         raise ValueError(f"schedule_from_dict: {name}: {error}") from None
+
+
+LearningRate = float | Schedule | Callable[[int], float]
+
+
+def check_rate(value: Any, where: str = "") -> float:
+    """Return a learning rate as a float, or raise an error of the trainer's; `where` says of which step it is."""
+    rate = check_real(value, "Trainer", f"learning_rate{where}")
+    if not 0.0 <= rate < math.inf:
+        raise ValueError(f"Trainer: learning_rate{where} is {rate!r}; it must be finite and not negative")
+    return rate

@@ -1,0 +1,1 @@
+"""Training of an `MLP`: minibatches, optimisers, schedules, when to stop, checkpoints."""

@@ -1,0 +1,107 @@
+"""The data of a fit, checked once; which rows each step takes of them; and the streams of the trainer's seed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore.mlp import MLP, check_features, check_targets, check_weights
+from normcore.random import Generator
+
+__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "Batch", "DataSet", "batch_bounds", "epoch_order"]
+
+FloatArray = npt.NDArray[Any]
+
+# Streams of the trainer's seed. A model made with the same seed draws its weights from the streams 0, 1, 2 ...; these
+# lie far from them and from each other. Epoch e takes its batches from SHUFFLE_STREAM + e, and step s drops the units
+# of layer l by DROPOUT_STREAM + s * layers + l: a run can go on from any step without replaying what came before.
+SHUFFLE_STREAM = 1 << 62
+DROPOUT_STREAM = 1 << 63
+
+_EVALUATION_ROWS = 1024  # rows a forward pass: bounds the work memory; the result does not depend on it
+
+
+class DataSet:
+    """Checked features and targets, with what evaluation needs, made once a fit."""
+
+    def __init__(
+        self, model: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, operation: str
+    ) -> None:
+        features = check_features(X, model.features, model.dtype, operation)
+        if features.ndim != 2:
+            raise ValueError(f"{operation}: X is {features.shape}; it must be (rows, {model.features})")
+        if not features.shape[0]:
+            raise ValueError(f"{operation}: X is {features.shape}; it must have at least one row")
+        # np.take would copy the whole array at each step if it were not contiguous.
+        self.X: FloatArray = np.ascontiguousarray(features)
+        self.rows: int = features.shape[0]
+        targets = check_targets(y, (self.rows,), model.outputs, model.dtype, operation)
+        if targets.ndim == 1:
+            bad = np.flatnonzero((targets < 0) | (targets >= model.outputs))
+            if bad.size:
+                row = int(bad[0])
+                raise ValueError(f"{operation}: y[{row}] is {targets[row]}; labels must be in [0, {model.outputs})")
+            self.y: npt.NDArray[Any] = np.ascontiguousarray(targets, dtype=np.int64)
+            self._labels: npt.NDArray[Any] = self.y
+        else:
+            self.y = np.ascontiguousarray(targets)
+            self._labels = self.y.argmax(axis=1)
+        self.sample_weight = check_weights(sample_weight, (self.rows,), operation, "sample_weight")
+        self._logits: FloatArray = np.empty((self.rows, model.outputs), dtype=model.dtype)
+
+    def evaluate(self, model: MLP, class_weight: FloatArray | None, label_smoothing: float) -> tuple[float, float]:
+        """Return (cross-entropy, accuracy) of the model in evaluation mode."""
+        logits = self._logits
+        for start in range(0, self.rows, _EVALUATION_ROWS):
+            rows = slice(start, start + _EVALUATION_ROWS)
+            model.forward(self.X[rows], out=logits[rows])
+        loss, _, _ = _core.softmax_cross_entropy(
+            logits,
+            self.y,
+            class_weight=class_weight,
+            sample_weight=self.sample_weight,
+            label_smoothing=label_smoothing,
+        )
+        correct = int(np.count_nonzero(logits.argmax(axis=1) == self._labels))
+        return float(loss), correct / self.rows
+
+
+class Batch:
+    """Arrays which each minibatch is gathered into, made once a fit: a step allocates nothing large."""
+
+    def __init__(self, data: DataSet, rows: int) -> None:
+        self._data = data
+        self._X = np.empty((rows, *data.X.shape[1:]), dtype=data.X.dtype)
+        self._y = np.empty((rows, *data.y.shape[1:]), dtype=data.y.dtype)
+        self._sample_weight = None if data.sample_weight is None else np.empty(rows, dtype=np.float64)
+
+    def gather(self, index: npt.NDArray[np.int64]) -> tuple[FloatArray, npt.NDArray[Any], FloatArray | None]:
+        rows = len(index)
+        # mode="clip", because "raise" gathers into a temporary first; the indices are in range by construction.
+        X = np.take(self._data.X, index, axis=0, out=self._X[:rows], mode="clip")
+        y = np.take(self._data.y, index, axis=0, out=self._y[:rows], mode="clip")
+        if self._sample_weight is None or self._data.sample_weight is None:
+            return X, y, None
+        weights = np.take(self._data.sample_weight, index, out=self._sample_weight[:rows], mode="clip")
+        return X, y, weights
+
+
+def batch_bounds(rows: int, size: int, shuffle: str, norm: str | None) -> list[tuple[int, int]]:
+    """Where each batch of an epoch begins and ends in the index array of `epoch_order`."""
+    if shuffle == "replacement":
+        return [(start, start + size) for start in range(0, max(rows // size, 1) * size, size)]
+    bounds = [(start, min(start + size, rows)) for start in range(0, rows, size)]
+    if norm == "batch" and len(bounds) > 1 and bounds[-1][1] - bounds[-1][0] == 1:
+        bounds[-2:] = [(bounds[-2][0], rows)]
+    return bounds
+
+
+def epoch_order(rows: int, bounds: list[tuple[int, int]], shuffle: str, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Index array of an epoch, which is cut into batches at `bounds`."""
+    generator = Generator(seed, SHUFFLE_STREAM + epoch)
+    if shuffle == "replacement":
+        return generator.integers(rows, bounds[-1][1])
+    return generator.permutation(rows)

@@ -1,0 +1,280 @@
+"""Checkpoints: a training run in a file, from which it goes on with the bits it would have had."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore.mlp import MLP, check_class_weight
+from normcore.serialization import (
+    Spec,
+    check_statistics,
+    model_tensors,
+    new_model,
+    open_archive,
+    path_name,
+    write_archive,
+)
+from normcore.training.batches import DROPOUT_STREAM, SHUFFLE_STREAM
+from normcore.training.callbacks import check_callbacks
+from normcore.training.history import CURVES, REASONS, History
+from normcore.training.optimizers import Optimizer
+from normcore.training.schedules import LearningRate, Schedule, check_rate, schedule_from_dict
+from normcore.training.stopping import BestWeights, Weights, all_finite
+
+__all__ = ["Resumable"]
+
+FloatArray = npt.NDArray[Any]
+
+_CHECKPOINT = "checkpoint"
+
+# The arguments of Trainer that a checkpoint holds, beside the optimizer's name, the learning rate and class weights.
+_OPTIMIZER_SETTINGS = ("momentum", "decay_rate", "betas", "eps", "l2", "weight_decay")
+_SETTINGS = (
+    "batch_size",
+    "epochs",
+    "shuffle",
+    "clip_norm",
+    "label_smoothing",
+    "early_stopping",
+    "restore_best",
+    "monitor",
+    "evaluate_training",
+    "on_nonfinite",
+    "seed",
+)
+
+
+def _get(entries: Mapping[str, Any], group: str, name: str) -> Any:
+    if name not in entries:
+        raise ValueError(f"no entry {group}.{name}" if group else f"no entry {name}")
+    return entries[name]
+
+
+def _check_entry(value: Any, name: str, maximum: int) -> int:
+    """Return an integer of a checkpoint; JSON's true is none."""
+    if type(value) is not int or not 0 <= value <= maximum:
+        raise ValueError(f"{name} is {value!r}; it must be an integer in [0, {maximum}]")
+    return value
+
+
+def _entry(state: Mapping[str, Any], name: str, maximum: int) -> int:
+    return _check_entry(_get(state, "state", name), f"state.{name}", maximum)
+
+
+@contextlib.contextmanager
+def _laid_to(name: str) -> Iterator[None]:
+    """Make whatever is refused the fault of the file `name`."""
+    try:
+        yield
+    except (TypeError, ValueError, OverflowError) as error:
+        detail = str(error)
+        raise ValueError(detail if detail.startswith(name) else f"{name}: no sound checkpoint: {detail}") from None
+
+
+class Resumable:
+    """The part of `Trainer` that writes checkpoints and reads them."""
+
+    model: MLP
+    optimizer: Optimizer
+    learning_rate: LearningRate
+    class_weight: FloatArray | None
+    history: History
+    epoch: int
+    """Finished epochs."""
+    step_count: int
+    """Finished steps, skipped ones included."""
+    _batch: int  # batches done in the current epoch
+    _rows: int  # rows of the training data of the current epoch
+    _kept: BestWeights
+
+    def save_checkpoint(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
+        """Write model, optimiser, position and history to a safetensors file, whole or not at all; see `resume`.
+
+        May be called at any time, also from a callback and after Ctrl-C. The data are not in it, nor are callbacks, nor
+        a learning rate that is a plain function. `extra`: anything fit for JSON that the caller wants to keep with it.
+        """
+        optimizer, history = self.optimizer, self.history
+        rate: Any = self.learning_rate
+        if isinstance(rate, Schedule):
+            rate = rate.to_dict()
+        elif callable(rate):
+            rate = None
+        settings: dict[str, Any] = {"optimizer": optimizer.name, "learning_rate": rate}
+        settings |= {name: getattr(optimizer, name) for name in _OPTIMIZER_SETTINGS}
+        settings |= {name: getattr(self, name) for name in _SETTINGS}
+        config = {
+            "model": self.model.config(),
+            "trainer": settings,
+            "state": {
+                "updates": optimizer.updates,
+                "epoch": self.epoch,
+                "step": self.step_count,
+                "batch": self._batch,
+                "rows": self._rows,
+                "best_epoch": history.best_epoch,
+                "best_value": history.best_value,
+                "stopped_reason": history.stopped_reason,
+                "skipped_steps": history.skipped_steps,
+            },
+        }
+        tensors = model_tensors(self.model, "model.")
+        optional = {
+            "class_weight": self.class_weight,
+            "optimizer.slot1": optimizer.slot1,
+            "optimizer.slot2": optimizer.slot2,
+        }
+        for group, weights in (("best", self._kept.best), ("last", self._kept.last)):
+            if weights is not None:
+                optional |= {f"{group}.parameters": weights[0], f"{group}.buffers": weights[1]}
+        tensors |= {name: array for name, array in optional.items() if array is not None}
+        for name in ("loss", *CURVES):
+            tensors[f"history.{name}"] = np.array(getattr(history, name), dtype=np.float64)
+        write_archive(path, _CHECKPOINT, config, tensors, extra)
+
+    @classmethod
+    def resume(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        learning_rate: LearningRate | None = None,
+        callbacks: Iterable[Any] | Callable[[Self, dict[str, Any]], Any] = (),
+        progress: bool | None = None,
+    ) -> Self:
+        """Return the trainer in a file of `save_checkpoint`, with a model of its own.
+
+        ``fit`` with the same data then gives the same bits as if the run had never been interrupted. Its model is as it
+        was when the file was written: after a ``fit`` with `restore_best`, that of the best epoch.
+
+        Parameters
+        ----------
+        path : path of the file
+        learning_rate : optional
+            Instead of the one in the file; needed if that was a plain function.
+        callbacks, progress
+            As for `Trainer`: they are not in the file.
+
+        Raises
+        ------
+        OSError, ValueError
+            As `load_model`; ValueError also if the learning rate is needed and not given.
+        """
+        name = path_name(path, "Trainer.resume")
+        # Checked here, for below whatever is wrong is the file's fault.
+        callbacks = check_callbacks(callbacks)
+        if learning_rate is not None and not callable(learning_rate):
+            learning_rate = check_rate(learning_rate)
+        with open_archive(name, _CHECKPOINT) as archive:
+            name, contract = archive.name, archive.contract
+            with archive.damage_first(), _laid_to(name):
+                config, _ = archive.objects()
+                for key in ("model", "trainer", "state"):
+                    if not isinstance(_get(config, "", key), Mapping):
+                        raise ValueError(f"{key} is {config[key]!r}; it must be an object")
+                specs = {key.removeprefix("model."): spec for key, spec in archive.specs.items() if key[:6] == "model."}
+                model = new_model(config["model"], specs, name)
+                settings = dict(config["trainer"])
+                stored = settings.pop("learning_rate", None)
+                rate = stored if learning_rate is None else learning_rate
+                if rate is None:
+                    raise ValueError("its learning rate was a plain function: give learning_rate")
+                if isinstance(rate, Mapping):
+                    rate = schedule_from_dict(rate)
+                new: Callable[..., Self] = cls
+                trainer = new(model, learning_rate=rate, callbacks=callbacks, progress=progress, **settings)
+                trainer._set_position(config["state"])
+                arrays = trainer._arrays(archive.specs)
+            archive.read(arrays)
+            with _laid_to(name):
+                trainer._set_arrays(arrays, name)
+        if contract != _core.CONTRACT:
+            warnings.warn(
+                f"{name}: written under the numeric contract {contract}, this is {_core.CONTRACT}: the run goes on, "
+                "but not with the bits it would have had",
+                stacklevel=2,
+            )
+        return trainer
+
+    def _arrays(self, specs: Mapping[str, Spec]) -> dict[str, FloatArray]:
+        """What a checkpoint with those tensors is read into, by name: for the most part the arrays that are trained."""
+        model, optimizer = self.model, self.optimizer
+        arrays = model_tensors(model, "model.")
+        for name, slot in (("slot1", optimizer.slot1), ("slot2", optimizer.slot2)):
+            if slot is not None:
+                arrays[f"optimizer.{name}"] = slot
+        for group in ("best", "last"):
+            if any(name.startswith(group + ".") for name in specs):
+                arrays[f"{group}.parameters"] = np.empty_like(model.theta)
+                arrays[f"{group}.buffers"] = np.empty_like(model.buffers_flat)
+        if "class_weight" in specs:
+            arrays["class_weight"] = np.empty(model.outputs)
+        for name, array in arrays.items():
+            dtype, shape = _get(specs, "", name)
+            if (dtype, shape) != (array.dtype.name, array.shape):
+                raise ValueError(f"{name} is {dtype} {shape}, which does not fit the model")
+        for curve in ("loss", *CURVES):
+            dtype, shape = _get(specs, "", f"history.{curve}")
+            limit = self.step_count if curve == "loss" else self.epoch + 1
+            if len(shape) != 1 or dtype != "float64" or shape[0] > limit:
+                raise ValueError(
+                    f"history.{curve} is {dtype} {shape}; it must be float64 and have one axis of at most {limit}"
+                )
+            arrays[f"history.{curve}"] = np.empty(shape)
+        return arrays
+
+    def _set_arrays(self, arrays: Mapping[str, FloatArray], name: str) -> None:
+        """Take over what has been read into the arrays of `_arrays` from the file `name`."""
+        model = self.model
+        check_statistics(model, model.buffers_flat, name)
+        for slot in ("slot1", "slot2"):
+            array = arrays.get(f"optimizer.{slot}")
+            if array is not None and (not all_finite(array) or (slot == "slot2" and bool((array < 0.0).any()))):
+                raise ValueError(f"optimizer.{slot} must be finite{' and not negative' if slot == 'slot2' else ''}")
+
+        def weights(group: str) -> Weights | None:
+            if f"{group}.parameters" not in arrays:
+                return None
+            theta, buffers = arrays[f"{group}.parameters"], arrays[f"{group}.buffers"]
+            check_statistics(model, buffers, name, f"{group}.")
+            return theta, buffers
+
+        self._kept.best, self._kept.last = weights("best"), weights("last")
+        self.class_weight = check_class_weight(arrays.get("class_weight"), model.outputs, "Trainer")
+        for curve in ("loss", *CURVES):
+            getattr(self.history, curve).extend(arrays[f"history.{curve}"].tolist())
+
+    def _set_position(self, state: Mapping[str, Any]) -> None:
+        optimizer, history = self.optimizer, self.history
+        # The streams of the seed end somewhere: see SHUFFLE_STREAM and DROPOUT_STREAM.
+        self.epoch = _entry(state, "epoch", SHUFFLE_STREAM - 1)
+        self.step_count = _entry(state, "step", DROPOUT_STREAM // self.model.layers - 1)
+        self._rows = _entry(state, "rows", sys.maxsize)
+        self._batch = _entry(state, "batch", self._rows)
+        optimizer.updates = _entry(state, "updates", self.step_count)
+        skipped = _get(state, "state", "skipped_steps")
+        if not isinstance(skipped, list):
+            raise ValueError(f"state.skipped_steps is {skipped!r}; it must be a list")
+        for index, step in enumerate(skipped):
+            _check_entry(step, f"state.skipped_steps[{index}]", self.step_count - 1)
+        history.skipped_steps.extend(skipped)
+        best_epoch, best_value, reason = (
+            _get(state, "state", name) for name in ("best_epoch", "best_value", "stopped_reason")
+        )
+        if best_epoch is not None:
+            _check_entry(best_epoch, "state.best_epoch", self.epoch)
+        if (best_epoch is None) != (best_value is None):
+            raise ValueError(f"state.best_epoch is {best_epoch} but state.best_value is {best_value!r}")
+        if best_value is not None and (not isinstance(best_value, float) or math.isnan(best_value)):
+            raise ValueError(f"state.best_value is {best_value!r}; it must be a number")
+        if reason is not None and reason not in REASONS:
+            raise ValueError(f"state.stopped_reason is {reason!r}; it must be one of {', '.join(REASONS)}")
+        history.best_epoch, history.best_value, history.stopped_reason = best_epoch, best_value, reason

@@ -1,0 +1,115 @@
+"""When training stops, and which weights are kept: the best epoch, patience, and values that are not finite."""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore._signals import uninterrupted
+from normcore.mlp import MLP
+
+__all__ = ["BestWeights", "NonFiniteError", "Weights", "all_finite", "first_nonfinite", "improves", "nonfinite_in_pass"]
+
+FloatArray = npt.NDArray[Any]
+Weights = tuple[FloatArray, FloatArray]  # theta and buffers_flat of a model
+
+
+class NonFiniteError(FloatingPointError):
+    """A loss, a gradient, a parameter, a running statistic or the optimiser's state became NaN or infinite.
+
+    Attributes
+    ----------
+    step : int
+        The step, from 0, that was not done: parameters and running statistics are those before it. If it shows only
+        after the last step of an epoch: that step, which is done.
+    name : str
+        Where it shows first: "X", a parameter or, if all those are finite, a gradient such as "w1", or a running
+        statistic; else "loss", "train_loss" or "val_loss". For the optimiser's state: the parameter it belongs to.
+    """
+
+    def __init__(self, message: str, step: int, name: str) -> None:
+        super().__init__(message)
+        self.step = step
+        self.name = name
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (str(self), self.step, self.name)
+
+
+def all_finite(array: FloatArray) -> bool:
+    """Whether no element of a contiguous array is NaN or infinite."""
+    # The sum needs no temporary; squares of finite float64 may overflow.
+    return not array.size or math.isfinite(_core.sum_of_squares(array)) or bool(np.isfinite(array).all())
+
+
+def first_nonfinite(*kinds: tuple[str, Mapping[str, FloatArray]]) -> tuple[str, str] | None:
+    """Name and description of the first array that is not finite."""
+    for kind, views in kinds:
+        for name, view in views.items():
+            if not np.isfinite(view).all():
+                layer = name.lstrip(string.ascii_lowercase + "_")
+                return name, f"the first {kind} that is not finite is {name} (layer {layer})"
+    return None
+
+
+def nonfinite_in_pass(model: MLP, X: npt.ArrayLike) -> tuple[str, str]:
+    """Say where a NaN or Inf of a training pass shows first: in what goes in, and only then in what comes out."""
+    features = np.asarray(X)
+    if not np.isfinite(features).all():
+        row = int(np.flatnonzero(~np.isfinite(features).all(axis=-1))[0])
+        return "X", f"the features of row {row} of the batch are not finite"
+    found = first_nonfinite(
+        ("parameter", model.parameters()), ("gradient", model.gradients()), ("running statistic", model.buffers())
+    )
+    return found or ("loss", "all parameters and gradients are finite")
+
+
+def improves(monitor: str, value: float, best: float | None) -> bool:
+    """Whether `value` of the monitored quantity is better than the best so far; NaN never is."""
+    if math.isnan(value):
+        return False
+    return best is None or (value < best if monitor.endswith("loss") else value > best)
+
+
+def _same_bits(a: FloatArray, b: FloatArray) -> bool:
+    return np.array_equal(a.view(np.uint8), b.view(np.uint8))
+
+
+class BestWeights:
+    """The weights that a model had at its best epoch and, while the model has those, the ones of its last step."""
+
+    def __init__(self, model: MLP) -> None:
+        self._model = model
+        self.best: Weights | None = None
+        self.last: Weights | None = None
+
+    def current(self) -> Weights:
+        """Return a copy of what the model has."""
+        return self._model.theta.copy(), self._model.buffers_flat.copy()
+
+    def show(self) -> None:
+        """Give the model the weights of the best epoch, if there are any, and keep its own to go on from."""
+        if self.best is not None:
+            self._give(self.best, self.current())
+
+    def leave(self) -> bool:
+        """Undo `show`, if it was done and the model has not been changed since; return whether that was so."""
+        model, last, best = self._model, self.last, self.best
+        if last is None or best is None:
+            return False
+        unchanged = _same_bits(model.theta, best[0]) and _same_bits(model.buffers_flat, best[1])
+        if unchanged:
+            self._give(last, None)
+        self.last = None
+        return unchanged
+
+    def _give(self, weights: Weights, last: Weights | None) -> None:
+        arrays = (self._model.theta, self._model.buffers_flat)
+        calls = [(array.__setitem__, ..., values) for array, values in zip(arrays, weights, strict=True)]
+        uninterrupted((*calls, (setattr, self, "last", last)))

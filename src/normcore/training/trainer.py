@@ -1,0 +1,556 @@
+"""Minibatch training of an `MLP`: the same data and seed give the same bits on every machine and any thread count."""
+
+from __future__ import annotations
+
+import math
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, SupportsIndex
+
+import numpy as np
+import numpy.typing as npt
+
+from normcore import _core
+from normcore._signals import Call, HeldSignals, uninterrupted
+from normcore.mlp import MLP, ClassWeight, check_class_weight
+from normcore.random import check_real, check_uint64
+from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, batch_bounds, epoch_order
+from normcore.training.callbacks import Progress, call_callbacks, check_callbacks
+from normcore.training.checkpoint import Resumable
+from normcore.training.history import CURVES, History
+from normcore.training.optimizers import Optimizer, StateOverflowError
+from normcore.training.schedules import LearningRate, check_rate
+from normcore.training.stopping import (
+    BestWeights,
+    NonFiniteError,
+    all_finite,
+    first_nonfinite,
+    improves,
+    nonfinite_in_pass,
+)
+
+__all__ = ["Trainer"]
+
+
+def _integer(value: SupportsIndex, minimum: int, name: str) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise TypeError(f"Trainer: {name} must be an integer, not {type(value).__name__}") from None
+    if number < minimum:
+        raise ValueError(f"Trainer: {name} is {number}; it must be at least {minimum}")
+    return number
+
+
+def _choice(value: str, choices: tuple[str, ...], name: str) -> Any:
+    if not isinstance(value, str) or value not in choices:
+        raise ValueError(f"Trainer: {name} is {value!r}; accepted are {', '.join(map(repr, choices))}")
+    return value
+
+
+@dataclass
+class _Gradients:
+    """What a training pass says of the gradients that it leaves in the model's ``gradients_flat``."""
+
+    loss: float
+    """Mean over the batch, with the L2 term."""
+    weight: float
+    """Sum of the weights of the rows which that is the mean of."""
+    penalty: float
+    """The L2 term."""
+
+
+class Trainer(Resumable):
+    """Trains a model on minibatches.
+
+    Parameters
+    ----------
+    model : MLP
+        Trained in place.
+    optimizer : "sgd", "momentum", "nesterov", "rmsprop", "adam" or "adamw"
+    learning_rate : float, Schedule or callable
+        A schedule (or any callable) gets the number of steps done so far, 0 at the first step, and gives a float.
+    batch_size, epochs : int
+        `epochs` counts from the trainer's beginning: ``fit`` does those that are missing. Raise it to train on.
+    shuffle : "permutation" or "replacement"
+        Each epoch runs through a permutation of the rows; or it draws max(rows // batch_size, 1) batches with
+        replacement. With batch norm a permutation's single last row joins the batch before it.
+    momentum, decay_rate, betas, eps, l2, weight_decay
+        See `Optimizer`. `l2` adds ``l2 / 2 * sum(w**2)`` over the weight matrices to the loss.
+    clip_norm : float, optional
+        Gradients of the cross-entropy are scaled down to this global norm when theirs is greater.
+    class_weight : (outputs,), or mapping of class to weight (classes left out weigh 1), optional
+    label_smoothing : float in [0, 1]
+    early_stopping : int, optional
+        Stop when `monitor` has not improved for this many epochs.
+    restore_best : bool
+        When ``fit`` has ended, in whatever way, the model has the parameters and running statistics of the best epoch
+        (0: before training); training goes on, by ``fit``, ``step`` or `resume`, from those of the last step, which the
+        trainer keeps, unless the model has been changed in between.
+    monitor : "val_loss", "val_accuracy", "train_loss" or "train_accuracy"
+    evaluate_training : bool
+        Whether the curves of the training data are made: one more forward pass over them each epoch.
+    on_nonfinite : "raise", "skip" or "stop"
+        What to do when the loss, a gradient, a running statistic or, by the update, the optimiser's state is NaN or
+        infinite: raise `NonFiniteError`; leave the step out; or leave it out and end the training. Neither model nor
+        optimiser is changed by such a step. An update that makes a parameter so shows at the next step, or at the end
+        of the epoch: then "raise" raises, and "skip" and "stop" end the training, for there is no step left that could
+        be done. So do "raise" and "stop" if the loss measured after an epoch is not finite; "skip" goes on.
+    callbacks : iterable, or one callback
+        Objects with any of the methods on_train_begin, on_step_end, on_epoch_end, on_train_end, or functions, which are
+        called as on_epoch_end is. All are called with (trainer, logs), logs a dict, and return None or a bool; a step
+        or epoch hook that returns True ends the training.
+    progress : bool, optional
+        A bar on standard error (needs tqdm). None: if that is a terminal.
+    seed : int in [0, 2**64)
+        Of the order of the rows and of dropout.
+
+    Notes
+    -----
+    Losses of the curves have class weights, label smoothing and, for training data, sample weights, but no L2 term.
+    A row whose sample weight is 0 counts for nothing in the loss, but with batch norm it does in the statistics.
+
+    With a schedule, momentum and Nesterov are the form of Keras and CS231n, not PyTorch's: see `Optimizer`.
+
+    Epoch e (from 0) draws its rows from stream 2**62 + e of the seed; step s (from 0) drops units of layer l by stream
+    2**63 + s * layers + l. A model's weights come from streams 0, 1, ... of its own seed, which may be the same.
+    """
+
+    _claimed: object | None = None  # of the class: what the call that fits an object has put into that
+
+    def __init__(
+        self,
+        model: MLP,
+        *,
+        optimizer: str = "adam",
+        learning_rate: LearningRate = 1e-3,
+        batch_size: SupportsIndex = 128,
+        epochs: SupportsIndex = 10,
+        shuffle: Literal["permutation", "replacement"] = "permutation",
+        momentum: float = 0.9,
+        decay_rate: float = 0.99,
+        betas: tuple[float, float] = (0.9, 0.999),
+        eps: float = 1e-8,
+        l2: float = 0.0,
+        weight_decay: float | None = None,
+        clip_norm: float | None = None,
+        class_weight: ClassWeight = None,
+        label_smoothing: float = 0.0,
+        early_stopping: SupportsIndex | None = None,
+        restore_best: bool = False,
+        monitor: Literal["val_loss", "val_accuracy", "train_loss", "train_accuracy"] = "val_loss",
+        evaluate_training: bool = True,
+        on_nonfinite: Literal["raise", "skip", "stop"] = "raise",
+        callbacks: Iterable[Any] | Callable[[Trainer, dict[str, Any]], Any] = (),
+        progress: bool | None = None,
+        seed: SupportsIndex = 0,
+    ) -> None:
+        if not isinstance(model, MLP):
+            raise TypeError(f"Trainer: model must be an MLP, not {type(model).__name__}")
+        self.model = model
+        self.optimizer = Optimizer(
+            model,
+            optimizer,
+            momentum=momentum,
+            decay_rate=decay_rate,
+            betas=betas,
+            eps=eps,
+            l2=l2,
+            weight_decay=weight_decay,
+        )
+        self.learning_rate: LearningRate = learning_rate if callable(learning_rate) else check_rate(learning_rate)
+        if not callable(self.learning_rate):
+            self.optimizer.check("Trainer", self.learning_rate)
+        self.batch_size = _integer(batch_size, 1, "batch_size")
+        if self.batch_size == 1 and model.norm == "batch":
+            raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
+        self.epochs = _integer(epochs, 0, "epochs")
+        self.shuffle: str = _choice(shuffle, ("permutation", "replacement"), "shuffle")
+        self.clip_norm = None if clip_norm is None else check_real(clip_norm, "Trainer", "clip_norm")
+        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
+            raise ValueError(f"Trainer: clip_norm is {clip_norm!r}; it must be positive and finite, or None")
+        self.class_weight = check_class_weight(class_weight, model.outputs, "Trainer")
+        self.label_smoothing = check_real(label_smoothing, "Trainer", "label_smoothing")
+        if not 0.0 <= self.label_smoothing <= 1.0:
+            raise ValueError(f"Trainer: label_smoothing is {label_smoothing!r}; it must be in [0, 1]")
+        self.early_stopping = None if early_stopping is None else _integer(early_stopping, 1, "early_stopping")
+        self.restore_best = bool(restore_best)
+        self.monitor: str = _choice(monitor, CURVES, "monitor")
+        self.evaluate_training = bool(evaluate_training)
+        self.on_nonfinite: str = _choice(on_nonfinite, ("raise", "skip", "stop"), "on_nonfinite")
+        self.callbacks: list[Any] = check_callbacks(callbacks)
+        self.progress = progress
+        self.seed = check_uint64(seed, "Trainer", "seed")
+
+        self.history = History()
+        self.epoch = 0
+        self.step_count = 0
+        self._batch = 0
+        self._rows = 0
+        self._halted = False
+        self._kept = BestWeights(model)
+        self._buffers_before = np.empty_like(model.buffers_flat)
+
+    def __repr__(self) -> str:
+        return (
+            f"Trainer({self.model!r}, optimizer={self.optimizer.name!r}, epoch={self.epoch}/{self.epochs}, "
+            f"step={self.step_count})"
+        )
+
+    # ------------------------------------------------------------------ one step
+
+    def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+        """Do one optimisation step on the batch `X` (rows, features), `y` as in `MLP.loss_and_grads`.
+
+        Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
+        `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``. A step
+        that fails changes nothing either; one that a signal ends is done and counted, or has changed nothing.
+        ValueError for one row with batch norm; RuntimeError during a ``fit`` or another step, as `fit`.
+        """
+        token = object()
+        try:
+            self._claim(token, "Trainer.step")
+            rate = self._next_rate()
+            if self._kept.last is None:
+                return self._step(X, y, sample_weight, rate, None)
+            with HeldSignals():
+                had_best = self._kept.leave()
+                try:
+                    return self._step(X, y, sample_weight, rate, None)
+                except BaseException:
+                    if had_best:
+                        self._show_best()
+                    raise
+        finally:
+            if self._claimed is token:
+                del self._claimed
+
+    def _step(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None,
+        rate: float,
+        batch: int | None,
+    ) -> float:
+        """Do one step, or change nothing: all that can fail comes before all that is kept, which is one call."""
+        step, buffers = self.step_count, self.model.buffers_flat
+        np.copyto(self._buffers_before, buffers)
+        try:
+            gradients = self._gradients(X, y, sample_weight)
+            gradients = self._reduce(gradients)
+            norm, fault = self._guard(gradients, X)
+            count: list[Call] = [(self.history.loss.append, gradients.loss), (setattr, self, "step_count", step + 1)]
+            if batch is not None:
+                count.append((setattr, self, "_batch", batch + 1))
+            if fault is None:
+                fault = self._update(gradients, norm, rate, count)
+            if fault is not None:
+                self._leave_out(gradients, fault, count)
+        except BaseException:
+            if self.step_count == step:
+                np.copyto(buffers, self._buffers_before)
+            raise
+        return gradients.loss
+
+    def _gradients(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> _Gradients:
+        """Forward, loss and backward pass; the L2 term's own gradient is the optimiser's to add."""
+        model = self.model
+        loss, weight = model._training_pass(
+            X,
+            y,
+            self.class_weight,
+            sample_weight,
+            self.label_smoothing,
+            None,
+            self.seed,
+            DROPOUT_STREAM + self.step_count * model.layers,
+            "Trainer.step",
+        )
+        penalty = self.optimizer.penalty()
+        return _Gradients(loss + penalty, weight, penalty)
+
+    def _reduce(self, gradients: _Gradients) -> _Gradients:
+        """Make one of the gradients of all processes that train the model: of one process, as they are."""
+        return gradients
+
+    def _guard(self, gradients: _Gradients, X: npt.ArrayLike) -> tuple[float, tuple[str, str] | None]:
+        """Norm of the gradients; and if that, the loss or the running statistics are not finite, where and how."""
+        flat = self.model.gradients_flat
+        norm_squared = _core.sum_of_squares(flat)
+        finite = (
+            math.isfinite(gradients.loss)
+            and (math.isfinite(norm_squared) or bool(np.isfinite(flat).all()))
+            and all_finite(self.model.buffers_flat)
+        )
+        if not finite:
+            return norm_squared, nonfinite_in_pass(self.model, X)
+        if math.isfinite(norm_squared):
+            return math.sqrt(norm_squared), None
+        # Finite float64 gradients whose squares overflow.
+        greatest = float(np.abs(flat).max())
+        return greatest * math.sqrt(_core.sum_of_squares(flat / greatest)), None
+
+    def _update(self, gradients: _Gradients, norm: float, rate: float, count: Iterable[Call]) -> tuple[str, str] | None:
+        """Update the model and count the step, or return where and how the optimiser's state would not be finite."""
+        optimizer = self.optimizer
+        scale = 1.0 if self.clip_norm is None or norm <= self.clip_norm else self.clip_norm / norm
+        if scale < 1.0 and not self.model.dtype.type(scale):  # which the update would refuse without a word of clipping
+            raise ValueError(
+                f"Trainer: step {self.step_count}: clip_norm is {self.clip_norm!r} and the gradients' norm {norm:.6g}: "
+                f"the scale, {scale:.6g}, is 0 in {self.model.dtype.name}"
+            )
+        # The penalty is l2 / 2 times the sum of the squares of the weights: none of l2 * w is beyond the second root.
+        greatest = scale * norm + math.sqrt(2.0 * optimizer.l2 * gradients.penalty)
+        try:
+            optimizer.update(rate, scale, greatest, count)
+        except StateOverflowError as error:
+            return error.name, str(error)
+        return None
+
+    def _leave_out(self, gradients: _Gradients, fault: tuple[str, str], count: Iterable[Call]) -> None:
+        """Count a step that is not done, because of `fault`, or raise that."""
+        step, (name, what) = self.step_count, fault
+        if self.on_nonfinite == "raise":
+            message = f"Trainer: step {step} (epoch {self.epoch}): the loss is {gradients.loss}; {what}"
+            raise NonFiniteError(message, step, name)
+        np.copyto(self.model.buffers_flat, self._buffers_before)
+        self._halted = self.on_nonfinite == "stop"
+        uninterrupted(((self.history.skipped_steps.append, step), *count))
+
+    def _next_rate(self) -> float:
+        rate = self.learning_rate
+        return check_rate(rate(self.step_count), f" of step {self.step_count}") if callable(rate) else rate
+
+    def _claim(self, token: object, operation: str) -> None:
+        """Take the trainer for one call, or refuse: two at a time would train each other's steps.
+
+        Called in a ``try`` whose ``finally`` gives it back without a call, so that no signal can get in between.
+        """
+        if vars(self).setdefault("_claimed", token) is not token:  # one operation, whatever other threads do
+            raise RuntimeError(
+                f"{operation}: this trainer is being fitted already: by the call that a callback or schedule belongs "
+                "to, or in another thread"
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A copy made in a callback is in nobody's hands.
+        return {name: value for name, value in vars(self).items() if name != "_claimed"}
+
+    def _diverged(self) -> bool:
+        """Whether the last update left something that is not finite, if the policy is not to raise then."""
+        model = self.model
+        if all_finite(model.theta) and all_finite(model.buffers_flat):
+            return False
+        if self.on_nonfinite == "raise":
+            found = first_nonfinite(("parameter", model.parameters()), ("running statistic", model.buffers()))
+            name, what = found or ("theta", "the parameters are not finite")
+            step = self.step_count - 1
+            raise NonFiniteError(f"Trainer: after step {step} (epoch {self.epoch}): {what}", step, name)
+        return True
+
+    def _unmeasurable(self, values: Mapping[str, float]) -> bool:
+        """Whether the training must end because a measured loss is not finite, if the policy is not to raise then."""
+        bad = next((name for name in ("train_loss", "val_loss") if not math.isfinite(values.get(name, 0.0))), None)
+        if bad is None or self.on_nonfinite == "skip":
+            return False
+        if self.on_nonfinite == "raise":
+            step = self.step_count - 1
+            what = f"{bad} is {values[bad]}; all parameters are finite"
+            raise NonFiniteError(f"Trainer: after step {step} (end of epoch {self.epoch - 1}): {what}", step, bad)
+        return True
+
+    # ------------------------------------------------------------------ evaluation
+
+    def _measure(self, data: DataSet, validation: DataSet | None) -> dict[str, float]:
+        values: dict[str, float] = {}
+        options = (self.model, self.class_weight, self.label_smoothing)
+        if self.evaluate_training:
+            values["train_loss"], values["train_accuracy"] = data.evaluate(*options)
+        if validation is not None:
+            values["val_loss"], values["val_accuracy"] = validation.evaluate(*options)
+        return values
+
+    def _record(self, values: Mapping[str, float], epoch: int) -> None:
+        """Finish an epoch: append an entry to the curves, and keep the weights if they are the best so far."""
+        history = self.history
+        calls: list[Call] = [(getattr(history, name).append, value) for name, value in values.items()]
+        value = values.get(self.monitor, math.nan)
+        if improves(self.monitor, value, history.best_value):
+            calls += [(setattr, history, "best_value", value), (setattr, history, "best_epoch", epoch)]
+            if self.restore_best:
+                calls.append((setattr, self._kept, "best", self._kept.current()))
+        uninterrupted((*calls, (setattr, self, "epoch", epoch), (setattr, self, "_batch", 0)))
+
+    def _show_best(self) -> None:
+        """Give the model the weights of the best epoch, if wanted, and keep those of the last step to go on from."""
+        if self.restore_best:
+            self._kept.show()
+
+    # ------------------------------------------------------------------ training
+
+    def fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        *,
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        sample_weight: npt.ArrayLike | None = None,
+    ) -> History:
+        """Train up to ``epochs`` epochs, counted from the trainer's beginning.
+
+        Parameters
+        ----------
+        X : (rows, features) float32 or float64
+            Used as it is if it is C-contiguous and of the model's dtype; else converted once.
+        y : (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets
+        validation_data : (X, y), optional
+        sample_weight : (rows,), optional
+            Finite, not negative.
+
+        Returns
+        -------
+        History
+            The trainer's ``history``, also there when an exception ends the training.
+
+        Raises
+        ------
+        ValueError
+            Shapes, labels or weights are wrong; or one row only, with batch norm, whose statistics would be empty.
+        NonFiniteError
+            With ``on_nonfinite="raise"``.
+        RuntimeError
+            This trainer is being fitted already, or does a step: the call is made by a callback or schedule of its own,
+            or in another thread. Nothing has been changed.
+
+        Notes
+        -----
+        On KeyboardInterrupt or any other exception the model is as after the last finished step, or, with
+        `restore_best`, as after the best epoch; calling ``fit`` again goes on from the last finished step.
+
+        Ctrl-C, and every signal whose handler is a Python function, has its way in callbacks, schedules and evaluations
+        at once, else when the running step is done: whatever the handler raises, steps and curves are whole. That holds
+        for handlers set before ``fit`` or, from its return on, by a callback; what the system calls for a signal, such
+        as a function registered with faulthandler, is not replaced.
+        """
+        token = object()
+        try:
+            self._claim(token, "Trainer.fit")
+            return self._fit(X, y, validation_data, sample_weight)
+        finally:
+            if self._claimed is token:
+                del self._claimed
+
+    def _fit(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None,
+        sample_weight: npt.ArrayLike | None,
+    ) -> History:
+        data = DataSet(self.model, X, y, sample_weight, "Trainer.fit")
+        validation = None
+        if validation_data is not None:
+            try:
+                validation_X, validation_y = validation_data
+            except (TypeError, ValueError):
+                raise TypeError("Trainer.fit: validation_data must be a pair (X, y)") from None
+            validation = DataSet(self.model, validation_X, validation_y, None, "Trainer.fit: validation_data")
+        if self.model.norm == "batch" and data.rows == 1:
+            raise ValueError("Trainer.fit: X has one row; batch norm needs at least two to train")
+        self._check_monitor(validation)
+        if self._batch and self._rows != data.rows:
+            raise ValueError(
+                f"Trainer.fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
+            )
+        history = self.history
+        with HeldSignals() as signals:
+            self._rows = data.rows
+            self._halted = False
+            history.stopped_reason = None
+            steps = len(self._bounds(data.rows))
+            done = min(self.epoch, self.epochs) * steps + self._batch
+            progress = Progress(self.progress, self.epochs * steps, done)
+            self._kept.leave()
+            reason = "error"
+            try:
+                begin = {"epochs": self.epochs, "steps": steps, "rows": data.rows}
+                signals.through(self._call, "on_train_begin", begin)
+                reason = self._run(data, validation, progress, signals)
+            except BaseException as error:
+                if isinstance(error, NonFiniteError):
+                    reason = "nonfinite"
+                elif not isinstance(error, Exception):
+                    reason = "interrupted"
+                raise
+            finally:
+                history.stopped_reason = reason
+                self._show_best()
+                progress.close()
+                end = {"epoch": self.epoch, "step": self.step_count, "stopped_reason": reason}
+                signals.through(self._call, "on_train_end", end)
+        return history
+
+    def _check_monitor(self, validation: DataSet | None) -> None:
+        if self.early_stopping is None and not self.restore_best:
+            return
+        if self.monitor.startswith("val") and validation is None:
+            raise ValueError(
+                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: give validation_data"
+            )
+        if self.monitor.startswith("train") and not self.evaluate_training:
+            raise ValueError(
+                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: set evaluate_training"
+            )
+
+    def _bounds(self, rows: int) -> list[tuple[int, int]]:
+        return batch_bounds(rows, self.batch_size, self.shuffle, self.model.norm)
+
+    def _run(self, data: DataSet, validation: DataSet | None, progress: Progress, signals: HeldSignals) -> str:
+        """Train and return why that ended. What is long, or calls the caller's code, goes through `signals`."""
+        bounds = self._bounds(data.rows)
+        batch = Batch(data, max(stop - start for start, stop in bounds))
+        curves = (self.history.train_loss, self.history.val_loss)
+        if self.epoch == 0 and self._batch == 0 and not any(curves):
+            self._record(signals.through(self._measure, data, validation), 0)
+        while self.epoch < self.epochs:
+            if self._patience_spent():
+                return "early_stopping"
+            order = epoch_order(data.rows, bounds, self.shuffle, self.seed, self.epoch)
+            for number in range(self._batch, len(bounds)):
+                start, stop = bounds[number]
+                rate = signals.through(self._next_rate)
+                loss = self._step(*batch.gather(order[start:stop]), rate, number)
+                stopped = signals.through(self._after_step, progress, number, loss)
+                if self._halted:
+                    return "nonfinite"
+                if stopped:
+                    return "nonfinite" if self._diverged() else "callback"
+            if self._diverged():
+                return "nonfinite"
+            values = signals.through(self._measure, data, validation)
+            self._record(values, self.epoch + 1)
+            if self._unmeasurable(values):
+                return "nonfinite"
+            total = 0.0
+            for loss in self.history.loss[-len(bounds) :]:  # sum() rounds differently from Python 3.12 on
+                total += loss
+            logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(bounds), **values}
+            if signals.through(self._call, "on_epoch_end", logs):
+                return "callback"
+        return "epochs"
+
+    def _after_step(self, progress: Progress, number: int, loss: float) -> bool:
+        progress.step(loss)
+        logs = {"epoch": self.epoch, "step": self.step_count, "batch": number, "loss": loss}
+        return self._call("on_step_end", logs)
+
+    def _patience_spent(self) -> bool:
+        if self.early_stopping is None:
+            return False
+        # Without a best epoch the quantity has been NaN from the start, which is no improvement either.
+        return self.epoch - (self.history.best_epoch or 0) >= self.early_stopping
+
+    def _call(self, hook: str, logs: dict[str, Any]) -> bool:
+        return call_callbacks(self.callbacks, hook, self, logs)
