@@ -85,7 +85,8 @@ def interrupted(
 
     def enter(frame: FrameType, event: str, argument: Any) -> Any:
         if files not in frame.f_code.co_filename:
-            return None
+            frame.f_trace_lines = False
+            return enter  # not None, which the line tracing of Cython would call at each line
         frame.f_trace_opcodes, frame.f_trace_lines = True, False
         points = check_points(frame.f_code)
 
