@@ -41,6 +41,7 @@ differ "$work/public" "$work/archive" "declared in normcore.h and not in $librar
 {
     cat "$work/public"
     grep -ho 'normcore_[a-z0-9_]*' "$core"/*/*.h
+    grep -ho 'NAME(normcore_[a-z0-9_]*)' "$core"/*/*.h | sed 's/NAME(\(.*\))/\1_f32\n\1_f64/'
     grep '^normcore_kernels_f\(32\|64\)_[a-z0-9]*$' "$work/archive" # KERNEL_TABLE(dtype, isa) of dispatch.h
 } | sort -u >"$work/declared"
 differ "$work/archive" "$work/declared" "global names of $library that no header declares:"

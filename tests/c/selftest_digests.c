@@ -1,4 +1,4 @@
-/* Prints src/normcore/core/selftest/digests.h from the scalar row; a tool for changes of the contract, not a test. */
+/* Prints src/normcore/core/selftest/digests.def from the scalar row; a tool for changes of the contract, not a test. */
 #include "selftest/selftest.h"
 
 #include <inttypes.h>

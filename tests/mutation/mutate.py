@@ -4,7 +4,7 @@
 
 One change at a time is made in
 
-* runtime/{check,context,options}.c, network/mlp_shape.c and ops/scalars.c of src/normcore/core, whole;
+* runtime/{check,context,options}.c, network/mlp_shape.c and ops/scalars.h of src/normcore/core, whole;
 * ops/*.c and network/mlp.c there, from the head of each public function to its normcore_call_run, and what is called
   there;
 * src/normcore/serialization.py, what load_model and read_archive need.
@@ -59,7 +59,7 @@ NOT_HERE = {
 WITH_SOURCE = {"options": "runtime/options.c"}
 
 # Files that are mutated from end to end.
-WHOLE = {"runtime/check.c", "runtime/context.c", "runtime/options.c", "network/mlp_shape.c", "ops/scalars.c"}
+WHOLE = {"runtime/check.c", "runtime/context.c", "runtime/options.c", "network/mlp_shape.c", "ops/scalars.h"}
 
 # The programs of tests/c that run for a file; "contract" runs for all.
 PROGRAMS = {
@@ -67,7 +67,7 @@ PROGRAMS = {
     "runtime/context.c": ["checks", "threads", "setters"],
     "runtime/options.c": ["options"],
     "network/mlp_shape.c": ["checks", "mlp"],
-    "ops/scalars.c": ["checks", "edges"],
+    "ops/scalars.h": ["checks", "edges"],
     "ops/affine.c": ["checks", "affine"],
     "ops/batch_norm.c": ["checks", "batch_norm"],
     "ops/cross_entropy.c": ["checks", "cross_entropy"],
@@ -224,8 +224,13 @@ def c_mutants(file: str) -> Iterator[Mutant]:
                     yield mutant(function, token.start, len(token.text), new, f"{token.text} -> {value}")
 
 
+def _has_dtype(path: Path) -> bool:
+    """Whether a file is compiled once for each dtype."""
+    return '#include "ops/ops.h"' in path.read_text()
+
+
 class CBuild:
-    """The scalar float32 library with sanitisers, as objects of which a mutant replaces one, and the test programs."""
+    """The scalar library with sanitisers, as objects of which a mutant replaces float32's, and the test programs."""
 
     FLAGS = (
         *(
@@ -248,20 +253,17 @@ class CBuild:
         self.generated = work / "generated"
         self.generated.mkdir(parents=True, exist_ok=True)
         (self.generated / "isa_rows.h").write_text("ISA_ROW(scalar, 0)\n")
-        self.objects: dict[str, Path] = {}
-        units = [*CORE.glob("runtime/*.c"), CORE / "selftest" / "selftest.c"]
-        units += [CORE / unit for unit in ("ops/activation_kinds.c", "ops/integers.c", "network/mlp_shape.c")]
-        sources = {file.relative_to(CORE).as_posix(): (file, ("-O1", *self.SANITIZE)) for file in units}
-        for dtype in ("32", "64"):
-            defines = f"#define NORMCORE_DTYPE {dtype}\n"
-            isa = '#define NORMCORE_ISA scalar\n#define NORMCORE_ISA_HEADER "scalar.h"\n'
-            self._write(f"kernels_f{dtype}.c", defines + isa + '#include "kernels/kernels.c"\n')
-            self._write(f"ops_f{dtype}.c", defines + '#include "ops/ops.c"\n')
-            sources[f"kernels_f{dtype}.c"] = (self.generated / f"kernels_f{dtype}.c", ("-O2", f"-I{CORE / 'simd'}"))
-            sources[f"ops_f{dtype}.c"] = (self.generated / f"ops_f{dtype}.c", ("-O1", *self.SANITIZE))
-        for name, (source, flags) in sources.items():
-            self.objects[name] = work / f"{name.replace('/', '_')}.o"
-            self._compile(source, self.objects[name], flags)
+        self.objects: dict[tuple[str, str], Path] = {}
+        # (file below the core, dtype, "" where there is but one object of it)
+        self.units = [("kernels/kernels.c", "32"), ("kernels/kernels.c", "64")]
+        for path in sorted(CORE.glob("*/*.c")):
+            file = path.relative_to(CORE).as_posix()
+            if not file.startswith("kernels/"):
+                self.units += [(file, dtype) for dtype in (("32", "64") if _has_dtype(path) else ("",))]
+        for file, dtype in self.units:
+            self.objects[file, dtype] = work / f"{file.replace('/', '_')}{dtype}.o"
+            optimised = ("-O2",) if file.startswith("kernels/") else ("-O1", *self.SANITIZE)
+            self._unit(CORE / file, dtype, self.objects[file, dtype], optimised)
         self._link(self.objects, work / "libnormcore.so")
         self.programs: dict[str, float] = {}  # seconds that each takes
         self.tests: dict[str, list[str]] = {}
@@ -286,8 +288,10 @@ class CBuild:
             self.programs[program] = time.monotonic() - start
             print(f"{program}: {self.programs[program]:.1f} s", flush=True)
 
-    def _write(self, name: str, text: str) -> None:
-        (self.generated / name).write_text(text)
+    def _unit(self, source: Path, dtype: str, target: Path, flags: tuple[str, ...], *first: str) -> None:
+        """Compile a file of the core, for one dtype where it has one."""
+        scalar = ("-DNORMCORE_ISA=scalar", '-DNORMCORE_ISA_HEADER="simd/scalar.h"') if "kernels" in source.parts else ()
+        self._compile(source, target, (*flags, *scalar, *([f"-DNORMCORE_DTYPE={dtype}"] if dtype else [])), *first)
 
     def _run(self, command: list[object]) -> None:
         done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
@@ -297,7 +301,7 @@ class CBuild:
     def _compile(self, source: Path, target: Path, flags: tuple[str, ...], *first: str) -> None:
         self._run([*self.compiler, *first, *self.FLAGS, f"-I{self.generated}", *flags, "-c", source, "-o", target])
 
-    def _link(self, objects: dict[str, Path], target: Path) -> None:
+    def _link(self, objects: dict[tuple[str, str], Path], target: Path) -> None:
         self._run([*self.compiler, "-shared", "-pthread", *self.SANITIZE, *objects.values(), "-lm", "-o", target])
 
     def _program(self, program: str, core: Path, folder: Path) -> None:
@@ -337,11 +341,14 @@ class CBuild:
         source.parent.mkdir(parents=True)
         source.write_text(mutant.text)
         objects = dict(self.objects)
-        unit = file if file in objects else "ops_f32.c"
-        objects[unit] = folder / f"{unit.replace('/', '_')}.o"
+        # A header's mutant is in everything that may include it.
+        dtypes = {"", "32"} if file.endswith(".c") else {"32"}
+        units = [(f, dtype) for f, dtype in self.units if dtype in dtypes and file in {f, "ops/scalars.h"}]
         try:
-            unit_source = source if unit == file else self.generated / unit
-            self._compile(unit_source, objects[unit], ("-O0", *self.SANITIZE), f"-I{changed}")
+            for unit in units:
+                objects[unit] = folder / f"{unit[0].replace('/', '_')}.o"
+                unit_source = source if unit[0] == file else CORE / unit[0]
+                self._unit(unit_source, unit[1], objects[unit], ("-O0", *self.SANITIZE), f"-I{changed}")
             self._link(objects, folder / "libnormcore.so")
             for program, included in WITH_SOURCE.items():
                 (folder / program).unlink(missing_ok=True)
@@ -576,7 +583,7 @@ def main() -> int:
 
     with tempfile.TemporaryDirectory() as temporary:
         work = (options.work or Path(temporary)).resolve()
-        in_c = [m for m in mutants if m.file.endswith(".c")]
+        in_c = [m for m in mutants if m.file.startswith("core/")]
         # Before any thread is started: this process forks.
         in_python = [m for m in mutants if m.file.endswith(".py")]
         if in_python:

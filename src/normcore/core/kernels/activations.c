@@ -1,4 +1,6 @@
 /* Activations of hidden layers: what each computes, and the passes over rows for every line of activations.def. */
+#include "kernels/kernels.h"
+#include "simd/vmath.h"
 
 NORMCORE_INLINE vreal activation_of(const normcore_activation activation, vreal x, vreal slope) {
     switch (activation) {

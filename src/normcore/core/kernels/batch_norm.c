@@ -3,6 +3,7 @@
  * accumulators are loaded once a block. (Strips of columns over all rows instead: 1.4 times slower at 256 x 1024, cache
  * conflicts between rows.)
  */
+#include "kernels/norm_common.h"
 
 enum { BLOCK_ROWS = 4 };
 

@@ -1,4 +1,5 @@
 /* Sums and other passes in which every element stands for itself. */
+#include "simd/simd.h"
 
 /* y += x: joins two sums of the contract's tree. */
 static void add_into(size_t n, size_t d, real *y, size_t ys, const real *x, size_t xs) {

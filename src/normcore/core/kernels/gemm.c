@@ -7,6 +7,8 @@
  * floats = 14 KiB) stays in L1 while panels of B (32 KiB each) stream from L2. A block's sum is one fma chain from +0;
  * sums of blocks are added in order, in C itself.
  */
+#include "kernels/kernels.h"
+#include "simd/simd.h"
 
 enum { GEMM_NR = GEMM_NV * VL };
 /* Columns of B packed at a time: 256 x 512 floats are 512 KiB, half of a usual L2. */

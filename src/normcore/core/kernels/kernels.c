@@ -3,14 +3,12 @@
  * -DNORMCORE_DTYPE, NORMCORE_ISA (its name) and NORMCORE_ISA_HEADER (its SIMD layer). Everything but the table is
  * static: no symbol that depends on the row's flags can be taken for another row's.
  */
-#include "simd/simd.h"
-#include "simd/vmath.h"
+#include "kernels/kernels.h"
 
 #include "kernels/gemm.c"
 #include "kernels/activations.c"
 #include "kernels/elementwise.c"
 #include "kernels/softmax.c"
-#include "kernels/norm_common.c"
 #include "kernels/batch_norm.c"
 #include "kernels/layer_norm.c"
 #include "kernels/random.c"

@@ -1,27 +1,19 @@
 /*
- * What kernels take and how they are reached: one table of function pointers for each (instruction set, dtype).
- * Include it with NORMCORE_DTYPE defined; once for each dtype.
+ * What kernels take and how they are reached: one table of function pointers for each (instruction set, dtype). The
+ * dtype is that of the translation unit.
  */
+#ifndef NORMCORE_KERNELS_H
+#define NORMCORE_KERNELS_H
+
 #include "numeric/guards.h"
 
+#include "numeric/contract.h"
 #include "numeric/dtype.h"
 
 #include <stddef.h>
 #include <stdint.h>
 
 #include "normcore.h"
-
-#ifndef NORMCORE_KERNELS_H
-#define NORMCORE_KERNELS_H
-
-/* The two lengths of the numeric contract: blocks of the summed index of a product, chunks of the rows of a batch. */
-enum { CONTRACT_BLOCK = 256, CONTRACT_CHUNK = 256 };
-/* Reductions along a row use this many double lanes. */
-enum { CONTRACT_LANES = 16 };
-/* The training backward pass of a norm over fewer elements than this is in double. */
-enum { CONTRACT_SHORT = 16 };
-
-#endif
 
 /* C (i, j) = sum over k of A (i, k) B (k, j), plus what the flags say. Strides of rows and columns for A and B. */
 typedef struct NAME(gemm_problem) {
@@ -49,7 +41,7 @@ typedef struct NAME(cross_entropy_row_problem) {
     real *dz;      /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
-/* What a norm applies to the elements of each column; see kernels/norm_common.c. pre and post only where plain is 0. */
+/* What a norm applies to the elements of each column; see kernels/norm_common.h. pre and post only where plain is 0. */
 typedef struct NAME(norm_columns) {
     real *hi, *c, *r, *r_lo, *pre, *post;
     int plain;
@@ -76,3 +68,5 @@ typedef struct NAME(kernel_table) {
 #include "kernels/kernels.def"
 } NAME(kernel_table);
 #undef KERNEL
+
+#endif

@@ -1,4 +1,5 @@
 /* Layer normalisation, row by row; sums run in the sixteen double lanes of a row. */
+#include "kernels/norm_common.h"
 
 #if NORMCORE_DTYPE == 32
 /* One pass, sums of t = x - x0 and t^2, x0 the row's first element. */

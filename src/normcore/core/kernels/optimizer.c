@@ -3,6 +3,8 @@
  * one in which nothing overflows but what is stored: g is scaled before it is squared, the root of the second moment is
  * taken before the correction multiplies it, and the step is divided before the rate multiplies it.
  */
+#include "kernels/kernels.h"
+#include "simd/simd.h"
 
 /* Inlined once for each optimiser, a constant there. g, p and the slots of one vector. */
 NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAME(optimizer_constants) * c, real *p,

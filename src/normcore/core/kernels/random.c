@@ -2,6 +2,7 @@
  * Random numbers: Philox4x32-10 in lanes that the compiler vectorises, and what is made of its words. No fma, no
  * libm.
  */
+#include "simd/vmath.h"
 
 enum { PHILOX_LANES = 16 };
 

@@ -5,6 +5,8 @@
  * the greatest term, exp(0) = 1, is kept out of the sum: log1p of the rest is accurate where log of the whole has lost
  * it.
  */
+#include "kernels/kernels.h"
+#include "simd/vmath.h"
 
 /* Greatest element that is not NaN; -inf if there is none. */
 NORMCORE_INLINE real row_max(size_t d, const real *x) {

@@ -2,6 +2,13 @@
  * The multilayer perceptron as a sequence of the operations beside this file. A training step is four calls: forward
  * in training mode, a loss, backward, update; what the first leaves for the third is a normcore_mlp_pass.
  */
+#include "network/mlp_shape.h"
+#include "ops/ops.h"
+
+#include <errno.h>
+#include <float.h>
+#include <math.h>
+#include <stdlib.h>
 
 /* Rows at a time in evaluation: bounds the work memory; rows do not depend on each other. */
 enum { EVALUATION_ROWS = 256 };
@@ -26,7 +33,7 @@ static normcore_status mlp_affine(call *c, const mlp_layer *layer, size_t n, con
                                 .relu = relu,
                                 .y = y,
                                 .y_stride = y_stride};
-    return affine_forward_body(c, &args);
+    return NAME(normcore_affine_forward_body)(c, &args);
 }
 
 static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const mlp_layer *layer, size_t n,
@@ -45,7 +52,7 @@ static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const 
                                 .out_stride = d,
                                 .mean_out = a->mean,
                                 .rstd_out = a->rstd};
-        return layer_norm_forward_body(c, &args);
+        return NAME(normcore_layer_norm_forward_body)(c, &args);
     }
     batch_norm_args args = {.n = n,
                             .d = d,
@@ -63,7 +70,7 @@ static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const 
                             .out_stride = d,
                             .mean_out = a->mean,
                             .rstd_out = a->rstd};
-    return batch_norm_forward_body(c, &args);
+    return NAME(normcore_batch_norm_forward_body)(c, &args);
 }
 
 static normcore_status mlp_rowwise(call *c, rowwise_op op, size_t n, size_t d, const real *a, const real *y,
@@ -78,7 +85,7 @@ static normcore_status mlp_rowwise(call *c, rowwise_op op, size_t n, size_t d, c
                          .y_stride = d,
                          .out = out,
                          .out_stride = d};
-    return rowwise_body(c, &args);
+    return NAME(normcore_rowwise_body)(c, &args);
 }
 
 static normcore_status mlp_dropout(call *c, const normcore_mlp *mlp, size_t n, size_t d, uint64_t seed, uint64_t stream,
@@ -92,7 +99,7 @@ static normcore_status mlp_dropout(call *c, const normcore_mlp *mlp, size_t n, s
                          .stream = stream,
                          .y = values,
                          .y_stride = d};
-    return dropout_body(c, &args);
+    return NAME(normcore_dropout_body)(c, &args);
 }
 
 /* Affine map, norm and ReLU of a hidden layer. buffers: read in evaluation; in training moved, unless NULL. */
@@ -116,7 +123,9 @@ static size_t mlp_statistics_size(const normcore_mlp *mlp, size_t n, size_t widt
 static int has_norm_values(const normcore_mlp *mlp, const real *buffers) {
     if (!is_eps(mlp->eps)) return 0;
     for (size_t l = 0; buffers && mlp->buffer_count && l < mlp->num_layers; l++)
-        if (mlp->layers[l].hidden && !are_variances(mlp->layers[l].out, buffers + mlp->layers[l].running_var)) return 0;
+        if (mlp->layers[l].hidden &&
+            !NAME(normcore_are_variances)(mlp->layers[l].out, buffers + mlp->layers[l].running_var))
+            return 0;
     return 1;
 }
 
@@ -395,7 +404,7 @@ static normcore_status mlp_norm_backward(call *c, const mlp_backward_args *p, co
                                 .out_stride = d,
                                 .dgamma = dgamma,
                                 .dbeta = dbeta};
-        return layer_norm_backward_body(c, &args);
+        return NAME(normcore_layer_norm_backward_body)(c, &args);
     }
     batch_norm_args args = {.n = n,
                             .d = d,
@@ -412,7 +421,7 @@ static normcore_status mlp_norm_backward(call *c, const mlp_backward_args *p, co
                             .out_stride = d,
                             .dgamma = dgamma,
                             .dbeta = dbeta};
-    return batch_norm_backward_body(c, &args);
+    return NAME(normcore_batch_norm_backward_body)(c, &args);
 }
 
 /* Through dropout, ReLU and norm of hidden layer l, in place. */
@@ -460,7 +469,7 @@ static normcore_status mlp_backward_body(call *c, void *arguments) {
                                      .dw = p->grads + layer->weight,
                                      .dw_stride = layer->out,
                                      .db = p->grads + layer->bias};
-        normcore_status status = affine_backward_body(c, &args);
+        normcore_status status = NAME(normcore_affine_backward_body)(c, &args);
         if (!status && l) status = mlp_hidden_backward(c, p, l - 1, below);
         if (status) return status;
         dy = below;
@@ -530,7 +539,7 @@ static normcore_status mlp_loss_body(call *c, void *arguments) {
     p->backward.dy = y;
     p->forward.y_stride = p->loss.z_stride = p->loss.dz_stride = p->backward.dy_stride = outputs;
     normcore_status status = mlp_forward_training_body(c, &p->forward);
-    if (!status) status = cross_entropy_body(c, &p->loss);
+    if (!status) status = NAME(normcore_cross_entropy_body)(c, &p->loss);
     if (!status) status = mlp_backward_body(c, &p->backward);
     return status;
 }
@@ -553,7 +562,7 @@ NORMCORE_NOINLINE normcore_status check_mlp_loss(const mlp_loss_args *p, size_t 
     if (status) return status;
     if (l->options.reduction == NORMCORE_REDUCTION_NONE || !has_norm_values(f->mlp, f->buffers))
         return NORMCORE_ERROR_VALUE;
-    return check_cross_entropy_values(l->n, l->c, l->labels, l->targets != NULL, &l->options, bad_row);
+    return NAME(normcore_check_cross_entropy)(l->n, l->c, l->labels, l->targets != NULL, &l->options, bad_row);
 }
 
 normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
@@ -611,7 +620,7 @@ static normcore_status mlp_initialize_body(call *c, void *arguments) {
                                .b = p->weight_scale >= 0.0 ? p->weight_scale : he,
                                .normal = 1,
                                .out = p->params + layer->weight};
-        const normcore_status status = random_body(c, &weights);
+        const normcore_status status = NAME(normcore_random_body)(c, &weights);
         if (status) return status;
         fill(p->params + layer->bias, layer->out, (real)0);
         if (layer->hidden && mlp->norm != NORMCORE_NORM_NONE) {

@@ -1,15 +1,13 @@
 /*
  * The one switch between float and double: -DNORMCORE_DTYPE=32 or 64 gives `real`, its limits and NAME(), the suffix of
- * every name that exists once per dtype. May be included again after NORMCORE_DTYPE has been redefined.
+ * every name that exists once per dtype. A translation unit has one dtype.
  */
-#include <stdint.h>
+#ifndef NORMCORE_DTYPE_H
+#define NORMCORE_DTYPE_H
 
-#undef real
-#undef real_bits
-#undef NAME
-#undef REAL_INFINITY
-#undef REAL_NAN
-#undef REAL_MAX
+#include <float.h>
+#include <math.h>
+#include <stdint.h>
 
 #if NORMCORE_DTYPE == 32
 #define real          float
@@ -27,4 +25,6 @@
 #define REAL_MAX      DBL_MAX
 #else
 #error "NORMCORE_DTYPE must be 32 or 64"
+#endif
+
 #endif

@@ -2,6 +2,9 @@
  * Affine maps: three uses of one matrix product. Threads own tiles of the output; the summed index is never split
  * over them.
  */
+#include "ops/ops.h"
+
+#include <string.h>
 
 NORMCORE_INLINE double gemm_ns(size_t n, size_t k, size_t m) {
     /* 2 n k m floating-point operations at 100 (float) or 50 (double) a nanosecond */
@@ -104,19 +107,7 @@ static normcore_status gemm_run(call *c, gemm_grid *g) {
     return NORMCORE_OK;
 }
 
-typedef struct affine_forward_args {
-    size_t n, k, m;
-    const real *x;
-    size_t x_stride;
-    const real *w;
-    size_t w_stride;
-    const real *b;
-    int relu;
-    real *y;
-    size_t y_stride;
-} affine_forward_args;
-
-static normcore_status affine_forward_body(call *c, void *arguments) {
+normcore_status NAME(normcore_affine_forward_body)(call *c, void *arguments) {
     const affine_forward_args *p = arguments;
     gemm_grid g = {{p->k, p->x, p->x_stride, 1, p->w, p->w_stride, 1, p->y, p->y_stride, 0, p->b, p->relu},
                    p->n,
@@ -140,23 +131,8 @@ normcore_status NAME(normcore_affine_forward)(normcore_context *ctx, size_t n, s
     const normcore_status status = normcore_check_operands(operands, 4);
     if (status) return status;
     affine_forward_args args = {n, k, m, x, x_stride, w, w_stride, b, relu, y, y_stride};
-    return normcore_call_run(ctx, affine_forward_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_affine_forward_body), &args);
 }
-
-typedef struct affine_backward_args {
-    size_t n, k, m;
-    const real *dy;
-    size_t dy_stride;
-    const real *x;
-    size_t x_stride;
-    const real *w;
-    size_t w_stride;
-    real *dx;
-    size_t dx_stride;
-    real *dw;
-    size_t dw_stride;
-    real *db;
-} affine_backward_args;
 
 /* db: column sums of dy in double, by chunks. */
 static normcore_status bias_gradient(call *c, const affine_backward_args *p) {
@@ -167,13 +143,13 @@ static normcore_status bias_gradient(call *c, const affine_backward_args *p) {
     for (size_t chunk = 0; chunk < chunks; chunk++)
         kernels_of(c)->column_sums(chunk_rows(p->n, chunk), p->m, p->dy + chunk * CONTRACT_CHUNK * p->dy_stride,
                                    p->dy_stride, partials + chunk * width);
-    tree_sum(partials, chunks, width);
+    normcore_tree_sum(partials, chunks, width);
     store_sums(p->m, partials, p->db);
     normcore_call_release(c, mark);
     return NORMCORE_OK;
 }
 
-static normcore_status affine_backward_body(call *c, void *arguments) {
+normcore_status NAME(normcore_affine_backward_body)(call *c, void *arguments) {
     const affine_backward_args *p = arguments;
     normcore_status status = NORMCORE_OK;
     if (p->dx) {
@@ -222,5 +198,5 @@ normcore_status NAME(normcore_affine_backward)(normcore_context *ctx, size_t n, 
     const normcore_status status = normcore_check_operands(operands, 6);
     if (status) return status;
     affine_backward_args args = {n, k, m, dy, dy_stride, x, x_stride, w, w_stride, dx, dx_stride, dw, dw_stride, db};
-    return normcore_call_run(ctx, affine_backward_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_affine_backward_body), &args);
 }

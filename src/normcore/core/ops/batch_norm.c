@@ -1,29 +1,8 @@
 /* Batch normalisation: chunk statistics and gradients by tree, then passes over the rows. */
+#include "ops/ops.h"
 
-/* Work of one pass, cut over chunks and, where those are few, over columns. */
-typedef struct batch_norm_args {
-    size_t n, d;
-    const real *x;
-    size_t x_stride;
-    const real *dy;
-    size_t dy_stride;
-    const real *gamma, *beta;
-    normcore_batch_norm_options options;
-    normcore_batch_norm_algorithm algorithm;
-    real *running_mean, *running_var;
-    real *out; /* y or dx */
-    size_t out_stride;
-    double *mean_out, *rstd_out;
-    const double *mean, *rstd;
-    real *dgamma, *dbeta;
-    /* working state */
-    NAME(norm_columns) columns;
-    NAME(norm_dx_columns) dx_columns;
-    double *first, *second;    /* (chunks, d) partial results of a chunk */
-    double *xmu, *dxhat, *dsq; /* of the graph algorithm */
-    size_t threads, chunks, col_tasks, row_tasks;
-    const NAME(kernel_table) * kernels;
-} batch_norm_args;
+#include <math.h>
+#include <string.h>
 
 static NAME(norm_columns) columns_at(const NAME(norm_columns) * columns, size_t j) {
     NAME(norm_columns) c = *columns;
@@ -128,7 +107,7 @@ static void update_running(size_t d, double momentum, const double *batch, doubl
     }
 }
 
-static normcore_status batch_norm_forward_body(call *c, void *arguments) {
+normcore_status NAME(normcore_batch_norm_forward_body)(call *c, void *arguments) {
     batch_norm_args *p = arguments;
     if (!p->d) return NORMCORE_OK;
     const int training = p->options.training;
@@ -175,7 +154,7 @@ static normcore_status check_batch_norm_options(const normcore_batch_norm_option
  * No variance is negative. NaN passes: it reaches the results of its column alone. Where no sign bit is set, which takes
  * the first loop a fraction of the other's time to see, there is nothing more to look at.
  */
-static int are_variances(size_t d, const real *var) {
+int NAME(normcore_are_variances)(size_t d, const real *var) {
     real_bits signs = 0;
     for (size_t j = 0; j < d; j++) {
         real_bits bits;
@@ -208,7 +187,7 @@ normcore_status NAME(normcore_batch_norm_forward)(normcore_context *ctx, size_t 
                                 OUT_VECTOR(mean, d),
                                 OUT_VECTOR(rstd, d)};
     status = normcore_check_operands(operands, 8);
-    if (!status && running_var && !are_variances(d, running_var)) status = NORMCORE_ERROR_VALUE;
+    if (!status && running_var && !NAME(normcore_are_variances)(d, running_var)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
     batch_norm_args args = {0};
     args.n = n;
@@ -224,7 +203,7 @@ normcore_status NAME(normcore_batch_norm_forward)(normcore_context *ctx, size_t 
     args.out_stride = y_stride;
     args.mean_out = mean;
     args.rstd_out = rstd;
-    return normcore_call_run(ctx, batch_norm_forward_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_batch_norm_forward_body), &args);
 }
 
 /* ------------------------------------------------------------------------------------------------ backward */
@@ -297,19 +276,19 @@ static normcore_status graph_dx(call *c, batch_norm_args *p) {
     if (!p->xmu || !p->dxhat || !p->dsq) return NORMCORE_ERROR_MEMORY;
     const double rows = (double)p->n;
     normcore_call_parallel(c, p->threads, graph_inner_task, p, p->chunks);
-    tree_sum(p->first, p->chunks, p->d); /* divar */
+    normcore_tree_sum(p->first, p->chunks, p->d); /* divar */
     for (size_t j = 0; j < p->d; j++) {
         const double ivar = p->rstd[j], dsqrtvar = -(ivar * ivar) * p->first[j], dvar = 0.5 * ivar * dsqrtvar;
         p->dsq[j] = dvar / rows;
     }
     normcore_call_parallel(c, p->threads, graph_middle_task, p, p->chunks);
-    tree_sum(p->second, p->chunks, p->d); /* -dmu */
+    normcore_tree_sum(p->second, p->chunks, p->d); /* -dmu */
     for (size_t j = 0; j < p->d; j++) p->second[j] = -p->second[j] / rows;
     normcore_call_parallel(c, p->threads, graph_outer_task, p, p->chunks);
     return NORMCORE_OK;
 }
 
-static normcore_status batch_norm_backward_body(call *c, void *arguments) {
+normcore_status NAME(normcore_batch_norm_backward_body)(call *c, void *arguments) {
     batch_norm_args *p = arguments;
     if (!p->d) return NORMCORE_OK;
     const size_t mark = normcore_call_mark(c);
@@ -325,8 +304,8 @@ static normcore_status batch_norm_backward_body(call *c, void *arguments) {
     } else {
         p->kernels->batch_norm_prepare(p->d, p->mean, p->rstd, &p->columns);
         normcore_call_parallel(c, p->threads, gradients_task, p, p->chunks * p->col_tasks);
-        tree_sum(p->first, p->chunks, p->d);
-        tree_sum(p->second, p->chunks, p->d);
+        normcore_tree_sum(p->first, p->chunks, p->d);
+        normcore_tree_sum(p->second, p->chunks, p->d);
     }
     normcore_status status = NORMCORE_OK;
     const double *const dgamma = p->first, *const dbeta = p->second;
@@ -380,5 +359,5 @@ normcore_status NAME(normcore_batch_norm_backward)(normcore_context *ctx, size_t
     args.out_stride = dx_stride;
     args.dgamma = dgamma;
     args.dbeta = dbeta;
-    return normcore_call_run(ctx, batch_norm_backward_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_batch_norm_backward_body), &args);
 }

@@ -2,33 +2,7 @@
  * Softmax cross-entropy: weights and labels are checked, then rows are independent, then losses meet in the chunk
  * tree.
  */
-
-typedef struct cross_entropy_args {
-    size_t n, c;
-    const real *z;
-    size_t z_stride;
-    const int64_t *labels;
-    const real *targets;
-    size_t targets_stride;
-    normcore_cross_entropy_options options;
-    double *loss;
-    real *dz;
-    size_t dz_stride;
-    double *weight_sum;
-    /* working state */
-    double *rows;          /* (n) weights, then losses; the caller's for NORMCORE_REDUCTION_NONE */
-    double divisor;        /* of the mean; 1 for the other reductions */
-    pair class_weight_sum; /* used if labels are smoothed */
-    real *row_scratch;     /* (tasks, c) where no gradient is wanted */
-    const NAME(kernel_table) * kernels;
-    size_t tasks;
-} cross_entropy_args;
-
-static normcore_status read_cross_entropy_options(const normcore_cross_entropy_options *options,
-                                                  normcore_cross_entropy_options *full) {
-    return options ? normcore_options_read_cross_entropy(options, full)
-                   : normcore_cross_entropy_defaults(full, sizeof *full);
-}
+#include "ops/ops.h"
 
 static int is_ignored(const normcore_cross_entropy_options *o, int64_t label) {
     return o->has_ignore_index && label == o->ignore_index;
@@ -86,8 +60,8 @@ static int is_mean_of_weights(size_t n, size_t c, const int64_t *labels, const n
 }
 
 /* Everything that can be wrong with the values, before anything is written. */
-static normcore_status check_cross_entropy_values(size_t n, size_t c, const int64_t *labels, int soft,
-                                                  const normcore_cross_entropy_options *o, size_t *bad_row) {
+normcore_status NAME(normcore_check_cross_entropy)(size_t n, size_t c, const int64_t *labels, int soft,
+                                                   const normcore_cross_entropy_options *o, size_t *bad_row) {
     if (!normcore_check_between(o->label_smoothing, 0.0, 1.0)) return NORMCORE_ERROR_VALUE;
     if ((unsigned)o->reduction > NORMCORE_REDUCTION_NONE) return NORMCORE_ERROR_VALUE;
     if (soft && o->has_ignore_index) return NORMCORE_ERROR_VALUE;
@@ -157,7 +131,7 @@ static void cross_entropy_task(void *arg, size_t index) {
     }
 }
 
-static normcore_status cross_entropy_body(call *c, void *arguments) {
+normcore_status NAME(normcore_cross_entropy_body)(call *c, void *arguments) {
     cross_entropy_args *p = arguments;
     const normcore_cross_entropy_options *o = &p->options;
     const size_t mark = normcore_call_mark(c);
@@ -172,14 +146,14 @@ static normcore_status cross_entropy_body(call *c, void *arguments) {
     double weight_sum = (double)p->n; /* which is what so many ones are */
     if (o->sample_weight || (p->labels && (o->class_weight || o->has_ignore_index))) {
         for (size_t i = 0; i < p->n; i++) p->rows[i] = row_weight(p, i);
-        weight_sum = pair_value(pair_sum(p->n, p->rows));
+        weight_sum = pair_value(normcore_pair_sum(p->n, p->rows));
     }
     p->divisor = o->reduction == NORMCORE_REDUCTION_MEAN ? weight_sum : 1.0;
     const pair ones = {(double)p->c, 0.0};
-    p->class_weight_sum = o->class_weight ? pair_sum(p->c, o->class_weight) : ones;
+    p->class_weight_sum = o->class_weight ? normcore_pair_sum(p->c, o->class_weight) : ones;
     if (p->n) normcore_call_parallel(c, p->tasks, cross_entropy_task, p, p->tasks);
     if (!none) {
-        const double sum = pair_value(pair_sum(p->n, p->rows));
+        const double sum = pair_value(normcore_pair_sum(p->n, p->rows));
         *p->loss = canonical_double(p->divisor > 0.0 ? sum / p->divisor : sum);
     }
     if (p->weight_sum) *p->weight_sum = weight_sum;
@@ -207,7 +181,7 @@ normcore_status NAME(normcore_cross_entropy)(normcore_context *ctx, size_t n, si
                                 OUT_OPTIONAL_MATRIX(dlogits, n, c, dlogits_stride, 1u << 0),
                                 OUT_OPTIONAL_VECTOR(weight_sum, 1)};
     status = normcore_check_operands(operands, 8);
-    if (!status) status = check_cross_entropy_values(n, c, labels, targets != NULL, &o, bad_row);
+    if (!status) status = NAME(normcore_check_cross_entropy)(n, c, labels, targets != NULL, &o, bad_row);
     if (status) return status;
     cross_entropy_args args = {.n = n,
                                .c = c,
@@ -221,5 +195,5 @@ normcore_status NAME(normcore_cross_entropy)(normcore_context *ctx, size_t n, si
                                .dz = dlogits,
                                .dz_stride = dlogits_stride,
                                .weight_sum = weight_sum};
-    return normcore_call_run(ctx, cross_entropy_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_cross_entropy_body), &args);
 }

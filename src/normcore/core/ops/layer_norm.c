@@ -1,22 +1,7 @@
 /* Layer normalisation: rows are independent; gamma's and beta's gradients go by chunks and tree. */
+#include "ops/ops.h"
 
-typedef struct layer_norm_args {
-    size_t n, d;
-    const real *x;
-    size_t x_stride;
-    const real *dy;
-    size_t dy_stride;
-    const real *gamma, *beta;
-    double eps;
-    real *out; /* y or dx */
-    size_t out_stride;
-    double *mean_out, *rstd_out; /* may be NULL */
-    const double *mean, *rstd;
-    real *dgamma, *dbeta;
-    double *first, *second; /* (chunks, d) */
-    const NAME(kernel_table) * kernels;
-    size_t tasks;
-} layer_norm_args;
+#include <string.h>
 
 static void layer_norm_forward_task(void *arg, size_t index) {
     const layer_norm_args *p = arg;
@@ -27,7 +12,7 @@ static void layer_norm_forward_task(void *arg, size_t index) {
                                    p->rstd_out ? p->rstd_out + r.start : NULL);
 }
 
-static normcore_status layer_norm_forward_body(call *c, void *arguments) {
+normcore_status NAME(normcore_layer_norm_forward_body)(call *c, void *arguments) {
     layer_norm_args *p = arguments;
     if (!p->n) return NORMCORE_OK;
     if (!p->d) { /* no element to normalise; the statistics of nothing, as batch normalisation gives them */
@@ -63,7 +48,7 @@ normcore_status NAME(normcore_layer_norm_forward)(normcore_context *ctx, size_t 
     args.out_stride = y_stride;
     args.mean_out = mean;
     args.rstd_out = rstd;
-    return normcore_call_run(ctx, layer_norm_forward_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_layer_norm_forward_body), &args);
 }
 
 static void layer_norm_backward_task(void *arg, size_t chunk) {
@@ -75,7 +60,7 @@ static void layer_norm_backward_task(void *arg, size_t chunk) {
                                           p->first + chunk * p->d, p->second + chunk * p->d);
 }
 
-static normcore_status layer_norm_backward_body(call *c, void *arguments) {
+normcore_status NAME(normcore_layer_norm_backward_body)(call *c, void *arguments) {
     layer_norm_args *p = arguments;
     if (!p->d) return NORMCORE_OK;
     const size_t mark = normcore_call_mark(c), chunks = chunk_count(p->n);
@@ -88,8 +73,8 @@ static normcore_status layer_norm_backward_body(call *c, void *arguments) {
         memset(p->second, 0, p->d * sizeof *p->second);
     }
     normcore_call_parallel(c, normcore_call_threads(c, pass_ns(p->n, p->d, 6.0)), layer_norm_backward_task, p, chunks);
-    tree_sum(p->first, chunks, p->d);
-    tree_sum(p->second, chunks, p->d);
+    normcore_tree_sum(p->first, chunks, p->d);
+    normcore_tree_sum(p->second, chunks, p->d);
     store_sums(p->d, p->first, p->dgamma);
     store_sums(p->d, p->second, p->dbeta);
     normcore_call_release(c, mark);
@@ -124,5 +109,5 @@ normcore_status NAME(normcore_layer_norm_backward)(normcore_context *ctx, size_t
     args.out_stride = dx_stride;
     args.dgamma = dgamma;
     args.dbeta = dbeta;
-    return normcore_call_run(ctx, layer_norm_backward_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_layer_norm_backward_body), &args);
 }

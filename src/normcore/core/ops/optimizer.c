@@ -1,15 +1,7 @@
 /* Optimiser updates and sums of squares over flat arrays. */
+#include "ops/ops.h"
 
-typedef struct optimizer_args {
-    const normcore_optimizer_options *options;
-    size_t n;
-    real *p;
-    const real *g;
-    real *slot1, *slot2;
-    NAME(optimizer_constants) constants;
-    size_t tasks;
-    const NAME(kernel_table) * kernels;
-} optimizer_args;
+#include <math.h>
 
 static void optimizer_task(void *arg, size_t index) {
     const optimizer_args *p = arg;
@@ -51,7 +43,7 @@ static NAME(optimizer_constants) optimizer_constants_of(const normcore_optimizer
     return c;
 }
 
-static normcore_status optimizer_body(call *c, void *arguments) {
+normcore_status NAME(normcore_optimizer_body)(call *c, void *arguments) {
     optimizer_args *p = arguments;
     if (!p->n) return NORMCORE_OK;
     p->kernels = kernels_of(c);
@@ -103,7 +95,7 @@ normcore_status NAME(normcore_optimizer_update)(normcore_context *ctx, const nor
     args.g = g;
     args.slot1 = slot1;
     args.slot2 = slot2;
-    return normcore_call_run(ctx, optimizer_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_optimizer_body), &args);
 }
 
 typedef struct sum_of_squares_args {

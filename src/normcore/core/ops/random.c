@@ -1,22 +1,10 @@
 /* Random values and dropout: words by index, so that any stretch and any thread can be made alone. */
+#include "ops/ops.h"
 
 enum { WORDS_PER_VALUE = sizeof(real) / 4, WORD_BUFFER = 192 };
 
 /* How many words from this number on fill the buffer: up to a block of four, of which none is then made twice. */
 static size_t words_at_once(uint64_t number) { return WORD_BUFFER - (size_t)(number % 4); }
-
-/* Above every normal deviate: the quantile of 2^-53 is -8.2. */
-enum { LARGEST_DEVIATE = 9 };
-
-typedef struct random_args {
-    uint64_t seed, stream, offset;
-    size_t n;
-    double a, b; /* low, high or mean, scale */
-    int normal;
-    real *out;
-    size_t tasks;
-    const NAME(kernel_table) * kernels;
-} random_args;
 
 static void random_task(void *arg, size_t index) {
     const random_args *p = arg;
@@ -34,7 +22,7 @@ static void random_task(void *arg, size_t index) {
     }
 }
 
-static normcore_status random_body(call *c, void *arguments) {
+normcore_status NAME(normcore_random_body)(call *c, void *arguments) {
     random_args *p = arguments;
     if (!p->n) return NORMCORE_OK;
     p->kernels = kernels_of(c);
@@ -51,11 +39,7 @@ normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t se
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
     random_args args = {seed, stream, offset, n, low, high, 0, out, 0, NULL};
-    return normcore_call_run(ctx, random_body, &args);
-}
-
-static int is_normal_range(double mean, double scale) {
-    return normcore_check_at_least(scale, 0.0) && fits(fabs(mean) + LARGEST_DEVIATE * scale);
+    return normcore_call_run(ctx, NAME(normcore_random_body), &args);
 }
 
 normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t seed, uint64_t stream, uint64_t offset,
@@ -65,20 +49,8 @@ normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t see
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
     random_args args = {seed, stream, offset, n, mean, scale, 1, out, 0, NULL};
-    return normcore_call_run(ctx, random_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_random_body), &args);
 }
-
-typedef struct dropout_args {
-    size_t n, d;
-    const real *x;
-    size_t x_stride;
-    double keep;
-    uint64_t seed, stream, offset;
-    real *y;
-    size_t y_stride;
-    size_t tasks;
-    const NAME(kernel_table) * kernels;
-} dropout_args;
 
 static void dropout_task(void *arg, size_t index) {
     const dropout_args *p = arg;
@@ -98,7 +70,7 @@ static void dropout_task(void *arg, size_t index) {
         }
 }
 
-static normcore_status dropout_body(call *c, void *arguments) {
+normcore_status NAME(normcore_dropout_body)(call *c, void *arguments) {
     dropout_args *p = arguments;
     if (!p->n || !p->d) return NORMCORE_OK;
     p->kernels = kernels_of(c);
@@ -124,5 +96,5 @@ normcore_status NAME(normcore_dropout)(normcore_context *ctx, size_t n, size_t d
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;
     dropout_args args = {n, d, x, x_stride, keep, seed, stream, offset, y, y_stride, 0, NULL};
-    return normcore_call_run(ctx, dropout_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_dropout_body), &args);
 }

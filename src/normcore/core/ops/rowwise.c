@@ -1,28 +1,5 @@
 /* Operations that are one kernel over rows: activations, softmax, log-softmax and their gradients. */
-
-typedef enum rowwise_op {
-    ROWWISE_ACTIVATION,
-    ROWWISE_SOFTMAX,
-    ROWWISE_LOG_SOFTMAX,
-    ROWWISE_ACTIVATION_BACKWARD,
-    ROWWISE_SOFTMAX_BACKWARD,
-    ROWWISE_LOG_SOFTMAX_BACKWARD
-} rowwise_op;
-
-typedef struct rowwise_args {
-    rowwise_op op;
-    normcore_activation activation; /* of the first of each kind, with its slope */
-    double slope;
-    size_t n, d;
-    const real *a; /* x, or dy */
-    size_t a_stride;
-    const real *y; /* of the backward kernels (x where they take the input); else NULL */
-    size_t y_stride;
-    real *out;
-    size_t out_stride;
-    const NAME(kernel_table) * kernels;
-    size_t tasks;
-} rowwise_args;
+#include "ops/ops.h"
 
 static void rowwise_task(void *arg, size_t index) {
     const rowwise_args *p = arg;
@@ -60,7 +37,7 @@ static double rowwise_passes(const rowwise_args *p) {
     return 6.0;
 }
 
-static normcore_status rowwise_body(call *c, void *arguments) {
+normcore_status NAME(normcore_rowwise_body)(call *c, void *arguments) {
     rowwise_args *p = arguments;
     if (!p->n || !p->d) return NORMCORE_OK;
     p->kernels = kernels_of(c);
@@ -85,7 +62,7 @@ static normcore_status rowwise_forward(normcore_context *ctx, rowwise_args args,
     args.a_stride = x_stride;
     args.out = y;
     args.out_stride = y_stride;
-    return normcore_call_run(ctx, rowwise_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_rowwise_body), &args);
 }
 
 static normcore_status rowwise_backward(normcore_context *ctx, rowwise_args args, size_t n, size_t d, const real *dy,
@@ -102,7 +79,7 @@ static normcore_status rowwise_backward(normcore_context *ctx, rowwise_args args
     args.y_stride = y_stride;
     args.out = dx;
     args.out_stride = dx_stride;
-    return normcore_call_run(ctx, rowwise_body, &args);
+    return normcore_call_run(ctx, NAME(normcore_rowwise_body), &args);
 }
 
 static normcore_status check_activation(normcore_activation activation, double slope) {

@@ -1,4 +1,11 @@
 /* Small runs of every operation over values with tails, NaN, infinities, signed zeros and subnormals; their digests. */
+#include "selftest/selftest.h"
+
+#include "ops/ops.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
 
 enum { ST_N = 7, ST_K = 5, ST_M = 37, ST_SIZE = ST_N * ST_M, ST_DEEP = 300 };
 
@@ -44,24 +51,24 @@ static normcore_status selftest_body(call *c, void *arguments) {
     selftest_fill(s->a, sizeof s->a / sizeof s->a[0], 1, 3.0);
     selftest_fill(s->b, sizeof s->b / sizeof s->b[0], 2, 1.0 / 3.0);
     affine_forward_args deep = {2, ST_DEEP, 3, s->a, ST_DEEP, s->b, 3, NULL, 0, s->out, 3};
-    status = affine_forward_body(c, &deep);
+    status = NAME(normcore_affine_forward_body)(c, &deep);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_fma], 6, s->out);
 
     /* A tile higher than a vector of any row, in depth and width not a multiple of one. */
     affine_forward_args tile = {15, 20, 17, s->a, 20, s->b, 17, NULL, 0, s->out, 17};
-    status = affine_forward_body(c, &tile);
+    status = NAME(normcore_affine_forward_body)(c, &tile);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_affine_forward], 15 * 17, s->out);
 
     affine_forward_args forward = {ST_N, ST_K, ST_M, s->a, ST_K, s->b, ST_M, s->b + 1000, 1, s->out, ST_M};
-    status = affine_forward_body(c, &forward);
+    status = NAME(normcore_affine_forward_body)(c, &forward);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_affine_forward], ST_SIZE, s->out);
 
     affine_backward_args backward = {ST_N, ST_K, ST_M,   s->a, ST_M, s->a + 300, ST_K,
                                      s->b, ST_M, s->out, ST_K, s->c, ST_M,       s->out2};
-    status = affine_backward_body(c, &backward);
+    status = NAME(normcore_affine_backward_body)(c, &backward);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_affine_backward], ST_N * ST_K, s->out);
     digest_reals(&s->digests[SELFTEST_affine_backward], ST_K * ST_M, s->c);
@@ -108,7 +115,7 @@ static normcore_status selftest_body(call *c, void *arguments) {
         ce.loss = &loss;
         ce.dz = s->out;
         ce.weight_sum = &weight_sum;
-        status = cross_entropy_body(c, &ce);
+        status = NAME(normcore_cross_entropy_body)(c, &ce);
         if (status) return status;
         digest_doubles(&s->digests[SELFTEST_cross_entropy], 1, &loss);
         digest_reals(&s->digests[SELFTEST_cross_entropy], (ST_N - 3) * ST_M, s->out);
@@ -126,7 +133,7 @@ static normcore_status selftest_body(call *c, void *arguments) {
     bn.out = s->out;
     bn.mean_out = s->mean;
     bn.rstd_out = s->rstd;
-    status = batch_norm_forward_body(c, &bn);
+    status = NAME(normcore_batch_norm_forward_body)(c, &bn);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_batch_norm_forward], ST_SIZE, s->out);
     digest_doubles(&s->digests[SELFTEST_batch_norm_forward], ST_M, s->mean);
@@ -138,7 +145,7 @@ static normcore_status selftest_body(call *c, void *arguments) {
     for (int graph = 0; graph < 2; graph++) {
         uint64_t *digest = &s->digests[graph ? SELFTEST_batch_norm_backward_graph : SELFTEST_batch_norm_backward_fused];
         bn.algorithm = graph ? NORMCORE_BATCH_NORM_GRAPH : NORMCORE_BATCH_NORM_FUSED;
-        status = batch_norm_backward_body(c, &bn);
+        status = NAME(normcore_batch_norm_backward_body)(c, &bn);
         if (status) return status;
         digest_reals(digest, ST_SIZE, s->out);
         digest_reals(digest, ST_M, s->out2);
@@ -161,7 +168,7 @@ static normcore_status selftest_body(call *c, void *arguments) {
     ln.out = s->out;
     ln.dgamma = s->out2;
     ln.dbeta = s->out3;
-    status = layer_norm_backward_body(c, &ln);
+    status = NAME(normcore_layer_norm_backward_body)(c, &ln);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_SIZE, s->out);
     digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_M, s->out2);
@@ -169,12 +176,12 @@ static normcore_status selftest_body(call *c, void *arguments) {
 
     for (int normal = 0; normal < 2; normal++) {
         random_args random = {0x0123456789abcdefu, 42, 5, ST_SIZE, normal ? 0.5 : -1.0, 2.0, normal, s->out, 0, NULL};
-        status = random_body(c, &random);
+        status = NAME(normcore_random_body)(c, &random);
         if (status) return status;
         digest_reals(&s->digests[SELFTEST_random], ST_SIZE, s->out);
     }
     dropout_args drop = {ST_N, ST_M, s->a, ST_M, 0.7, 3, 4, 5, s->out, ST_M, 0, NULL};
-    status = dropout_body(c, &drop);
+    status = NAME(normcore_dropout_body)(c, &drop);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_dropout], ST_SIZE, s->out);
 
@@ -197,7 +204,7 @@ static normcore_status selftest_body(call *c, void *arguments) {
         update.slot1 = s->out3;
         update.slot2 = s->c;
         for (options.step = 1; options.step < 4; options.step++) {
-            status = optimizer_body(c, &update);
+            status = NAME(normcore_optimizer_body)(c, &update);
             if (status) return status;
         }
         digest_reals(&s->digests[SELFTEST_optimizer], ST_M, s->out);

@@ -11,7 +11,7 @@
 
 /* Expected digests, [f32, f64][operation]. `selftest_digests` in tests/c prints them after a change of the contract. */
 static const uint64_t expected[2][SELFTEST_COUNT] = {
-#include "selftest/digests.h"
+#include "selftest/digests.def"
 };
 
 #define OPERATION(name) "digest of " #name ", float",

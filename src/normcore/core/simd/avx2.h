@@ -1,5 +1,14 @@
 /* AVX2 and FMA: 8 floats or 4 doubles. */
+#ifndef NORMCORE_SIMD_AVX2_H
+#define NORMCORE_SIMD_AVX2_H
+
+#include "numeric/guards.h"
+
+#include "numeric/dtype.h"
+
 #include <immintrin.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /*
  * Sliding window: the n first lanes of a vector are on at index 8 - n. maskload and maskstore fault on no lane that
@@ -204,5 +213,7 @@ NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return v_select(v_eq(a
 #define w_div          v_div
 #define w_fma          v_fma
 #define w_select_tail  v_select_tail
+
+#endif
 
 #endif

@@ -1,5 +1,13 @@
 /* AVX-512 F, BW, DQ, VL: 16 floats or 8 doubles. */
+#ifndef NORMCORE_SIMD_AVX512_H
+#define NORMCORE_SIMD_AVX512_H
+
+#include "numeric/guards.h"
+
+#include "numeric/dtype.h"
+
 #include <immintrin.h>
+#include <stddef.h>
 
 NORMCORE_INLINE double fold_pd(__m512d a) {
     const __m256d b = _mm256_add_pd(_mm512_castpd512_pd256(a), _mm512_extractf64x4_pd(a, 1));
@@ -211,5 +219,7 @@ NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return v_select(v_eq(a
 #define w_div          v_div
 #define w_fma          v_fma
 #define w_select_tail  v_select_tail
+
+#endif
 
 #endif

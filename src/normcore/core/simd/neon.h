@@ -1,5 +1,14 @@
 /* AArch64 Advanced SIMD: 4 floats or 2 doubles. */
+#ifndef NORMCORE_SIMD_NEON_H
+#define NORMCORE_SIMD_NEON_H
+
+#include "numeric/guards.h"
+
+#include "numeric/dtype.h"
+
 #include <arm_neon.h>
+#include <stddef.h>
+#include <stdint.h>
 
 /* 24 accumulators, 3 vectors of B and one of A in 32 registers; 8 x 12 floats is also the tile of BLIS's armv8a. */
 enum { GEMM_MR = 8, GEMM_NV = 3 };
@@ -188,5 +197,7 @@ NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return v_select(v_eq(a
 #define w_div          v_div
 #define w_fma          v_fma
 #define w_select_tail  v_select_tail
+
+#endif
 
 #endif

@@ -2,7 +2,17 @@
  * The scalar row: one lane. It is the reference for the bits of every other row and runs on any machine.
  * What stands here is what every such header provides.
  */
+#ifndef NORMCORE_SIMD_SCALAR_H
+#define NORMCORE_SIMD_SCALAR_H
+
+#include "numeric/guards.h"
+
+#include "numeric/dtype.h"
 #include "numeric/exact_fma.h"
+
+#include <math.h>
+#include <stddef.h>
+#include <stdint.h>
 
 enum { VL = 1 };
 /* Tile of the matrix product in rows and vectors; see kernels/gemm.c. */
@@ -102,3 +112,5 @@ NORMCORE_INLINE double w_fold(vwide a) { return a; }
 NORMCORE_INLINE vwide w_select_tail(size_t n, vwide a, vwide b) { return n ? a : b; }
 /* x where a is not 0 (NaN is not), +0 where it is, whatever x. */
 NORMCORE_INLINE vwide w_where_nonzero(vwide a, vwide x) { return a != 0.0 ? x : 0.0; }
+
+#endif

@@ -1,7 +1,15 @@
 /* The SIMD layer of the row this file is compiled for (NORMCORE_ISA_HEADER), and what follows from it for any row. */
-#include "kernels/kernels.h"
+#ifndef NORMCORE_SIMD_H
+#define NORMCORE_SIMD_H
+
+#include "numeric/guards.h"
+
+#include "numeric/contract.h"
+#include "numeric/dtype.h"
 
 #include <math.h>
+#include <stddef.h>
+#include <stdint.h>
 #include <string.h>
 
 #include NORMCORE_ISA_HEADER
@@ -145,3 +153,5 @@ NORMCORE_INLINE double lanes_fold(const lanes *s) {
     }
     return w_fold(sum.v[0]);
 }
+
+#endif

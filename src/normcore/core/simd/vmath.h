@@ -2,6 +2,10 @@
  * exp and what is made of it in vectors, log in scalars: from the operations of the SIMD layer, so that their bits are
  * the same everywhere.
  */
+#ifndef NORMCORE_VMATH_H
+#define NORMCORE_VMATH_H
+
+#include "simd/simd.h"
 
 #if NORMCORE_DTYPE == 32
 /* ln 2 in a head of 16 bits (n times it is exact) and a tail. */
@@ -188,3 +192,5 @@ NORMCORE_INLINE double s_log1p(double x) {
     if (u == 1.0 || !(x < (double)INFINITY)) return x;
     return s_log(u) + (x - (u - 1.0)) / u;
 }
+
+#endif

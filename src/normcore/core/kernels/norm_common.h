@@ -7,6 +7,11 @@
  * lies outside 2^+-64, powers of two keep every step inside the range of float: large data is made small before the
  * subtraction, small data large after it. double: the plain formula.
  */
+#ifndef NORMCORE_NORM_COMMON_H
+#define NORMCORE_NORM_COMMON_H
+
+#include "kernels/kernels.h"
+#include "simd/simd.h"
 
 typedef struct norm_constants {
     real hi, c, r, r_lo, pre, post;
@@ -165,3 +170,5 @@ NORMCORE_INLINE double m2_from_sums(double sum, double sum_of_squares, double co
     const double m2 = sum_of_squares - sum * sum / count;
     return m2 < 0.0 ? 0.0 : m2;
 }
+
+#endif
