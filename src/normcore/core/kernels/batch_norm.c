@@ -91,7 +91,7 @@ static void batch_norm_rstd(size_t d, const double *variance, double eps, double
     }
 }
 
-static void batch_norm_prepare(size_t d, const double *mean, const double *rstd, NAME(norm_columns) * columns) {
+static void batch_norm_prepare(size_t d, const double *mean, const double *rstd, NAME(norm_columns) *columns) {
     int plain = 1;
     for (size_t j = 0; j < d; j++) plain &= norm_is_plain(rstd[j]);
     columns->plain = plain;
@@ -113,7 +113,7 @@ static void batch_norm_prepare(size_t d, const double *mean, const double *rstd,
     }
 }
 
-NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) * columns, size_t j, size_t count, int plain) {
+NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) *columns, size_t j, size_t count, int plain) {
     norm_block b;
     b.hi = v_get(columns->hi + j, count);
     b.c = v_get(columns->c + j, count);
@@ -124,7 +124,7 @@ NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) * columns, size
     return b;
 }
 
-NORMCORE_INLINE norm_dx_block load_dx_columns(const NAME(norm_dx_columns) * columns, size_t j, size_t count) {
+NORMCORE_INLINE norm_dx_block load_dx_columns(const NAME(norm_dx_columns) *columns, size_t j, size_t count) {
     norm_dx_block b;
     b.w = v_get(columns->w + j, count);
     b.s = v_get(columns->s + j, count);
@@ -145,7 +145,7 @@ NORMCORE_INLINE norm_dx_block load_dx_columns(const NAME(norm_dx_columns) * colu
     } while (0)
 
 NORMCORE_INLINE void apply_rows(const int plain, size_t n, size_t d, const real *x, size_t xs,
-                                const NAME(norm_columns) * columns, const real *gamma, const real *beta, real *y,
+                                const NAME(norm_columns) *columns, const real *gamma, const real *beta, real *y,
                                 size_t ys) {
     const size_t block = written_rows(ys);
     for (size_t i0 = 0; i0 < n; i0 += block) {
@@ -158,7 +158,7 @@ NORMCORE_INLINE void apply_rows(const int plain, size_t n, size_t d, const real 
         });
     }
 }
-static void batch_norm_apply(size_t n, size_t d, const real *x, size_t xs, const NAME(norm_columns) * columns,
+static void batch_norm_apply(size_t n, size_t d, const real *x, size_t xs, const NAME(norm_columns) *columns,
                              const real *gamma, const real *beta, real *y, size_t ys) {
 #define CALL(plain) apply_rows(plain, n, d, x, xs, columns, gamma, beta, y, ys)
     PLAIN_OR_NOT(columns->plain, CALL);
@@ -166,7 +166,7 @@ static void batch_norm_apply(size_t n, size_t d, const real *x, size_t xs, const
 }
 
 NORMCORE_INLINE void chunk_gradients(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x,
-                                     size_t xs, const NAME(norm_columns) * columns, double *dgamma, double *dbeta) {
+                                     size_t xs, const NAME(norm_columns) *columns, double *dgamma, double *dbeta) {
     for (size_t j = 0; j < d; j++) dgamma[j] = dbeta[j] = 0.0;
     for (size_t i0 = 0; i0 < n; i0 += BLOCK_ROWS) {
         const size_t i1 = i0 + BLOCK_ROWS < n ? i0 + BLOCK_ROWS : n;
@@ -185,7 +185,7 @@ NORMCORE_INLINE void chunk_gradients(const int plain, size_t n, size_t d, const 
     }
 }
 static void batch_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                                       const NAME(norm_columns) * columns, double *dgamma, double *dbeta) {
+                                       const NAME(norm_columns) *columns, double *dgamma, double *dbeta) {
 #define CALL(plain) chunk_gradients(plain, n, d, dy, dys, x, xs, columns, dgamma, dbeta)
     PLAIN_OR_NOT(columns->plain, CALL);
 #undef CALL
@@ -193,8 +193,8 @@ static void batch_norm_chunk_gradients(size_t n, size_t d, const real *dy, size_
 
 /* Two loops of three results: with six a compiler gives up asking whether they overlap, and uses no vectors. */
 NORMCORE_INLINE void dx_constants(const int plain, size_t d, double count, const real *gamma, const double *rstd,
-                                  const double *dgamma, const double *dbeta, const NAME(norm_columns) * columns,
-                                  const NAME(norm_dx_columns) * dx_columns) {
+                                  const double *dgamma, const double *dbeta, const NAME(norm_columns) *columns,
+                                  const NAME(norm_dx_columns) *dx_columns) {
 #define CONSTANTS(mean_g, mean_g_xhat)                                                                                 \
     norm_dx_constants_of(plain, rstd[j], plain ? 1.0 : (double)columns->pre[j] * (double)columns->post[j],             \
                          (double)columns->c[j], (double)gamma[j], mean_g, mean_g_xhat)
@@ -213,8 +213,8 @@ NORMCORE_INLINE void dx_constants(const int plain, size_t d, double count, const
 #undef CONSTANTS
 }
 static void batch_norm_dx_constants(size_t d, double count, const real *gamma, const double *rstd, const double *dgamma,
-                                    const double *dbeta, const NAME(norm_columns) * columns,
-                                    const NAME(norm_dx_columns) * dx_columns) {
+                                    const double *dbeta, const NAME(norm_columns) *columns,
+                                    const NAME(norm_dx_columns) *dx_columns) {
 #define CALL(plain) dx_constants(plain, d, count, gamma, rstd, dgamma, dbeta, columns, dx_columns)
     PLAIN_OR_NOT(columns->plain, CALL);
 #undef CALL
@@ -222,7 +222,7 @@ static void batch_norm_dx_constants(size_t d, double count, const real *gamma, c
 
 /* dx = gamma rstd (dy - mean(dy) - xhat mean(dy xhat)) */
 NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                              const NAME(norm_columns) * columns, const NAME(norm_dx_columns) * dx_columns, real *dx,
+                              const NAME(norm_columns) *columns, const NAME(norm_dx_columns) *dx_columns, real *dx,
                               size_t dxs) {
     const size_t block = written_rows(dxs);
     for (size_t i0 = 0; i0 < n; i0 += block) {
@@ -238,7 +238,7 @@ NORMCORE_INLINE void fused_dx(const int plain, size_t n, size_t d, const real *d
     }
 }
 static void batch_norm_fused_dx(size_t n, size_t d, const real *dy, size_t dys, const real *x, size_t xs,
-                                const NAME(norm_columns) * columns, const NAME(norm_dx_columns) * dx_columns, real *dx,
+                                const NAME(norm_columns) *columns, const NAME(norm_dx_columns) *dx_columns, real *dx,
                                 size_t dxs) {
 #define CALL(plain) fused_dx(plain, n, d, dy, dys, x, xs, columns, dx_columns, dx, dxs)
     PLAIN_OR_NOT(columns->plain, CALL);
@@ -273,7 +273,7 @@ static void batch_norm_short_backward(size_t n, size_t d, const real *dy, size_t
 
 /* Evaluation: the statistics are constants, dx = dy gamma rstd. */
 static void batch_norm_evaluation_dx(size_t n, size_t d, const real *dy, size_t dys, const real *scale,
-                                     const NAME(norm_columns) * columns, real *dx, size_t dxs) {
+                                     const NAME(norm_columns) *columns, real *dx, size_t dxs) {
     for (size_t i = 0; i < n; i++, dy += dys, dx += dxs)
         FOR_STORED_VECTORS(j, count, d, dx, {
             vreal g = v_mul(v_get(dy + j, count), v_get(scale + j, count));

@@ -258,7 +258,7 @@ typedef struct gemm_block {
     int pack_a, keep_a; /* pack panels of A; each where the next block of columns finds it */
 } gemm_block;
 
-static void gemm_block_run(const NAME(gemm_problem) * p, const gemm_block *g) {
+static void gemm_block_run(const NAME(gemm_problem) *p, const gemm_block *g) {
     /* Whole panels of B are read in place by few rows, else by the first panel of A, which packs them meanwhile. */
     const int few = g->rows <= GEMM_DIRECT_ROWS;
     const int first_packs = !few && p->b_row < GEMM_NEAR && p->depth * g->cols <= GEMM_CACHED;
@@ -301,7 +301,7 @@ static void gemm_block_run(const NAME(gemm_problem) * p, const gemm_block *g) {
     }
 }
 
-static void gemm(const NAME(gemm_problem) * p, size_t i0, size_t i1, size_t j0, size_t j1, void *scratch) {
+static void gemm(const NAME(gemm_problem) *p, size_t i0, size_t i1, size_t j0, size_t j1, void *scratch) {
     gemm_block g = {0};
     g.packed_b = scratch;
     g.packed_a = g.packed_b + gemm_packed_b_size(p->depth, j1 - j0);

@@ -7,7 +7,7 @@
 #include "simd/simd.h"
 
 /* Inlined once for each optimiser, a constant there. g, p and the slots of one vector. */
-NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAME(optimizer_constants) * c, real *p,
+NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAME(optimizer_constants) *c, real *p,
                                    const real *grad, real *slot1, real *slot2, size_t count) {
     vreal x = v_get(p, count), g = v_get(grad, count);
     if (c->has_scale) g = v_mul(g, v_set1(c->scale));
@@ -46,7 +46,7 @@ NORMCORE_INLINE void update_vector(const normcore_optimizer optimizer, const NAM
     v_put_n(p, x, count);
 }
 
-static void optimizer_update(const NAME(optimizer_constants) * c, size_t n, real *p, const real *g, real *slot1,
+static void optimizer_update(const NAME(optimizer_constants) *c, size_t n, real *p, const real *g, real *slot1,
                              real *slot2) {
 #define UPDATE(optimizer, s1, s2)                                                                                      \
     FOR_VECTORS(j, count, n, { update_vector(optimizer, c, p + j, g + j, s1, s2, count); });                           \

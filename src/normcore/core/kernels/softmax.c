@@ -156,7 +156,7 @@ typedef struct row_shares {
     vwide keep, even; /* 1 - e, e / c */
 } row_shares;
 
-NORMCORE_INLINE row_shares row_shares_of(const NAME(cross_entropy_row_problem) * p) {
+NORMCORE_INLINE row_shares row_shares_of(const NAME(cross_entropy_row_problem) *p) {
     const row_shares s = {p->target, p->class_weight, w_set1(1.0 - p->smoothing), w_set1(p->smoothing / (double)p->c)};
     return s;
 }
@@ -168,7 +168,7 @@ NORMCORE_INLINE vwide row_share(const row_shares *s, size_t j, size_t count) {
 }
 
 /* Sum of share (max - z), and of the shares (*total). A class without a share takes no part, whatever its logit. */
-static double row_share_sums(const NAME(cross_entropy_row_problem) * p, real max, double *total) {
+static double row_share_sums(const NAME(cross_entropy_row_problem) *p, real max, double *total) {
     const row_shares shares = row_shares_of(p);
     const real *const z = p->z;
     lanes loss = lanes_zero(), sum = lanes_zero();
@@ -184,7 +184,7 @@ static double row_share_sums(const NAME(cross_entropy_row_problem) * p, real max
 }
 
 /* dz = dz - share factor. */
-static void row_subtract_shares(const NAME(cross_entropy_row_problem) * p) {
+static void row_subtract_shares(const NAME(cross_entropy_row_problem) *p) {
     const row_shares shares = row_shares_of(p);
     real *const dz = p->dz;
     const vwide factor = w_set1(p->factor);
@@ -195,7 +195,7 @@ static void row_subtract_shares(const NAME(cross_entropy_row_problem) * p) {
 }
 
 /* -sum(share log(softmax(z))) and its gradient, softmax(z) sum(share) - share, times factor. */
-static void cross_entropy_row(const NAME(cross_entropy_row_problem) * p, double *loss) {
+static void cross_entropy_row(const NAME(cross_entropy_row_problem) *p, double *loss) {
     const size_t c = p->c;
     const real max = row_max(c, p->z);
     const double base = p->smoothing / (double)c; /* e / c */

@@ -20,7 +20,7 @@ typedef struct gemm_grid {
     size_t levels;
     unsigned char *scratch;
     size_t scratch_each, tile_bytes; /* of each task; of one level buffer */
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
 } gemm_grid;
 
 /* Sum over the chunks [first, first + count) into `out` (tile of the output, or a level buffer of pitch out_stride). */

@@ -4,7 +4,7 @@
 #include <math.h>
 #include <string.h>
 
-static NAME(norm_columns) columns_at(const NAME(norm_columns) * columns, size_t j) {
+static NAME(norm_columns) columns_at(const NAME(norm_columns) *columns, size_t j) {
     NAME(norm_columns) c = *columns;
     c.hi += j;
     c.c += j;

@@ -69,7 +69,7 @@ typedef struct rowwise_args {
     size_t y_stride;
     real *out;
     size_t out_stride;
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
     size_t tasks;
 } rowwise_args;
 
@@ -94,7 +94,7 @@ typedef struct cross_entropy_args {
     double divisor;        /* of the mean; 1 for the other reductions */
     pair class_weight_sum; /* used if labels are smoothed */
     real *row_scratch;     /* (tasks, c) where no gradient is wanted */
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
     size_t tasks;
 } cross_entropy_args;
 
@@ -133,7 +133,7 @@ typedef struct batch_norm_args {
     double *first, *second;    /* (chunks, d) partial results of a chunk */
     double *xmu, *dxhat, *dsq; /* of the graph algorithm */
     size_t threads, chunks, col_tasks, row_tasks;
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
 } batch_norm_args;
 
 normcore_status NAME(normcore_batch_norm_forward_body)(call *c, void *arguments);
@@ -158,7 +158,7 @@ typedef struct layer_norm_args {
     const double *mean, *rstd;
     real *dgamma, *dbeta;
     double *first, *second; /* (chunks, d) */
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
     size_t tasks;
 } layer_norm_args;
 
@@ -174,7 +174,7 @@ typedef struct random_args {
     int normal;
     real *out;
     size_t tasks;
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
 } random_args;
 
 normcore_status NAME(normcore_random_body)(call *c, void *arguments);
@@ -188,7 +188,7 @@ typedef struct dropout_args {
     real *y;
     size_t y_stride;
     size_t tasks;
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
 } dropout_args;
 
 normcore_status NAME(normcore_dropout_body)(call *c, void *arguments);
@@ -203,7 +203,7 @@ typedef struct optimizer_args {
     real *slot1, *slot2;
     NAME(optimizer_constants) constants;
     size_t tasks;
-    const NAME(kernel_table) * kernels;
+    const NAME(kernel_table) *kernels;
 } optimizer_args;
 
 normcore_status NAME(normcore_optimizer_body)(call *c, void *arguments);

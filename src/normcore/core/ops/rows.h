@@ -22,7 +22,7 @@ NORMCORE_INLINE void store_sums(size_t d, const double *sums, real *out) {
     for (size_t j = 0; j < d; j++) out[j] = sums[j] == sums[j] ? (real)sums[j] : REAL_NAN;
 }
 
-NORMCORE_INLINE const NAME(kernel_table) * kernels_of(const call *c) {
+NORMCORE_INLINE const NAME(kernel_table) *kernels_of(const call *c) {
 #if NORMCORE_DTYPE == 32
     return normcore_call_isa(c)->f32;
 #else
