@@ -21,7 +21,8 @@ import normcore
 from normcore import MLP
 from normcore.cli import main
 from normcore.serialization import load_model, save_model
-from normcore.tabular import encode_texts, read_table
+from normcore.tables.encoding import encode_texts
+from normcore.tables.reading import read_table
 
 CLASSES = ("north", "east", "south")
 QUICK = ["--epochs", "30", "--hidden", "16", "--learning-rate", "0.01", "--batch-size", "16"]

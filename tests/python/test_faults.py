@@ -21,11 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import archives
-from normcore import MLP, Trainer, _text, cli
+from normcore import MLP, Trainer, _text
 from normcore import serialization as files
-from normcore.cli import main
+from normcore.cli import main, predict
 from normcore.serialization import load_model, save_model
-from normcore.tabular import DataError, read_table
+from normcore.tables.reading import DataError, read_table
 
 LINUX = sys.platform == "linux"
 EVIL = "\x1b]0;owned\x07\x9b2J\u202eab\u2028\x7f"
@@ -66,7 +66,7 @@ class Counter:
 
 
 sys.meta_path.insert(0, Counter())
-from normcore.cli import main
+from normcore.cli import main, predict
 code = main()
 if at == "0":
     print(count, file=sys.stderr)
@@ -263,9 +263,9 @@ def test_labels_that_a_spreadsheet_would_run(tmp_path: Path, capsys: pytest.Capt
 
 def test_inert_texts() -> None:
     for text in (*FORMULAS, "\t=x", "\rx", "\nx", "-1-1", "+1+cmd|' /C calc'!A0"):
-        assert cli._inert(text) == "'" + text
+        assert predict._inert(text) == "'" + text
     for text in ("", "a", "1", "-1", "+1e5", "-inf", "a=1", "'=1"):
-        assert cli._inert(text) == text
+        assert predict._inert(text) == text
 
 
 # ---------------------------------------------------------------------- checkpoints
@@ -384,7 +384,7 @@ MEMORY = """
 import io, os, sys, zipfile
 from pathlib import Path
 import numpy as np
-from normcore.tabular import DataError, read_table
+from normcore.tables.reading import DataError, read_table
 
 path = Path(sys.argv[1]) / "t.npz"
 MIB = 1 << 20
@@ -542,7 +542,7 @@ def test_memory_runs_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
     def fail(*arguments: Any) -> None:
         raise MemoryError
 
-    monkeypatch.setattr("normcore.tabular._read_array", fail)
+    monkeypatch.setattr("normcore.tables.reading._read_array", fail)
     assert main(["train", str(path), "-o", str(tmp_path / "m")]) == 2
     assert f"out of memory ({path}" in capsys.readouterr().err
 

@@ -19,7 +19,7 @@ import pytest
 
 from normcore import _interrupt, cli
 from normcore.cli import main
-from normcore.tabular import DataError, read_table
+from normcore.tables.reading import DataError, read_table
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -61,7 +61,7 @@ def test_a_command_outside_the_main_thread(tmp_path: Path, capsys: pytest.Captur
     arguments = ["train", str(tmp_path / "t.csv"), "-o", str(tmp_path / "m"), "--epochs", "1"]
     assert in_a_thread(lambda: main(arguments)) == 0
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cli, "_info", look)
+        patch.setattr(cli.info, "run", look)
         assert in_a_thread(lambda: main(["info"])) == 0
     assert seen == [before]
     assert handlers() == before
@@ -227,7 +227,7 @@ def test_an_output_that_breaks_when_the_command_fails(
 
     with os.fdopen(writer, "w") as stream:
         monkeypatch.setattr(sys, "stdout", stream)
-        monkeypatch.setattr(cli, "_info", fail)
+        monkeypatch.setattr(cli.info, "run", fail)
         wanted = (
             (130, "normcore: interrupted\n")
             if isinstance(error, KeyboardInterrupt)

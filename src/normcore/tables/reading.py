@@ -1,4 +1,4 @@
-"""Reading labelled tables, CSV and NPZ, for the command line.
+"""Reading labelled tables, CSV and NPZ.
 
 Every error says which file, line and column it is about. Numbers are parsed to float64; labels are kept as text,
 because a class is a name: ``3``, ``3.0`` and ``"3"`` are the same one.
@@ -22,9 +22,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcore.labels import encode_labels
-
-__all__ = ["DataError", "Table", "encode_texts", "is_number", "read_table", "shortened"]
+__all__ = ["DataError", "Table", "is_number", "parse_number", "read_table", "shortened"]
 
 _LONGEST_LINE = 1 << 24  # characters of a CSV file's line
 # Of an NPZ file: the bytes of its directory, and what its compressed arrays may become.
@@ -101,15 +99,6 @@ def read_table(
         layout = _Layout(target, header, expected_names, expected_count, expected_position, known_labels)
         with io.TextIOWrapper(stream, encoding="utf-8-sig", newline="") as text:
             return _read_csv(path, text, delimiter, layout)
-
-
-def encode_texts(labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
-    """The number of each row's class and the classes in order: by value if all of them are numbers, else by text."""
-    try:
-        codes, keys = encode_labels([(_parsed(label), label) for label in labels])
-    except ValueError:
-        return encode_labels(labels)
-    return codes, [label for _, label in keys]
 
 
 def _label_text(cell: str) -> str:
@@ -192,7 +181,7 @@ def _lines(path: Path, file: IO[str]) -> Iterator[str]:
         yield line
 
 
-def _parsed(text: str) -> float:
+def parse_number(text: str) -> float:
     """The number that a cell holds; float() alone would take ``1_000`` and digits of other scripts too."""
     text = text.strip()
     if "_" in text or not text.isascii():
@@ -203,7 +192,7 @@ def _parsed(text: str) -> float:
 def is_number(cell: str) -> bool:
     """Whether a cell holds a number."""
     try:
-        _parsed(cell)
+        parse_number(cell)
     except ValueError:
         return False
     return True
@@ -347,7 +336,7 @@ def _number(path: Path, line: int, column: int, names: list[str] | None, cell: s
     if not text:
         raise DataError(f"{place}: the value is missing")
     try:
-        value = _parsed(text)
+        value = parse_number(text)
     except ValueError:
         raise DataError(f"{place}: {shortened(text)} is not a number") from None
     if not math.isfinite(value):
