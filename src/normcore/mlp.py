@@ -13,7 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
-from normcore.random import Generator, check_dtype, check_real, check_uint64
+from normcore._checks import check_dtype, check_real, check_uint64
+from normcore.random import Generator
 
 __all__ = ["MLP"]
 

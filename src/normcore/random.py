@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
-import sys
 from collections.abc import Mapping, Sequence
 from typing import Any, SupportsIndex
 
@@ -12,61 +10,11 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
+from normcore._checks import UINT64_END, check_dtype, check_shape, check_uint64
 
 __all__ = ["Generator"]
 
 _ALGORITHM = "philox4x32-10"
-_UINT64_END = 1 << 64
-
-
-def check_uint64(value: SupportsIndex, operation: str, name: str) -> int:
-    """Return `value` as an int in [0, 2**64), or raise a TypeError or ValueError which names the argument."""
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{operation}: {name} must be an integer, not {type(value).__name__}") from None
-    if not 0 <= number < _UINT64_END:
-        raise ValueError(f"{operation}: {name} is {number}; it must be in [0, 2**64)")
-    return number
-
-
-def check_real(value: Any, operation: str, name: str) -> float:
-    """Return `value` as a float, or raise a TypeError which names the argument. Text is no number."""
-    try:
-        if not isinstance(value, (str, bytes, bytearray)):
-            return float(value)
-    except OverflowError:  # an integer beyond all doubles, which no range admits
-        return math.inf if value > 0 else -math.inf
-    except (TypeError, ValueError):
-        pass
-    raise TypeError(f"{operation}: {name} must be a number, not {type(value).__name__}")
-
-
-def check_dtype(dtype: Any, operation: str) -> np.dtype[Any]:
-    """Return float32 or float64 in native byte order; TypeError for all else, None (NumPy's float64) included."""
-    checked: np.dtype[Any] | None = None
-    try:
-        if dtype is not None:
-            checked = np.dtype(dtype).newbyteorder("=")
-    except (TypeError, ValueError, SyntaxError):
-        pass
-    if checked is None or checked not in (np.dtype(np.float32), np.dtype(np.float64)):
-        found = repr(dtype) if checked is None else checked.name
-        raise TypeError(f"{operation}: dtype is {found}; accepted are float32 and float64")
-    return checked
-
-
-def _shape(size: SupportsIndex | Sequence[SupportsIndex], operation: str) -> tuple[int, ...]:
-    try:
-        entries = tuple(size) if isinstance(size, Sequence) else (size,)
-        shape = tuple(operator.index(entry) for entry in entries)
-    except TypeError:
-        raise TypeError(f"{operation}: size must be an integer or a tuple of integers, not {size!r}") from None
-    if any(entry < 0 for entry in shape):
-        raise ValueError(f"{operation}: size is {size!r}; it must not be negative")
-    if math.prod(max(entry, 1) for entry in shape) > sys.maxsize // 8:
-        raise ValueError(f"{operation}: size is {size!r}; no array can be that large")
-    return shape
 
 
 class Generator:
@@ -112,7 +60,7 @@ class Generator:
         """Index of the next value, counted in values of `words` words, and the position behind `count` of them."""
         first = -(-self._position // words)
         end = (first + count) * words
-        if end > _UINT64_END:
+        if end > UINT64_END:
             raise OverflowError(f"{operation}: the stream of {self!r} has no {count} values left")
         return first, end
 
@@ -155,7 +103,7 @@ class Generator:
         limit = check_uint64(bound, "Generator.integers", "bound")
         if not 1 <= limit <= 1 << 63:
             raise ValueError(f"Generator.integers: bound is {limit}; it must be in [1, 2**63]")
-        shape = _shape(size, "Generator.integers")
+        shape = check_shape(size, "Generator.integers")
         count = math.prod(shape)
         offset, end = self._reserve(count, 2, "Generator.integers")
         values: npt.NDArray[np.int64] = _core.random_integers(
@@ -166,7 +114,7 @@ class Generator:
 
     def permutation(self, n: SupportsIndex) -> npt.NDArray[np.int64]:
         """Return a random permutation of 0 ... n-1 as int64 (Fisher-Yates; uses n - 1 integers of the stream)."""
-        (count,) = _shape((n,), "Generator.permutation")
+        (count,) = check_shape((n,), "Generator.permutation")
         offset, end = self._reserve(max(count - 1, 0), 2, "Generator.permutation")
         values: npt.NDArray[np.int64] = _core.random_permutation(
             count, seed=self._seed, stream=self._stream, offset=offset
@@ -211,4 +159,4 @@ class Generator:
         size: SupportsIndex | Sequence[SupportsIndex], dtype: npt.DTypeLike, operation: str
     ) -> tuple[tuple[int, ...], str, int]:
         name = check_dtype(dtype, operation).name
-        return _shape(size, operation), name, 1 if name == "float32" else 2
+        return check_shape(size, operation), name, 1 if name == "float32" else 2

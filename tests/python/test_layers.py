@@ -16,7 +16,7 @@ PACKAGE = Path(normcore.__file__).parent
 # From the bottom up: a module may import what stands in the lines before its own. A package stands for all of its
 # modules that have no place of their own. `normcore` itself, which hands on the public names, has none: see below.
 LAYERS = (
-    ("_core", "_interrupt", "_text"),
+    ("_checks", "_core", "_interrupt", "_text"),
     ("_atomic", "_config", "_signals", "labels", "random"),
     ("mlp",),
     ("serialization",),

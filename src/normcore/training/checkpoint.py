@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
+from normcore._checks import check_number
 from normcore.mlp import MLP, check_class_weight
 from normcore.serialization import (
     Spec,
@@ -28,7 +29,7 @@ from normcore.training.batches import DROPOUT_STREAM, SHUFFLE_STREAM
 from normcore.training.callbacks import check_callbacks
 from normcore.training.history import CURVES, REASONS, History
 from normcore.training.optimizers import Optimizer
-from normcore.training.schedules import LearningRate, Schedule, check_rate, schedule_from_dict
+from normcore.training.schedules import LearningRate, Schedule, schedule_from_dict
 from normcore.training.stopping import BestWeights, Weights, all_finite
 
 __all__ = ["Resumable"]
@@ -172,7 +173,7 @@ class Resumable:
         # Checked here, for below whatever is wrong is the file's fault.
         callbacks = check_callbacks(callbacks)
         if learning_rate is not None and not callable(learning_rate):
-            learning_rate = check_rate(learning_rate)
+            learning_rate = check_number(learning_rate, "Trainer", "learning_rate")
         with open_archive(name, _CHECKPOINT) as archive:
             name, contract = archive.name, archive.contract
             with archive.damage_first(), _laid_to(name):

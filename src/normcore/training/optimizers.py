@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
+from normcore._checks import check_real
 from normcore._signals import Call, uninterrupted
 from normcore.mlp import MLP
-from normcore.random import check_real
 
 __all__ = ["OPTIMIZERS", "Optimizer", "StateOverflowError"]
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import operator
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
-from normcore.random import check_real
+from normcore._checks import check_integer, check_number
 
 __all__ = ["ConstantSchedule", "CosineSchedule", "ExponentialSchedule", "Schedule", "StepSchedule"]
 
@@ -71,27 +70,6 @@ def _power(base: float, exponent: int) -> float:
     return result
 
 
-def _integer(value: SupportsIndex, minimum: int, operation: str, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"{operation}: {name} must be an integer, not {type(value).__name__}") from None
-    if number < minimum:
-        raise ValueError(f"{operation}: {name} is {number}; it must be at least {minimum}")
-    return number
-
-
-def _number(value: float, operation: str, name: str, high: float = math.inf) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        raise TypeError(f"{operation}: {name} must be a number, not {type(value).__name__}") from None
-    if not (0.0 <= number <= high and math.isfinite(number)):
-        limit = "finite and not negative" if high == math.inf else f"in [0, {high:g}]"
-        raise ValueError(f"{operation}: {name} is {number!r}; it must be {limit}")
-    return number
-
-
 @dataclass(frozen=True)
 class Schedule(ABC):
     """Base of the schedules: ``schedule(step)`` is the learning rate of the step after `step` finished ones.
@@ -106,12 +84,12 @@ class Schedule(ABC):
 
     def __post_init__(self) -> None:
         name = type(self).__name__
-        object.__setattr__(self, "learning_rate", _number(self.learning_rate, name, "learning_rate"))
-        object.__setattr__(self, "warmup", _integer(self.warmup, 0, name, "warmup"))
+        object.__setattr__(self, "learning_rate", check_number(self.learning_rate, name, "learning_rate"))
+        object.__setattr__(self, "warmup", check_integer(self.warmup, name, "warmup", 0))
 
     def __call__(self, step: SupportsIndex) -> float:
         """Learning rate after `step` steps, a float; `step` is an integer, not negative."""
-        done = _integer(step, 0, type(self).__name__, "step")
+        done = check_integer(step, type(self).__name__, "step", 0)
         if done < self.warmup:
             return self.learning_rate * ((done + 1) / self.warmup)
         return self._rate(done - self.warmup)
@@ -142,8 +120,8 @@ class StepSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "every", _integer(self.every, 1, "StepSchedule", "every"))
-        object.__setattr__(self, "factor", _number(self.factor, "StepSchedule", "factor", 1.0))
+        object.__setattr__(self, "every", check_integer(self.every, "StepSchedule", "every", 1))
+        object.__setattr__(self, "factor", check_number(self.factor, "StepSchedule", "factor", 0.0, 1.0))
 
     def _rate(self, step: int) -> float:
         return self.learning_rate * _power(self.factor, step // self.every)
@@ -157,7 +135,7 @@ class ExponentialSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "factor", _number(self.factor, "ExponentialSchedule", "factor", 1.0))
+        object.__setattr__(self, "factor", check_number(self.factor, "ExponentialSchedule", "factor", 0.0, 1.0))
 
     def _rate(self, step: int) -> float:
         return self.learning_rate * _power(self.factor, step)
@@ -175,8 +153,8 @@ class CosineSchedule(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        object.__setattr__(self, "steps", _integer(self.steps, 1, "CosineSchedule", "steps"))
-        object.__setattr__(self, "final", _number(self.final, "CosineSchedule", "final"))
+        object.__setattr__(self, "steps", check_integer(self.steps, "CosineSchedule", "steps", 1))
+        object.__setattr__(self, "final", check_number(self.final, "CosineSchedule", "final"))
 
     def _rate(self, step: int) -> float:
         if step >= self.steps:
@@ -206,11 +184,3 @@ def schedule_from_dict(data: Mapping[str, Any]) -> Schedule:
 
 
 LearningRate = float | Schedule | Callable[[int], float]
-
-
-def check_rate(value: Any, where: str = "") -> float:
-    """Return a learning rate as a float, or raise an error of the trainer's; `where` says of which step it is."""
-    rate = check_real(value, "Trainer", f"learning_rate{where}")
-    if not 0.0 <= rate < math.inf:
-        raise ValueError(f"Trainer: learning_rate{where} is {rate!r}; it must be finite and not negative")
-    return rate

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
@@ -12,15 +11,15 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
+from normcore._checks import check_choice, check_integer, check_number, check_uint64
 from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.mlp import MLP, ClassWeight, check_class_weight
-from normcore.random import check_real, check_uint64
 from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, batch_bounds, epoch_order
 from normcore.training.callbacks import Progress, call_callbacks, check_callbacks
 from normcore.training.checkpoint import Resumable
 from normcore.training.history import CURVES, History
 from normcore.training.optimizers import Optimizer, StateOverflowError
-from normcore.training.schedules import LearningRate, check_rate
+from normcore.training.schedules import LearningRate
 from normcore.training.stopping import (
     BestWeights,
     NonFiniteError,
@@ -31,22 +30,6 @@ from normcore.training.stopping import (
 )
 
 __all__ = ["Trainer"]
-
-
-def _integer(value: SupportsIndex, minimum: int, name: str) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        raise TypeError(f"Trainer: {name} must be an integer, not {type(value).__name__}") from None
-    if number < minimum:
-        raise ValueError(f"Trainer: {name} is {number}; it must be at least {minimum}")
-    return number
-
-
-def _choice(value: str, choices: tuple[str, ...], name: str) -> Any:
-    if not isinstance(value, str) or value not in choices:
-        raise ValueError(f"Trainer: {name} is {value!r}; accepted are {', '.join(map(repr, choices))}")
-    return value
 
 
 @dataclass
@@ -159,26 +142,29 @@ class Trainer(Resumable):
             l2=l2,
             weight_decay=weight_decay,
         )
-        self.learning_rate: LearningRate = learning_rate if callable(learning_rate) else check_rate(learning_rate)
-        if not callable(self.learning_rate):
-            self.optimizer.check("Trainer", self.learning_rate)
-        self.batch_size = _integer(batch_size, 1, "batch_size")
+        if not callable(learning_rate):
+            learning_rate = check_number(learning_rate, "Trainer", "learning_rate")
+            self.optimizer.check("Trainer", learning_rate)
+        self.learning_rate: LearningRate = learning_rate
+        self.batch_size = check_integer(batch_size, "Trainer", "batch_size", 1)
         if self.batch_size == 1 and model.norm == "batch":
             raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
-        self.epochs = _integer(epochs, 0, "epochs")
-        self.shuffle: str = _choice(shuffle, ("permutation", "replacement"), "shuffle")
-        self.clip_norm = None if clip_norm is None else check_real(clip_norm, "Trainer", "clip_norm")
-        if self.clip_norm is not None and not 0.0 < self.clip_norm < math.inf:
-            raise ValueError(f"Trainer: clip_norm is {clip_norm!r}; it must be positive and finite, or None")
+        self.epochs = check_integer(epochs, "Trainer", "epochs", 0)
+        self.shuffle: str = check_choice(shuffle, ("permutation", "replacement"), "Trainer", "shuffle")
+        if clip_norm is not None:
+            clip_norm = check_number(
+                clip_norm, "Trainer", "clip_norm", open_low=True, wanted="positive and finite, or None"
+            )
+        self.clip_norm = clip_norm
         self.class_weight = check_class_weight(class_weight, model.outputs, "Trainer")
-        self.label_smoothing = check_real(label_smoothing, "Trainer", "label_smoothing")
-        if not 0.0 <= self.label_smoothing <= 1.0:
-            raise ValueError(f"Trainer: label_smoothing is {label_smoothing!r}; it must be in [0, 1]")
-        self.early_stopping = None if early_stopping is None else _integer(early_stopping, 1, "early_stopping")
+        self.label_smoothing = check_number(label_smoothing, "Trainer", "label_smoothing", 0.0, 1.0)
+        self.early_stopping = (
+            None if early_stopping is None else check_integer(early_stopping, "Trainer", "early_stopping", 1)
+        )
         self.restore_best = bool(restore_best)
-        self.monitor: str = _choice(monitor, CURVES, "monitor")
+        self.monitor: str = check_choice(monitor, CURVES, "Trainer", "monitor")
         self.evaluate_training = bool(evaluate_training)
-        self.on_nonfinite: str = _choice(on_nonfinite, ("raise", "skip", "stop"), "on_nonfinite")
+        self.on_nonfinite: str = check_choice(on_nonfinite, ("raise", "skip", "stop"), "Trainer", "on_nonfinite")
         self.callbacks: list[Any] = check_callbacks(callbacks)
         self.progress = progress
         self.seed = check_uint64(seed, "Trainer", "seed")
@@ -321,7 +307,9 @@ class Trainer(Resumable):
 
     def _next_rate(self) -> float:
         rate = self.learning_rate
-        return check_rate(rate(self.step_count), f" of step {self.step_count}") if callable(rate) else rate
+        if callable(rate):
+            return check_number(rate(self.step_count), "Trainer", f"learning_rate of step {self.step_count}")
+        return rate
 
     def _claim(self, token: object, operation: str) -> None:
         """Take the trainer for one call, or refuse: two at a time would train each other's steps.
