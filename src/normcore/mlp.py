@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
-from normcore._checks import check_dtype, check_real, check_uint64
+from normcore._checks import check_dtype, check_number, check_uint64
 from normcore.random import Generator
 
 __all__ = ["MLP"]
@@ -42,14 +42,6 @@ def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
             "class"
         )
     return result
-
-
-def _check_number(value: float, name: str, low: float, high: float, *, open_high: bool = False) -> float:
-    number = check_real(value, "MLP", name)
-    if not (low <= number <= high) or not math.isfinite(number) or (open_high and number == high):
-        limit = "finite and not negative" if high == math.inf else f"in [{low:g}, {high:g}{')' if open_high else ']'}"
-        raise ValueError(f"MLP: {name} is {number!r}; it must be {limit}")
-    return number
 
 
 def _convert(array: npt.NDArray[Any], dtype: np.dtype[Any], operation: str, name: str) -> FloatArray:
@@ -224,15 +216,13 @@ class MLP:
         if not (norm is None or isinstance(norm, str)) or norm not in _NORMS:
             raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
         self._norm: Norm = norm
-        self._dropout = _check_number(dropout, "dropout", 0.0, 1.0, open_high=True)
+        self._dropout = check_number(dropout, "MLP", "dropout", 0.0, 1.0, open_high=True)
         if self._dropout > _MOST_DROPOUT:
             raise ValueError(f"MLP: dropout is {self._dropout!r}; it must be at most 1 - 2**-32, or nothing is kept")
-        self._weight_scale = (
-            None if weight_scale is None else _check_number(weight_scale, "weight_scale", 0.0, math.inf)
-        )
+        self._weight_scale = None if weight_scale is None else check_number(weight_scale, "MLP", "weight_scale")
         self._dtype = check_dtype(dtype, "MLP")
-        self._eps = _check_number(eps, "eps", 0.0, math.inf)
-        self._momentum = _check_number(momentum, "momentum", 0.0, 1.0)
+        self._eps = check_number(eps, "MLP", "eps")
+        self._momentum = check_number(momentum, "MLP", "momentum", 0.0, 1.0)
         if not isinstance(unbiased_running_var, (bool, np.bool_)):
             raise TypeError(f"MLP: unbiased_running_var is {unbiased_running_var!r}; it must be a bool")
         self._unbiased_running_var = bool(unbiased_running_var)
