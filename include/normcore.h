@@ -168,6 +168,9 @@ NORMCORE_API void normcore_context_destroy(normcore_context *ctx);
 NORMCORE_API normcore_status normcore_context_set_num_threads(normcore_context *ctx, size_t num_threads);
 NORMCORE_API size_t normcore_context_get_num_threads(const normcore_context *ctx);
 
+/* From here on prototypes are laid out by hand: a pointer and its stride share a line. */
+/* clang-format off */
+
 /* ---------------------------------------------------------------- affine */
 
 /*
@@ -177,13 +180,13 @@ NORMCORE_API size_t normcore_context_get_num_threads(const normcore_context *ctx
  * b[j].
  */
 NORMCORE_API normcore_status normcore_affine_forward_f32(normcore_context *ctx, size_t n, size_t k, size_t m,
-                                                         const float *x, size_t x_stride, const float *w,
-                                                         size_t w_stride, const float *b, int relu, float *y,
-                                                         size_t y_stride);
+                                                         const float *x, size_t x_stride,
+                                                         const float *w, size_t w_stride, const float *b, int relu,
+                                                         float *y, size_t y_stride);
 NORMCORE_API normcore_status normcore_affine_forward_f64(normcore_context *ctx, size_t n, size_t k, size_t m,
-                                                         const double *x, size_t x_stride, const double *w,
-                                                         size_t w_stride, const double *b, int relu, double *y,
-                                                         size_t y_stride);
+                                                         const double *x, size_t x_stride,
+                                                         const double *w, size_t w_stride, const double *b, int relu,
+                                                         double *y, size_t y_stride);
 
 /*
  * Gradients of the affine map without ReLU: dx = dy w^T, dw = x^T dy, db = sum of the rows of dy.
@@ -191,13 +194,17 @@ NORMCORE_API normcore_status normcore_affine_forward_f64(normcore_context *ctx, 
  * x (for dw) may be NULL too. After a fused ReLU, put dy through its backward pass with y first.
  */
 NORMCORE_API normcore_status normcore_affine_backward_f32(normcore_context *ctx, size_t n, size_t k, size_t m,
-                                                          const float *dy, size_t dy_stride, const float *x,
-                                                          size_t x_stride, const float *w, size_t w_stride, float *dx,
-                                                          size_t dx_stride, float *dw, size_t dw_stride, float *db);
+                                                          const float *dy, size_t dy_stride,
+                                                          const float *x, size_t x_stride,
+                                                          const float *w, size_t w_stride,
+                                                          float *dx, size_t dx_stride, float *dw, size_t dw_stride,
+                                                          float *db);
 NORMCORE_API normcore_status normcore_affine_backward_f64(normcore_context *ctx, size_t n, size_t k, size_t m,
-                                                          const double *dy, size_t dy_stride, const double *x,
-                                                          size_t x_stride, const double *w, size_t w_stride, double *dx,
-                                                          size_t dx_stride, double *dw, size_t dw_stride, double *db);
+                                                          const double *dy, size_t dy_stride,
+                                                          const double *x, size_t x_stride,
+                                                          const double *w, size_t w_stride,
+                                                          double *dx, size_t dx_stride, double *dw, size_t dw_stride,
+                                                          double *db);
 
 /* ---------------------------------------------------------------- activations */
 
@@ -221,11 +228,13 @@ NORMCORE_API int normcore_activation_takes_input(normcore_activation activation)
  * ReLU. tanh, logistic and silu are within 2 units in the last place for every x, subnormal results included.
  */
 NORMCORE_API normcore_status normcore_activation_forward_f32(normcore_context *ctx, normcore_activation activation,
-                                                             double slope, size_t n, size_t d, const float *x,
-                                                             size_t x_stride, float *y, size_t y_stride);
+                                                             double slope, size_t n, size_t d,
+                                                             const float *x, size_t x_stride,
+                                                             float *y, size_t y_stride);
 NORMCORE_API normcore_status normcore_activation_forward_f64(normcore_context *ctx, normcore_activation activation,
-                                                             double slope, size_t n, size_t d, const double *x,
-                                                             size_t x_stride, double *y, size_t y_stride);
+                                                             double slope, size_t n, size_t d,
+                                                             const double *x, size_t x_stride,
+                                                             double *y, size_t y_stride);
 
 /*
  * dx = dy times the derivative. `saved` (n, d) is the output y of the forward pass, or its input x: as
@@ -234,13 +243,15 @@ NORMCORE_API normcore_status normcore_activation_forward_f64(normcore_context *c
  * (silu); of ReLU and leaky ReLU 0 and slope where y <= 0, else 1, where y is NaN as well.
  */
 NORMCORE_API normcore_status normcore_activation_backward_f32(normcore_context *ctx, normcore_activation activation,
-                                                              double slope, size_t n, size_t d, const float *dy,
-                                                              size_t dy_stride, const float *saved, size_t saved_stride,
+                                                              double slope, size_t n, size_t d,
+                                                              const float *dy, size_t dy_stride,
+                                                              const float *saved, size_t saved_stride,
                                                               float *dx, size_t dx_stride);
 NORMCORE_API normcore_status normcore_activation_backward_f64(normcore_context *ctx, normcore_activation activation,
-                                                              double slope, size_t n, size_t d, const double *dy,
-                                                              size_t dy_stride, const double *saved,
-                                                              size_t saved_stride, double *dx, size_t dx_stride);
+                                                              double slope, size_t n, size_t d,
+                                                              const double *dy, size_t dy_stride,
+                                                              const double *saved, size_t saved_stride,
+                                                              double *dx, size_t dx_stride);
 
 /* ---------------------------------------------------------------- softmax and cross-entropy */
 
@@ -248,35 +259,39 @@ NORMCORE_API normcore_status normcore_activation_backward_f64(normcore_context *
  * Each row: exp(x - max) / sum(exp(x - max)). x (n, d); y (n, d) OVERWRITTEN, may be x.
  * A row with NaN or +inf, or with nothing but -inf, becomes NaN.
  */
-NORMCORE_API normcore_status normcore_softmax_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                                  size_t x_stride, float *y, size_t y_stride);
-NORMCORE_API normcore_status normcore_softmax_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                                  size_t x_stride, double *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_softmax_f32(normcore_context *ctx, size_t n, size_t d,
+                                                  const float *x, size_t x_stride, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_softmax_f64(normcore_context *ctx, size_t n, size_t d,
+                                                  const double *x, size_t x_stride, double *y, size_t y_stride);
 
 /*
  * Logarithm of softmax, computed as (x - max) - log1p(sum of exp(x - max) less a greatest term). Arguments and
  * special rows as in softmax.
  */
-NORMCORE_API normcore_status normcore_log_softmax_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                                      size_t x_stride, float *y, size_t y_stride);
-NORMCORE_API normcore_status normcore_log_softmax_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                                      size_t x_stride, double *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_log_softmax_f32(normcore_context *ctx, size_t n, size_t d,
+                                                      const float *x, size_t x_stride, float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_log_softmax_f64(normcore_context *ctx, size_t n, size_t d,
+                                                      const double *x, size_t x_stride, double *y, size_t y_stride);
 
 /* Gradient of softmax: dx = y (dy - sum(dy y)), the sum along the row. dy, y (n, d); dx OVERWRITTEN, may be dy or y. */
-NORMCORE_API normcore_status normcore_softmax_backward_f32(normcore_context *ctx, size_t n, size_t d, const float *dy,
-                                                           size_t dy_stride, const float *y, size_t y_stride, float *dx,
-                                                           size_t dx_stride);
-NORMCORE_API normcore_status normcore_softmax_backward_f64(normcore_context *ctx, size_t n, size_t d, const double *dy,
-                                                           size_t dy_stride, const double *y, size_t y_stride,
+NORMCORE_API normcore_status normcore_softmax_backward_f32(normcore_context *ctx, size_t n, size_t d,
+                                                           const float *dy, size_t dy_stride,
+                                                           const float *y, size_t y_stride,
+                                                           float *dx, size_t dx_stride);
+NORMCORE_API normcore_status normcore_softmax_backward_f64(normcore_context *ctx, size_t n, size_t d,
+                                                           const double *dy, size_t dy_stride,
+                                                           const double *y, size_t y_stride,
                                                            double *dx, size_t dx_stride);
 
 /* Gradient of log-softmax: dx = dy - exp(y) sum(dy). y is the output of log_softmax; dx may be dy or y. */
 NORMCORE_API normcore_status normcore_log_softmax_backward_f32(normcore_context *ctx, size_t n, size_t d,
-                                                               const float *dy, size_t dy_stride, const float *y,
-                                                               size_t y_stride, float *dx, size_t dx_stride);
+                                                               const float *dy, size_t dy_stride,
+                                                               const float *y, size_t y_stride,
+                                                               float *dx, size_t dx_stride);
 NORMCORE_API normcore_status normcore_log_softmax_backward_f64(normcore_context *ctx, size_t n, size_t d,
-                                                               const double *dy, size_t dy_stride, const double *y,
-                                                               size_t y_stride, double *dx, size_t dx_stride);
+                                                               const double *dy, size_t dy_stride,
+                                                               const double *y, size_t y_stride,
+                                                               double *dx, size_t dx_stride);
 
 typedef enum normcore_reduction {
     NORMCORE_REDUCTION_MEAN = 0, /* sum(l) / sum(w); 0 if sum(w) is 0 */
@@ -313,14 +328,16 @@ NORMCORE_API normcore_status normcore_cross_entropy_defaults(normcore_cross_entr
  * A row with NaN or +inf, or with nothing but -inf, has a NaN loss and gradient. n > 0 with c == 0 is
  * NORMCORE_ERROR_SIZE.
  */
-NORMCORE_API normcore_status normcore_cross_entropy_f32(normcore_context *ctx, size_t n, size_t c, const float *logits,
-                                                        size_t logits_stride, const int64_t *labels,
+NORMCORE_API normcore_status normcore_cross_entropy_f32(normcore_context *ctx, size_t n, size_t c,
+                                                        const float *logits, size_t logits_stride,
+                                                        const int64_t *labels,
                                                         const float *targets, size_t targets_stride,
                                                         const normcore_cross_entropy_options *options, double *loss,
                                                         float *dlogits, size_t dlogits_stride, double *weight_sum,
                                                         size_t *bad_row);
-NORMCORE_API normcore_status normcore_cross_entropy_f64(normcore_context *ctx, size_t n, size_t c, const double *logits,
-                                                        size_t logits_stride, const int64_t *labels,
+NORMCORE_API normcore_status normcore_cross_entropy_f64(normcore_context *ctx, size_t n, size_t c,
+                                                        const double *logits, size_t logits_stride,
+                                                        const int64_t *labels,
                                                         const double *targets, size_t targets_stride,
                                                         const normcore_cross_entropy_options *options, double *loss,
                                                         double *dlogits, size_t dlogits_stride, double *weight_sum,
@@ -349,16 +366,18 @@ NORMCORE_API normcore_status normcore_batch_norm_defaults(normcore_batch_norm_op
  * A negative running variance is NORMCORE_ERROR_VALUE in both (NaN is not: it stays in its column).
  * Where var + eps == 0, rstd is +inf and y NaN.
  */
-NORMCORE_API normcore_status normcore_batch_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                                             size_t x_stride, const float *gamma, const float *beta,
+NORMCORE_API normcore_status normcore_batch_norm_forward_f32(normcore_context *ctx, size_t n, size_t d,
+                                                             const float *x, size_t x_stride,
+                                                             const float *gamma, const float *beta,
                                                              const normcore_batch_norm_options *options,
-                                                             float *running_mean, float *running_var, float *y,
-                                                             size_t y_stride, double *mean, double *rstd);
-NORMCORE_API normcore_status normcore_batch_norm_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                                             size_t x_stride, const double *gamma, const double *beta,
+                                                             float *running_mean, float *running_var,
+                                                             float *y, size_t y_stride, double *mean, double *rstd);
+NORMCORE_API normcore_status normcore_batch_norm_forward_f64(normcore_context *ctx, size_t n, size_t d,
+                                                             const double *x, size_t x_stride,
+                                                             const double *gamma, const double *beta,
                                                              const normcore_batch_norm_options *options,
-                                                             double *running_mean, double *running_var, double *y,
-                                                             size_t y_stride, double *mean, double *rstd);
+                                                             double *running_mean, double *running_var,
+                                                             double *y, size_t y_stride, double *mean, double *rstd);
 
 typedef enum normcore_batch_norm_algorithm {
     NORMCORE_BATCH_NORM_FUSED = 0, /* the simplified closed form, two passes */
@@ -371,17 +390,19 @@ typedef enum normcore_batch_norm_algorithm {
  * dy, x (n, d); dx (n, d), may be dy; dgamma, dbeta (d); each OVERWRITTEN, each may be NULL.
  */
 NORMCORE_API normcore_status normcore_batch_norm_backward_f32(normcore_context *ctx, size_t n, size_t d,
-                                                              const float *dy, size_t dy_stride, const float *x,
-                                                              size_t x_stride, const float *gamma, const double *mean,
-                                                              const double *rstd, int training,
-                                                              normcore_batch_norm_algorithm algorithm, float *dx,
-                                                              size_t dx_stride, float *dgamma, float *dbeta);
+                                                              const float *dy, size_t dy_stride,
+                                                              const float *x, size_t x_stride, const float *gamma,
+                                                              const double *mean, const double *rstd, int training,
+                                                              normcore_batch_norm_algorithm algorithm,
+                                                              float *dx, size_t dx_stride,
+                                                              float *dgamma, float *dbeta);
 NORMCORE_API normcore_status normcore_batch_norm_backward_f64(normcore_context *ctx, size_t n, size_t d,
-                                                              const double *dy, size_t dy_stride, const double *x,
-                                                              size_t x_stride, const double *gamma, const double *mean,
-                                                              const double *rstd, int training,
-                                                              normcore_batch_norm_algorithm algorithm, double *dx,
-                                                              size_t dx_stride, double *dgamma, double *dbeta);
+                                                              const double *dy, size_t dy_stride,
+                                                              const double *x, size_t x_stride, const double *gamma,
+                                                              const double *mean, const double *rstd, int training,
+                                                              normcore_batch_norm_algorithm algorithm,
+                                                              double *dx, size_t dx_stride,
+                                                              double *dgamma, double *dbeta);
 
 /* ---------------------------------------------------------------- layer normalisation */
 
@@ -391,28 +412,30 @@ NORMCORE_API normcore_status normcore_batch_norm_backward_f64(normcore_context *
  * d == 0 makes them 0. eps: finite, and 0 or at least FLT_MIN or DBL_MIN, by the dtype.
  * Where var + eps == 0, rstd is +inf and y NaN.
  */
-NORMCORE_API normcore_status normcore_layer_norm_forward_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                                             size_t x_stride, const float *gamma, const float *beta,
-                                                             double eps, float *y, size_t y_stride, double *mean,
-                                                             double *rstd);
-NORMCORE_API normcore_status normcore_layer_norm_forward_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                                             size_t x_stride, const double *gamma, const double *beta,
-                                                             double eps, double *y, size_t y_stride, double *mean,
-                                                             double *rstd);
+NORMCORE_API normcore_status normcore_layer_norm_forward_f32(normcore_context *ctx, size_t n, size_t d,
+                                                             const float *x, size_t x_stride,
+                                                             const float *gamma, const float *beta, double eps,
+                                                             float *y, size_t y_stride, double *mean, double *rstd);
+NORMCORE_API normcore_status normcore_layer_norm_forward_f64(normcore_context *ctx, size_t n, size_t d,
+                                                             const double *x, size_t x_stride,
+                                                             const double *gamma, const double *beta, double eps,
+                                                             double *y, size_t y_stride, double *mean, double *rstd);
 
 /*
  * Gradients of layer normalisation. dy, x (n, d); dx (n, d), may be dy; dgamma, dbeta (d); OVERWRITTEN, each may be
  * NULL.
  */
 NORMCORE_API normcore_status normcore_layer_norm_backward_f32(normcore_context *ctx, size_t n, size_t d,
-                                                              const float *dy, size_t dy_stride, const float *x,
-                                                              size_t x_stride, const float *gamma, const double *mean,
-                                                              const double *rstd, float *dx, size_t dx_stride,
+                                                              const float *dy, size_t dy_stride,
+                                                              const float *x, size_t x_stride, const float *gamma,
+                                                              const double *mean, const double *rstd,
+                                                              float *dx, size_t dx_stride,
                                                               float *dgamma, float *dbeta);
 NORMCORE_API normcore_status normcore_layer_norm_backward_f64(normcore_context *ctx, size_t n, size_t d,
-                                                              const double *dy, size_t dy_stride, const double *x,
-                                                              size_t x_stride, const double *gamma, const double *mean,
-                                                              const double *rstd, double *dx, size_t dx_stride,
+                                                              const double *dy, size_t dy_stride,
+                                                              const double *x, size_t x_stride, const double *gamma,
+                                                              const double *mean, const double *rstd,
+                                                              double *dx, size_t dx_stride,
                                                               double *dgamma, double *dbeta);
 
 /* ---------------------------------------------------------------- random numbers */
@@ -427,32 +450,34 @@ NORMCORE_API normcore_status normcore_layer_norm_backward_f64(normcore_context *
  * out[i] = low + (high - low) u, u a multiple of 2^-24 (f32) or 2^-53 (f64) in [0, 1). Rounding may give `high`
  * itself. low <= high; both and their difference are finite in the data's type.
  */
-NORMCORE_API normcore_status normcore_random_uniform_f32(normcore_context *ctx, uint64_t seed, uint64_t stream,
-                                                         uint64_t offset, size_t n, double low, double high,
-                                                         float *out);
-NORMCORE_API normcore_status normcore_random_uniform_f64(normcore_context *ctx, uint64_t seed, uint64_t stream,
-                                                         uint64_t offset, size_t n, double low, double high,
-                                                         double *out);
+NORMCORE_API normcore_status normcore_random_uniform_f32(normcore_context *ctx,
+                                                         uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
+                                                         double low, double high, float *out);
+NORMCORE_API normcore_status normcore_random_uniform_f64(normcore_context *ctx,
+                                                         uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
+                                                         double low, double high, double *out);
 /*
  * mean + scale times normal deviates by inversion (Wichura, algorithm AS 241) of (w + 1/2) 2^-32, w the word (f32), or
  * of (w + 1/2) 2^-52, w the upper 52 bits of the two words (f64): |deviate| < 6.4 (f32), 8.3 (f64). scale is not
  * negative, and |mean| + 9 scale finite in the data's type.
  */
-NORMCORE_API normcore_status normcore_random_normal_f32(normcore_context *ctx, uint64_t seed, uint64_t stream,
-                                                        uint64_t offset, size_t n, double mean, double scale,
-                                                        float *out);
-NORMCORE_API normcore_status normcore_random_normal_f64(normcore_context *ctx, uint64_t seed, uint64_t stream,
-                                                        uint64_t offset, size_t n, double mean, double scale,
-                                                        double *out);
+NORMCORE_API normcore_status normcore_random_normal_f32(normcore_context *ctx,
+                                                        uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
+                                                        double mean, double scale, float *out);
+NORMCORE_API normcore_status normcore_random_normal_f64(normcore_context *ctx,
+                                                        uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
+                                                        double mean, double scale, double *out);
 /* Integers in [0, bound), bound in [1, 2^63]: the high half of a 64-bit word times bound (bias below bound / 2^64). */
-NORMCORE_API normcore_status normcore_random_integers(normcore_context *ctx, uint64_t seed, uint64_t stream,
-                                                      uint64_t offset, size_t n, uint64_t bound, int64_t *out);
+NORMCORE_API normcore_status normcore_random_integers(normcore_context *ctx,
+                                                      uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
+                                                      uint64_t bound, int64_t *out);
 /*
  * A permutation of 0 ... n-1: Fisher-Yates from the end, with integers(bound = i + 1) at offset + n - 1 - i, i = n-1
  * ... 1.
  */
-NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx, uint64_t seed, uint64_t stream,
-                                                         uint64_t offset, size_t n, int64_t *out);
+NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx,
+                                                         uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
+                                                         int64_t *out);
 
 /*
  * Inverted dropout: y[i][j] = x[i][j] times 1 / keep, rounded to the dtype, where word number offset + i d + j of the
@@ -460,12 +485,14 @@ NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx, 
  * same function on dy, with the same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x. keep == 1
  * copies.
  */
-NORMCORE_API normcore_status normcore_dropout_f32(normcore_context *ctx, size_t n, size_t d, const float *x,
-                                                  size_t x_stride, double keep, uint64_t seed, uint64_t stream,
-                                                  uint64_t offset, float *y, size_t y_stride);
-NORMCORE_API normcore_status normcore_dropout_f64(normcore_context *ctx, size_t n, size_t d, const double *x,
-                                                  size_t x_stride, double keep, uint64_t seed, uint64_t stream,
-                                                  uint64_t offset, double *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_dropout_f32(normcore_context *ctx, size_t n, size_t d,
+                                                  const float *x, size_t x_stride, double keep,
+                                                  uint64_t seed, uint64_t stream, uint64_t offset,
+                                                  float *y, size_t y_stride);
+NORMCORE_API normcore_status normcore_dropout_f64(normcore_context *ctx, size_t n, size_t d,
+                                                  const double *x, size_t x_stride, double keep,
+                                                  uint64_t seed, uint64_t stream, uint64_t offset,
+                                                  double *y, size_t y_stride);
 
 /* ---------------------------------------------------------------- optimisers */
 
@@ -581,12 +608,12 @@ NORMCORE_API normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, s
  * layer l uses stream `stream + l` of the seed. Biases and beta 0, gamma 1; running mean 0, running variance 1.
  * OVERWRITTEN.
  */
-NORMCORE_API normcore_status normcore_mlp_initialize_f32(normcore_context *ctx, const normcore_mlp *mlp, uint64_t seed,
-                                                         uint64_t stream, double weight_scale, float *params,
-                                                         float *buffers);
-NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, const normcore_mlp *mlp, uint64_t seed,
-                                                         uint64_t stream, double weight_scale, double *params,
-                                                         double *buffers);
+NORMCORE_API normcore_status normcore_mlp_initialize_f32(normcore_context *ctx, const normcore_mlp *mlp,
+                                                         uint64_t seed, uint64_t stream, double weight_scale,
+                                                         float *params, float *buffers);
+NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, const normcore_mlp *mlp,
+                                                         uint64_t seed, uint64_t stream, double weight_scale,
+                                                         double *params, double *buffers);
 
 /*
  * Outputs y (n, outputs) of x (n, features) in evaluation mode: logits, or whatever the loss makes of them. OVERWRITTEN.
@@ -594,11 +621,13 @@ NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, 
  * and in training.
  */
 NORMCORE_API normcore_status normcore_mlp_forward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
-                                                      const float *x, size_t x_stride, const float *params,
-                                                      const float *buffers, float *y, size_t y_stride);
+                                                      const float *x, size_t x_stride,
+                                                      const float *params, const float *buffers,
+                                                      float *y, size_t y_stride);
 NORMCORE_API normcore_status normcore_mlp_forward_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
-                                                      const double *x, size_t x_stride, const double *params,
-                                                      const double *buffers, double *y, size_t y_stride);
+                                                      const double *x, size_t x_stride,
+                                                      const double *params, const double *buffers,
+                                                      double *y, size_t y_stride);
 
 /*
  * A training step is four calls:
@@ -641,13 +670,15 @@ NORMCORE_API void normcore_mlp_pass_destroy(normcore_mlp_pass *pass);
  * teaches the layers below batch normalisation nothing.
  */
 NORMCORE_API normcore_status normcore_mlp_forward_training_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
-                                                               const float *x, size_t x_stride, const float *params,
-                                                               float *buffers, uint64_t seed, uint64_t stream,
-                                                               normcore_mlp_pass *pass, float *y, size_t y_stride);
+                                                               const float *x, size_t x_stride,
+                                                               const float *params, float *buffers,
+                                                               uint64_t seed, uint64_t stream, normcore_mlp_pass *pass,
+                                                               float *y, size_t y_stride);
 NORMCORE_API normcore_status normcore_mlp_forward_training_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
-                                                               const double *x, size_t x_stride, const double *params,
-                                                               double *buffers, uint64_t seed, uint64_t stream,
-                                                               normcore_mlp_pass *pass, double *y, size_t y_stride);
+                                                               const double *x, size_t x_stride,
+                                                               const double *params, double *buffers,
+                                                               uint64_t seed, uint64_t stream, normcore_mlp_pass *pass,
+                                                               double *y, size_t y_stride);
 
 /*
  * Gradients of the parameters, grads OVERWRITTEN, and of the data, dx (n, features) OVERWRITTEN or NULL, from those of
@@ -657,12 +688,14 @@ NORMCORE_API normcore_status normcore_mlp_forward_training_f64(normcore_context 
  */
 NORMCORE_API normcore_status normcore_mlp_backward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                        const float *x, size_t x_stride, const float *params,
-                                                       const normcore_mlp_pass *pass, const float *dy, size_t dy_stride,
-                                                       float *grads, float *dx, size_t dx_stride);
+                                                       const normcore_mlp_pass *pass,
+                                                       const float *dy, size_t dy_stride, float *grads,
+                                                       float *dx, size_t dx_stride);
 NORMCORE_API normcore_status normcore_mlp_backward_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                        const double *x, size_t x_stride, const double *params,
-                                                       const normcore_mlp_pass *pass, const double *dy,
-                                                       size_t dy_stride, double *grads, double *dx, size_t dx_stride);
+                                                       const normcore_mlp_pass *pass,
+                                                       const double *dy, size_t dy_stride, double *grads,
+                                                       double *dx, size_t dx_stride);
 
 /*
  * Forward pass in training mode, cross-entropy, backward pass in one call, over work memory of the context's. Labels,
@@ -674,16 +707,18 @@ NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f32(normcore_context *c
                                                              const float *x, size_t x_stride, const int64_t *labels,
                                                              const float *targets, size_t targets_stride,
                                                              const normcore_cross_entropy_options *options,
-                                                             uint64_t seed, uint64_t stream, const float *params,
-                                                             float *buffers, float *grads, double *loss,
-                                                             double *weight_sum, size_t *bad_row);
+                                                             uint64_t seed, uint64_t stream,
+                                                             const float *params, float *buffers, float *grads,
+                                                             double *loss, double *weight_sum, size_t *bad_row);
 NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                              const double *x, size_t x_stride, const int64_t *labels,
                                                              const double *targets, size_t targets_stride,
                                                              const normcore_cross_entropy_options *options,
-                                                             uint64_t seed, uint64_t stream, const double *params,
-                                                             double *buffers, double *grads, double *loss,
-                                                             double *weight_sum, size_t *bad_row);
+                                                             uint64_t seed, uint64_t stream,
+                                                             const double *params, double *buffers, double *grads,
+                                                             double *loss, double *weight_sum, size_t *bad_row);
+
+/* clang-format on */
 
 #ifdef __cplusplus
 }
