@@ -109,17 +109,19 @@ static normcore_status gemm_run(call *c, gemm_grid *g) {
 
 normcore_status NAME(normcore_affine_forward_body)(call *c, void *arguments) {
     const affine_forward_args *p = arguments;
-    gemm_grid g = {{p->k, p->x, p->x_stride, 1, p->w, p->w_stride, 1, p->y, p->y_stride, 0, p->b, p->relu},
-                   p->n,
-                   p->m,
-                   0,
-                   0,
-                   0,
-                   0,
-                   NULL,
-                   0,
-                   0,
-                   NULL};
+    gemm_grid g = {.problem = {.depth = p->k,
+                               .a = p->x,
+                               .a_row = p->x_stride,
+                               .a_col = 1,
+                               .b = p->w,
+                               .b_row = p->w_stride,
+                               .b_col = 1,
+                               .c = p->y,
+                               .c_row = p->y_stride,
+                               .bias = p->b,
+                               .relu = p->relu},
+                   .rows = p->n,
+                   .cols = p->m};
     return gemm_run(c, &g);
 }
 
@@ -130,7 +132,17 @@ normcore_status NAME(normcore_affine_forward)(normcore_context *ctx, size_t n, s
                                 OUT_MATRIX(y, n, m, y_stride, 0)};
     const normcore_status status = normcore_check_operands(operands, 4);
     if (status) return status;
-    affine_forward_args args = {n, k, m, x, x_stride, w, w_stride, b, relu, y, y_stride};
+    affine_forward_args args = {.n = n,
+                                .k = k,
+                                .m = m,
+                                .x = x,
+                                .x_stride = x_stride,
+                                .w = w,
+                                .w_stride = w_stride,
+                                .b = b,
+                                .relu = relu,
+                                .y = y,
+                                .y_stride = y_stride};
     return normcore_call_run(ctx, NAME(normcore_affine_forward_body), &args);
 }
 
@@ -153,32 +165,32 @@ normcore_status NAME(normcore_affine_backward_body)(call *c, void *arguments) {
     const affine_backward_args *p = arguments;
     normcore_status status = NORMCORE_OK;
     if (p->dx) {
-        gemm_grid g = {{p->m, p->dy, p->dy_stride, 1, p->w, 1, p->w_stride, p->dx, p->dx_stride, 0, NULL, 0},
-                       p->n,
-                       p->k,
-                       0,
-                       0,
-                       0,
-                       0,
-                       NULL,
-                       0,
-                       0,
-                       NULL};
+        gemm_grid g = {.problem = {.depth = p->m,
+                                   .a = p->dy,
+                                   .a_row = p->dy_stride,
+                                   .a_col = 1,
+                                   .b = p->w, /* transposed */
+                                   .b_row = 1,
+                                   .b_col = p->w_stride,
+                                   .c = p->dx,
+                                   .c_row = p->dx_stride},
+                       .rows = p->n,
+                       .cols = p->k};
         status = gemm_run(c, &g);
     }
     if (!status && p->dw) {
-        const int chunked = p->n > CONTRACT_CHUNK;
-        gemm_grid g = {{p->n, p->x, 1, p->x_stride, p->dy, p->dy_stride, 1, p->dw, p->dw_stride, 0, NULL, 0},
-                       p->k,
-                       p->m,
-                       0,
-                       0,
-                       chunked,
-                       0,
-                       NULL,
-                       0,
-                       0,
-                       NULL};
+        gemm_grid g = {.problem = {.depth = p->n,
+                                   .a = p->x, /* transposed */
+                                   .a_row = 1,
+                                   .a_col = p->x_stride,
+                                   .b = p->dy,
+                                   .b_row = p->dy_stride,
+                                   .b_col = 1,
+                                   .c = p->dw,
+                                   .c_row = p->dw_stride},
+                       .rows = p->k,
+                       .cols = p->m,
+                       .chunked = p->n > CONTRACT_CHUNK};
         status = gemm_run(c, &g);
     }
     if (!status && p->db && p->m) status = bias_gradient(c, p);
@@ -190,13 +202,26 @@ normcore_status NAME(normcore_affine_backward)(normcore_context *ctx, size_t n, 
                                                size_t w_stride, real *dx, size_t dx_stride, real *dw, size_t dw_stride,
                                                real *db) {
     const operand operands[] = {IN_MATRIX(dy, n, m, dy_stride),
-                                {x, n, k, x_stride, sizeof *x, !dw, 0, 0},
-                                {w, k, m, w_stride, sizeof *w, !dx, 0, 0},
+                                IN_MATRIX_UNLESS(!dw, x, n, k, x_stride),
+                                IN_MATRIX_UNLESS(!dx, w, k, m, w_stride),
                                 OUT_OPTIONAL_MATRIX(dx, n, k, dx_stride, 0),
                                 OUT_OPTIONAL_MATRIX(dw, k, m, dw_stride, 0),
                                 OUT_OPTIONAL_VECTOR(db, m)};
     const normcore_status status = normcore_check_operands(operands, 6);
     if (status) return status;
-    affine_backward_args args = {n, k, m, dy, dy_stride, x, x_stride, w, w_stride, dx, dx_stride, dw, dw_stride, db};
+    affine_backward_args args = {.n = n,
+                                 .k = k,
+                                 .m = m,
+                                 .dy = dy,
+                                 .dy_stride = dy_stride,
+                                 .x = x,
+                                 .x_stride = x_stride,
+                                 .w = w,
+                                 .w_stride = w_stride,
+                                 .dx = dx,
+                                 .dx_stride = dx_stride,
+                                 .dw = dw,
+                                 .dw_stride = dw_stride,
+                                 .db = db};
     return normcore_call_run(ctx, NAME(normcore_affine_backward_body), &args);
 }

@@ -189,20 +189,19 @@ normcore_status NAME(normcore_batch_norm_forward)(normcore_context *ctx, size_t 
     status = normcore_check_operands(operands, 8);
     if (!status && running_var && !NAME(normcore_are_variances)(d, running_var)) status = NORMCORE_ERROR_VALUE;
     if (status) return status;
-    batch_norm_args args = {0};
-    args.n = n;
-    args.d = d;
-    args.x = x;
-    args.x_stride = x_stride;
-    args.gamma = gamma;
-    args.beta = beta;
-    args.options = o;
-    args.running_mean = running_mean;
-    args.running_var = running_var;
-    args.out = y;
-    args.out_stride = y_stride;
-    args.mean_out = mean;
-    args.rstd_out = rstd;
+    batch_norm_args args = {.n = n,
+                            .d = d,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .gamma = gamma,
+                            .beta = beta,
+                            .options = o,
+                            .running_mean = running_mean,
+                            .running_var = running_var,
+                            .out = y,
+                            .out_stride = y_stride,
+                            .mean_out = mean,
+                            .rstd_out = rstd};
     return normcore_call_run(ctx, NAME(normcore_batch_norm_forward_body), &args);
 }
 
@@ -343,21 +342,20 @@ normcore_status NAME(normcore_batch_norm_backward)(normcore_context *ctx, size_t
                                 OUT_OPTIONAL_VECTOR(dbeta, d)};
     const normcore_status status = normcore_check_operands(operands, 8);
     if (status) return status;
-    batch_norm_args args = {0};
-    args.n = n;
-    args.d = d;
-    args.dy = dy;
-    args.dy_stride = dy_stride;
-    args.x = x;
-    args.x_stride = x_stride;
-    args.gamma = gamma;
-    args.mean = mean;
-    args.rstd = rstd;
-    args.options.training = training;
-    args.algorithm = algorithm;
-    args.out = dx;
-    args.out_stride = dx_stride;
-    args.dgamma = dgamma;
-    args.dbeta = dbeta;
+    batch_norm_args args = {.n = n,
+                            .d = d,
+                            .dy = dy,
+                            .dy_stride = dy_stride,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .gamma = gamma,
+                            .mean = mean,
+                            .rstd = rstd,
+                            .options = {.training = training},
+                            .algorithm = algorithm,
+                            .out = dx,
+                            .out_stride = dx_stride,
+                            .dgamma = dgamma,
+                            .dbeta = dbeta};
     return normcore_call_run(ctx, NAME(normcore_batch_norm_backward_body), &args);
 }

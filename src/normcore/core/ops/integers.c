@@ -44,7 +44,7 @@ normcore_status normcore_random_integers(normcore_context *ctx, uint64_t seed, u
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
-    integers_args args = {seed, stream, offset, n, bound, out};
+    integers_args args = {.seed = seed, .stream = stream, .offset = offset, .n = n, .bound = bound, .out = out};
     return normcore_call_run(ctx, integers_body, &args);
 }
 
@@ -74,6 +74,6 @@ normcore_status normcore_random_permutation(normcore_context *ctx, uint64_t seed
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
-    integers_args args = {seed, stream, offset, n, 0, out};
+    integers_args args = {.seed = seed, .stream = stream, .offset = offset, .n = n, .out = out};
     return normcore_call_run(ctx, permutation_body, &args);
 }

@@ -36,18 +36,17 @@ normcore_status NAME(normcore_layer_norm_forward)(normcore_context *ctx, size_t 
                                 OUT_OPTIONAL_VECTOR(mean, n), OUT_OPTIONAL_VECTOR(rstd, n)};
     const normcore_status status = normcore_check_operands(operands, 6);
     if (status) return status;
-    layer_norm_args args = {0};
-    args.n = n;
-    args.d = d;
-    args.x = x;
-    args.x_stride = x_stride;
-    args.gamma = gamma;
-    args.beta = beta;
-    args.eps = eps;
-    args.out = y;
-    args.out_stride = y_stride;
-    args.mean_out = mean;
-    args.rstd_out = rstd;
+    layer_norm_args args = {.n = n,
+                            .d = d,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .gamma = gamma,
+                            .beta = beta,
+                            .eps = eps,
+                            .out = y,
+                            .out_stride = y_stride,
+                            .mean_out = mean,
+                            .rstd_out = rstd};
     return normcore_call_run(ctx, NAME(normcore_layer_norm_forward_body), &args);
 }
 
@@ -95,19 +94,18 @@ normcore_status NAME(normcore_layer_norm_backward)(normcore_context *ctx, size_t
                                 OUT_OPTIONAL_VECTOR(dbeta, d)};
     const normcore_status status = normcore_check_operands(operands, 8);
     if (status) return status;
-    layer_norm_args args = {0};
-    args.n = n;
-    args.d = d;
-    args.dy = dy;
-    args.dy_stride = dy_stride;
-    args.x = x;
-    args.x_stride = x_stride;
-    args.gamma = gamma;
-    args.mean = mean;
-    args.rstd = rstd;
-    args.out = dx;
-    args.out_stride = dx_stride;
-    args.dgamma = dgamma;
-    args.dbeta = dbeta;
+    layer_norm_args args = {.n = n,
+                            .d = d,
+                            .dy = dy,
+                            .dy_stride = dy_stride,
+                            .x = x,
+                            .x_stride = x_stride,
+                            .gamma = gamma,
+                            .mean = mean,
+                            .rstd = rstd,
+                            .out = dx,
+                            .out_stride = dx_stride,
+                            .dgamma = dgamma,
+                            .dbeta = dbeta};
     return normcore_call_run(ctx, NAME(normcore_layer_norm_backward_body), &args);
 }

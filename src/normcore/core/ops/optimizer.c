@@ -20,27 +20,26 @@ static double integer_power(double base, uint64_t exponent) {
 
 /* Scalars are combined in double and rounded to the dtype once. */
 static NAME(optimizer_constants) optimizer_constants_of(const normcore_optimizer_options *o) {
-    NAME(optimizer_constants) c;
     const double correction1 = 1.0 - integer_power(o->beta1, o->step),
                  correction2 = 1.0 - integer_power(o->beta2, o->step);
-    c.optimizer = o->optimizer;
-    c.has_scale = o->gradient_scale != 1.0;
-    c.has_l2 = o->l2 != 0.0;
-    c.has_decay = o->weight_decay != 0.0;
-    c.scale = (real)o->gradient_scale;
-    c.l2 = (real)o->l2;
-    c.decay = (real)(o->learning_rate * o->weight_decay);
-    c.lr = (real)(o->optimizer == NORMCORE_ADAM ? o->learning_rate / correction1 : o->learning_rate);
-    c.momentum = (real)o->momentum;
-    c.rho = (real)o->decay_rate;
-    c.one_minus_rho = (real)(1.0 - o->decay_rate);
-    c.beta1 = (real)o->beta1;
-    c.one_minus_beta1 = (real)(1.0 - o->beta1);
-    c.beta2 = (real)o->beta2;
-    c.one_minus_beta2 = (real)(1.0 - o->beta2);
-    c.root_correction2 = (real)sqrt(1.0 / correction2);
-    c.eps = (real)o->eps;
-    return c;
+    return (NAME(optimizer_constants)){
+        .optimizer = o->optimizer,
+        .has_scale = o->gradient_scale != 1.0,
+        .has_l2 = o->l2 != 0.0,
+        .has_decay = o->weight_decay != 0.0,
+        .scale = (real)o->gradient_scale,
+        .l2 = (real)o->l2,
+        .decay = (real)(o->learning_rate * o->weight_decay),
+        .lr = (real)(o->optimizer == NORMCORE_ADAM ? o->learning_rate / correction1 : o->learning_rate),
+        .momentum = (real)o->momentum,
+        .rho = (real)o->decay_rate,
+        .one_minus_rho = (real)(1.0 - o->decay_rate),
+        .beta1 = (real)o->beta1,
+        .one_minus_beta1 = (real)(1.0 - o->beta1),
+        .beta2 = (real)o->beta2,
+        .one_minus_beta2 = (real)(1.0 - o->beta2),
+        .root_correction2 = (real)sqrt(1.0 / correction2),
+        .eps = (real)o->eps};
 }
 
 normcore_status NAME(normcore_optimizer_body)(call *c, void *arguments) {
@@ -82,19 +81,11 @@ normcore_status NAME(normcore_optimizer_update)(normcore_context *ctx, const nor
     const int has2 = kind == NORMCORE_RMSPROP || kind == NORMCORE_ADAM;
     if (!has1) slot1 = NULL;
     if (!has2) slot2 = NULL;
-    const operand operands[] = {OUT_VECTOR(p, n),
-                                IN_VECTOR(g, n),
-                                {slot1, 1, n, n, sizeof *slot1, !has1, 1, 0},
-                                {slot2, 1, n, n, sizeof *slot2, !has2, 1, 0}};
+    const operand operands[] = {OUT_VECTOR(p, n), IN_VECTOR(g, n), OUT_VECTOR_UNLESS(!has1, slot1, n),
+                                OUT_VECTOR_UNLESS(!has2, slot2, n)};
     status = normcore_check_operands(operands, 4);
     if (status) return status;
-    optimizer_args args = {0};
-    args.options = &o;
-    args.n = n;
-    args.p = p;
-    args.g = g;
-    args.slot1 = slot1;
-    args.slot2 = slot2;
+    optimizer_args args = {.options = &o, .n = n, .p = p, .g = g, .slot1 = slot1, .slot2 = slot2};
     return normcore_call_run(ctx, NAME(normcore_optimizer_body), &args);
 }
 
@@ -114,6 +105,6 @@ normcore_status NAME(normcore_sum_of_squares)(normcore_context *ctx, size_t n, c
     const operand operands[] = {IN_VECTOR(x, n), OUT_VECTOR(result, 1)};
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;
-    sum_of_squares_args args = {n, x, result};
+    sum_of_squares_args args = {.n = n, .x = x, .result = result};
     return normcore_call_run(ctx, sum_of_squares_body, &args);
 }

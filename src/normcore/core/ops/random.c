@@ -38,7 +38,7 @@ normcore_status NAME(normcore_random_uniform)(normcore_context *ctx, uint64_t se
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
-    random_args args = {seed, stream, offset, n, low, high, 0, out, 0, NULL};
+    random_args args = {.seed = seed, .stream = stream, .offset = offset, .n = n, .a = low, .b = high, .out = out};
     return normcore_call_run(ctx, NAME(normcore_random_body), &args);
 }
 
@@ -48,7 +48,8 @@ normcore_status NAME(normcore_random_normal)(normcore_context *ctx, uint64_t see
     const operand operands[] = {OUT_VECTOR(out, n)};
     const normcore_status status = normcore_check_operands(operands, 1);
     if (status) return status;
-    random_args args = {seed, stream, offset, n, mean, scale, 1, out, 0, NULL};
+    random_args args = {
+        .seed = seed, .stream = stream, .offset = offset, .n = n, .a = mean, .b = scale, .normal = 1, .out = out};
     return normcore_call_run(ctx, NAME(normcore_random_body), &args);
 }
 
@@ -95,6 +96,15 @@ normcore_status NAME(normcore_dropout)(normcore_context *ctx, size_t n, size_t d
     const operand operands[] = {IN_MATRIX(x, n, d, x_stride), OUT_MATRIX(y, n, d, y_stride, 1u << 0)};
     const normcore_status status = normcore_check_operands(operands, 2);
     if (status) return status;
-    dropout_args args = {n, d, x, x_stride, keep, seed, stream, offset, y, y_stride, 0, NULL};
+    dropout_args args = {.n = n,
+                         .d = d,
+                         .x = x,
+                         .x_stride = x_stride,
+                         .keep = keep,
+                         .seed = seed,
+                         .stream = stream,
+                         .offset = offset,
+                         .y = y,
+                         .y_stride = y_stride};
     return normcore_call_run(ctx, NAME(normcore_dropout_body), &args);
 }

@@ -21,6 +21,9 @@ typedef struct operand {
 #define OUT_VECTOR(p, d)                        {(p), 1, (d), (d), sizeof *(p), 0, 1, 0}
 #define OUT_OPTIONAL_MATRIX(p, n, d, s, may_be) {(p), (n), (d), (s), sizeof *(p), 1, 1, (may_be)}
 #define OUT_OPTIONAL_VECTOR(p, d)               {(p), 1, (d), (d), sizeof *(p), 1, 1, 0}
+/* Needed only where `unused` is 0. */
+#define IN_MATRIX_UNLESS(unused, p, n, d, s) {(p), (n), (d), (s), sizeof *(p), (unused), 0, 0}
+#define OUT_VECTOR_UNLESS(unused, p, d)      {(p), 1, (d), (d), sizeof *(p), (unused), 1, 0}
 
 /* STRIDE, SIZE, NULL, ALIAS, in that order; NORMCORE_OK if all is well. Empty operands are not looked at further. */
 normcore_status normcore_check_operands(const operand *operands, size_t count);

@@ -50,24 +50,55 @@ static normcore_status selftest_body(call *c, void *arguments) {
     /* Sums deeper than a block, with products that need all bits. */
     selftest_fill(s->a, sizeof s->a / sizeof s->a[0], 1, 3.0);
     selftest_fill(s->b, sizeof s->b / sizeof s->b[0], 2, 1.0 / 3.0);
-    affine_forward_args deep = {2, ST_DEEP, 3, s->a, ST_DEEP, s->b, 3, NULL, 0, s->out, 3};
+    affine_forward_args deep = {.n = 2,
+                                .k = ST_DEEP,
+                                .m = 3,
+                                .x = s->a,
+                                .x_stride = ST_DEEP,
+                                .w = s->b,
+                                .w_stride = 3,
+                                .y = s->out,
+                                .y_stride = 3};
     status = NAME(normcore_affine_forward_body)(c, &deep);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_fma], 6, s->out);
 
     /* A tile higher than a vector of any row, in depth and width not a multiple of one. */
-    affine_forward_args tile = {15, 20, 17, s->a, 20, s->b, 17, NULL, 0, s->out, 17};
+    affine_forward_args tile = {
+        .n = 15, .k = 20, .m = 17, .x = s->a, .x_stride = 20, .w = s->b, .w_stride = 17, .y = s->out, .y_stride = 17};
     status = NAME(normcore_affine_forward_body)(c, &tile);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_affine_forward], 15 * 17, s->out);
 
-    affine_forward_args forward = {ST_N, ST_K, ST_M, s->a, ST_K, s->b, ST_M, s->b + 1000, 1, s->out, ST_M};
+    affine_forward_args forward = {.n = ST_N,
+                                   .k = ST_K,
+                                   .m = ST_M,
+                                   .x = s->a,
+                                   .x_stride = ST_K,
+                                   .w = s->b,
+                                   .w_stride = ST_M,
+                                   .b = s->b + 1000,
+                                   .relu = 1,
+                                   .y = s->out,
+                                   .y_stride = ST_M};
     status = NAME(normcore_affine_forward_body)(c, &forward);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_affine_forward], ST_SIZE, s->out);
 
-    affine_backward_args backward = {ST_N, ST_K, ST_M,   s->a, ST_M, s->a + 300, ST_K,
-                                     s->b, ST_M, s->out, ST_K, s->c, ST_M,       s->out2};
+    affine_backward_args backward = {.n = ST_N,
+                                     .k = ST_K,
+                                     .m = ST_M,
+                                     .dy = s->a,
+                                     .dy_stride = ST_M,
+                                     .x = s->a + 300,
+                                     .x_stride = ST_K,
+                                     .w = s->b,
+                                     .w_stride = ST_M,
+                                     .dx = s->out,
+                                     .dx_stride = ST_K,
+                                     .dw = s->c,
+                                     .dw_stride = ST_M,
+                                     .db = s->out2};
     status = NAME(normcore_affine_backward_body)(c, &backward);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_affine_backward], ST_N * ST_K, s->out);
@@ -102,37 +133,38 @@ static normcore_status selftest_body(call *c, void *arguments) {
     for (int form = 0; form < 3; form++) {
         static const int64_t labels[ST_N] = {0, 36, 5, 11, 20, 25, 36};
         double loss = 0.0, weight_sum = 0.0;
-        cross_entropy_args ce = {0};
-        ce.n = ST_N - 3; /* the rows without NaN and infinities */
-        ce.c = ST_M;
-        ce.z = s->a + 3 * ST_M;
-        ce.z_stride = ce.dz_stride = ST_M;
-        ce.labels = form < 2 ? labels + 3 : NULL;
-        ce.targets = form < 2 ? NULL : s->b;
-        ce.targets_stride = ST_M;
-        ce.options.class_weight = form < 2 ? NULL : s->mean;
-        ce.options.label_smoothing = form == 1 ? 0.125 : 0.0;
-        ce.loss = &loss;
-        ce.dz = s->out;
-        ce.weight_sum = &weight_sum;
+        cross_entropy_args ce = {
+            .n = ST_N - 3, /* the rows without NaN and infinities */
+            .c = ST_M,
+            .z = s->a + 3 * ST_M,
+            .z_stride = ST_M,
+            .labels = form < 2 ? labels + 3 : NULL,
+            .targets = form < 2 ? NULL : s->b,
+            .targets_stride = ST_M,
+            .options = {.class_weight = form < 2 ? NULL : s->mean, .label_smoothing = form == 1 ? 0.125 : 0.0},
+            .loss = &loss,
+            .dz = s->out,
+            .dz_stride = ST_M,
+            .weight_sum = &weight_sum};
         status = NAME(normcore_cross_entropy_body)(c, &ce);
         if (status) return status;
         digest_doubles(&s->digests[SELFTEST_cross_entropy], 1, &loss);
         digest_reals(&s->digests[SELFTEST_cross_entropy], (ST_N - 3) * ST_M, s->out);
     }
 
-    batch_norm_args bn = {0};
-    bn.n = ST_N;
-    bn.d = ST_M;
-    bn.x = s->a;
-    bn.dy = s->b;
-    bn.x_stride = bn.dy_stride = bn.out_stride = ST_M;
-    bn.gamma = s->b + 500;
-    bn.beta = s->b + 600;
-    bn.options = training;
-    bn.out = s->out;
-    bn.mean_out = s->mean;
-    bn.rstd_out = s->rstd;
+    batch_norm_args bn = {.n = ST_N,
+                          .d = ST_M,
+                          .x = s->a,
+                          .x_stride = ST_M,
+                          .dy = s->b,
+                          .dy_stride = ST_M,
+                          .gamma = s->b + 500,
+                          .beta = s->b + 600,
+                          .options = training,
+                          .out = s->out,
+                          .out_stride = ST_M,
+                          .mean_out = s->mean,
+                          .rstd_out = s->rstd};
     status = NAME(normcore_batch_norm_forward_body)(c, &bn);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_batch_norm_forward], ST_SIZE, s->out);
@@ -156,18 +188,19 @@ static normcore_status selftest_body(call *c, void *arguments) {
     digest_reals(&s->digests[SELFTEST_layer_norm_forward], ST_SIZE, s->out);
     digest_doubles(&s->digests[SELFTEST_layer_norm_forward], ST_N, s->mean);
     digest_doubles(&s->digests[SELFTEST_layer_norm_forward], ST_N, s->rstd);
-    layer_norm_args ln = {0};
-    ln.n = ST_N;
-    ln.d = ST_M;
-    ln.x = s->a;
-    ln.dy = s->b;
-    ln.x_stride = ln.dy_stride = ln.out_stride = ST_M;
-    ln.gamma = s->b + 500;
-    ln.mean = s->mean;
-    ln.rstd = s->rstd;
-    ln.out = s->out;
-    ln.dgamma = s->out2;
-    ln.dbeta = s->out3;
+    layer_norm_args ln = {.n = ST_N,
+                          .d = ST_M,
+                          .x = s->a,
+                          .x_stride = ST_M,
+                          .dy = s->b,
+                          .dy_stride = ST_M,
+                          .gamma = s->b + 500,
+                          .mean = s->mean,
+                          .rstd = s->rstd,
+                          .out = s->out,
+                          .out_stride = ST_M,
+                          .dgamma = s->out2,
+                          .dbeta = s->out3};
     status = NAME(normcore_layer_norm_backward_body)(c, &ln);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_SIZE, s->out);
@@ -175,12 +208,28 @@ static normcore_status selftest_body(call *c, void *arguments) {
     digest_reals(&s->digests[SELFTEST_layer_norm_backward], ST_M, s->out3);
 
     for (int normal = 0; normal < 2; normal++) {
-        random_args random = {0x0123456789abcdefu, 42, 5, ST_SIZE, normal ? 0.5 : -1.0, 2.0, normal, s->out, 0, NULL};
+        random_args random = {.seed = 0x0123456789abcdefu,
+                              .stream = 42,
+                              .offset = 5,
+                              .n = ST_SIZE,
+                              .a = normal ? 0.5 : -1.0,
+                              .b = 2.0,
+                              .normal = normal,
+                              .out = s->out};
         status = NAME(normcore_random_body)(c, &random);
         if (status) return status;
         digest_reals(&s->digests[SELFTEST_random], ST_SIZE, s->out);
     }
-    dropout_args drop = {ST_N, ST_M, s->a, ST_M, 0.7, 3, 4, 5, s->out, ST_M, 0, NULL};
+    dropout_args drop = {.n = ST_N,
+                         .d = ST_M,
+                         .x = s->a,
+                         .x_stride = ST_M,
+                         .keep = 0.7,
+                         .seed = 3,
+                         .stream = 4,
+                         .offset = 5,
+                         .y = s->out,
+                         .y_stride = ST_M};
     status = NAME(normcore_dropout_body)(c, &drop);
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_dropout], ST_SIZE, s->out);
@@ -196,13 +245,8 @@ static normcore_status selftest_body(call *c, void *arguments) {
         selftest_fill(s->out2, ST_M, 4, 1.0);
         memset(s->out3, 0, ST_M * sizeof *s->out3);
         memset(s->c, 0, ST_M * sizeof *s->c);
-        optimizer_args update = {0};
-        update.options = &options;
-        update.n = ST_M;
-        update.p = s->out;
-        update.g = s->out2;
-        update.slot1 = s->out3;
-        update.slot2 = s->c;
+        optimizer_args update = {
+            .options = &options, .n = ST_M, .p = s->out, .g = s->out2, .slot1 = s->out3, .slot2 = s->c};
         for (options.step = 1; options.step < 4; options.step++) {
             status = NAME(normcore_optimizer_body)(c, &update);
             if (status) return status;
