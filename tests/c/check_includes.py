@@ -12,7 +12,7 @@ from pathlib import Path
 
 SHELVES = ("numeric", "runtime", "simd", "kernels", "ops", "network", "selftest")
 # The public header, which stands below all, and what the build writes: a line per target.
-FROM_ELSEWHERE = {"normcore.h", "isa_rows.h"}
+FROM_ELSEWHERE = {"normcore.h", "isa_targets.h"}
 INCLUDE = re.compile(r'^[ \t]*#[ \t]*include[ \t]+"([^"]+)"', re.MULTILINE)
 
 

@@ -115,7 +115,7 @@ wide *scratch_wide(size_t count);
 
 /* ---------------------------------------------------------------- instruction sets */
 
-/* The scalar row comes first, then the others, best last. */
+/* The scalar target comes first, then the others, best last. */
 size_t isa_count(void);
 const char *isa_get(size_t index);
 void isa_use(size_t index);

@@ -121,8 +121,8 @@ static void verify_softmax(const call *c) {
 }
 
 /*
- * Roundings of x - max, of log(sum) (1 ULP, and what 1 ULP in each exponential makes of the sum) and of their
- * difference.
+ * Roundings of x - max, of log(sum) (1 ULP, and what 1 ULP in each exponential makes of the sum) and
+ * of their difference.
  */
 static void verify_log_softmax(const call *c) {
     const wide *x = widen(&c->a[0]);

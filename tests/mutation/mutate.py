@@ -252,7 +252,7 @@ class CBuild:
         self.work, self.compiler = work, compiler.split()
         self.generated = work / "generated"
         self.generated.mkdir(parents=True, exist_ok=True)
-        (self.generated / "isa_rows.h").write_text("ISA_ROW(scalar, 0)\n")
+        (self.generated / "isa_targets.h").write_text("ISA_TARGET(scalar, 0)\n")
         self.objects: dict[tuple[str, str], Path] = {}
         # (file below the core, dtype, "" where there is but one object of it)
         self.units = [("kernels/kernels.c", "32"), ("kernels/kernels.c", "64")]

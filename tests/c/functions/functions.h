@@ -1,4 +1,4 @@
-/* What row.c gives for each (instruction set, dtype): the elementary functions of simd/vmath.h over arrays. */
+/* What target.c gives for each (instruction set, dtype): the elementary functions of simd/vmath.h over arrays. */
 #ifndef NORMCORE_TESTS_FUNCTIONS_H
 #define NORMCORE_TESTS_FUNCTIONS_H
 

@@ -22,20 +22,20 @@
 
 typedef long double wide;
 
-#define ISA_ROW(name, needs) extern function *const FUNCTIONS(NORMCORE_DTYPE, name)[FUNCTION_COUNT];
-#include "isa_rows.h"
-#undef ISA_ROW
+#define ISA_TARGET(name, needs) extern function *const FUNCTIONS(NORMCORE_DTYPE, name)[FUNCTION_COUNT];
+#include "isa_targets.h"
+#undef ISA_TARGET
 
-#define ISA_ROW(name, needs) {#name, needs, FUNCTIONS(NORMCORE_DTYPE, name)},
+#define ISA_TARGET(name, needs) {#name, needs, FUNCTIONS(NORMCORE_DTYPE, name)},
 static const struct {
     const char *name;
     unsigned needs;
     function *const *functions;
-} rows[] = {
-#include "isa_rows.h"
+} targets[] = {
+#include "isa_targets.h"
 };
-#undef ISA_ROW
-enum { ROWS = sizeof rows / sizeof *rows };
+#undef ISA_TARGET
+enum { TARGETS = sizeof targets / sizeof *targets };
 
 #if NORMCORE_DTYPE == 32
 enum { DIGITS = FLT_MANT_DIG, LEAST = FLT_MIN_EXP };
@@ -194,18 +194,18 @@ static void run_block(judge *j, size_t count, const real *x, uint64_t *state) {
         const int power = (exponent < LEAST ? LEAST : exponent) - DIGITS - 3;
         lo[i] = x[i] - x[i] == 0 ? (real)ldexp((double)(next_random(state) % 9) - 4, power) : REAL_NAN;
     }
-    rows[ROWS - 1].functions[j->which](count, x, lo, expected);
+    targets[TARGETS - 1].functions[j->which](count, x, lo, expected);
     for (size_t i = 0; i < count; i++) {
         uint64_t bits;
         memcpy(&bits, &expected[i], sizeof bits);
         j->digest = ((j->digest ^ (j->digest >> 32)) ^ bits) * 0x9e3779b97f4a7c15u;
         check(j, x[i], j->which == FUNCTION_EXP_SUM ? lo[i] : 0, expected[i]);
     }
-    for (size_t row = 0; row + 1 < ROWS; row++) {
-        if ((rows[row].needs & normcore_cpu_detect()) != rows[row].needs) continue;
-        rows[row].functions[j->which](count, x, lo, got);
+    for (size_t t = 0; t + 1 < TARGETS; t++) {
+        if ((targets[t].needs & normcore_cpu_detect()) != targets[t].needs) continue;
+        targets[t].functions[j->which](count, x, lo, got);
         for (size_t i = 0; i < count; i++)
-            if (memcmp(&got[i], &expected[i], sizeof got[i]) != 0) fail(j, x[i], got[i], rows[row].name);
+            if (memcmp(&got[i], &expected[i], sizeof got[i]) != 0) fail(j, x[i], got[i], targets[t].name);
     }
     j->inputs += count;
 }
@@ -312,8 +312,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: %s [--runs N | --all] [FUNCTION]\n", argv[0]);
         return 2;
     }
-    for (size_t row = 0; row < ROWS; row++)
-        if ((rows[row].needs & normcore_cpu_detect()) == rows[row].needs) printf("%s ", rows[row].name);
+    for (size_t i = 0; i < TARGETS; i++)
+        if ((targets[i].needs & normcore_cpu_detect()) == targets[i].needs) printf("%s ", targets[i].name);
     printf("\n");
     for (int which = first; which < last; which++) failures += judge_function(which, names[which], runs);
     return failures != 0;

@@ -1,7 +1,7 @@
 /*
- * All kernels for one instruction set and one dtype, as one table. Compiled once a row with that row's flags and
+ * All kernels for one instruction set and one dtype, as one table. Compiled once per target with its flags and
  * -DNORMCORE_DTYPE, NORMCORE_ISA (its name) and NORMCORE_ISA_HEADER (its SIMD layer). Everything but the table is
- * static: no symbol that depends on the row's flags can be taken for another row's.
+ * static: no symbol that depends on a target's flags can be taken for another's.
  */
 #include "kernels/kernels.h"
 

@@ -26,7 +26,7 @@ static size_t integers_at_once(uint64_t number) { return INTEGER_BUFFER - (size_
 
 static normcore_status integers_body(call *c, void *arguments) {
     const integers_args *p = arguments;
-    const kernel_table_f32 *kernels = normcore_call_isa(c)->f32;
+    const kernel_table_f32 *kernels = normcore_call_target(c)->f32;
     uint32_t words[2 * INTEGER_BUFFER];
     for (size_t i = 0; i < p->n;) {
         const size_t most = integers_at_once(p->offset + i), count = p->n - i < most ? p->n - i : most;
@@ -50,7 +50,7 @@ normcore_status normcore_random_integers(normcore_context *ctx, uint64_t seed, u
 
 static normcore_status permutation_body(call *c, void *arguments) {
     const integers_args *p = arguments;
-    const kernel_table_f32 *kernels = normcore_call_isa(c)->f32;
+    const kernel_table_f32 *kernels = normcore_call_target(c)->f32;
     uint32_t words[2 * INTEGER_BUFFER];
     for (size_t i = 0; i < p->n; i++) p->out[i] = (int64_t)i;
     /* Draw number t (at offset + t) places element i = n - 1 - t. */

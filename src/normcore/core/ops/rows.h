@@ -24,9 +24,9 @@ NORMCORE_INLINE void store_sums(size_t d, const double *sums, real *out) {
 
 NORMCORE_INLINE const NAME(kernel_table) *kernels_of(const call *c) {
 #if NORMCORE_DTYPE == 32
-    return normcore_call_isa(c)->f32;
+    return normcore_call_target(c)->f32;
 #else
-    return normcore_call_isa(c)->f64;
+    return normcore_call_target(c)->f64;
 #endif
 }
 

@@ -32,18 +32,18 @@ struct normcore_context {
     void *allocator_user;
     normcore_parallel_for parallel_for;
     void *parallel_user;
-    const isa_row *isa_cap;
-    size_t num_threads; /* of calls to come: may change at any time */
-    thread_pool *pool;  /* NULL until the first call that uses several threads, and after a change of their number */
-    long busy;          /* normcore_threads_process() of the call that is using the context, or 0 */
-    uintptr_t caller;   /* normcore_threads_self() of that call, or 0 */
+    const isa_target *cap; /* NULL: none */
+    size_t num_threads;    /* of calls to come: may change at any time */
+    thread_pool *pool;     /* NULL until the first call that uses several threads, and after a change of their number */
+    long busy;             /* normcore_threads_process() of the call that is using the context, or 0 */
+    uintptr_t caller;      /* normcore_threads_self() of that call, or 0 */
     block blocks[MAX_BLOCKS];
 };
 
 struct call {
     normcore_context *settings; /* allocator; NULL: malloc */
     normcore_context *ctx;      /* pool and cached blocks; NULL: no threads, nothing kept */
-    const isa_row *isa;
+    const isa_target *target;
     size_t threads; /* that this call may use; 1 without ctx */
     size_t used;
     block blocks[MAX_BLOCKS]; /* if ctx is NULL */
@@ -104,7 +104,7 @@ normcore_status normcore_context_create(const normcore_context_options *options,
     normcore_status status = options ? normcore_options_read_context(options, &o) : NORMCORE_OK;
     if (status) return status;
     if (!o.allocate != !o.release) return NORMCORE_ERROR_NULL;
-    if (o.isa && !(template.isa_cap = normcore_isa_at_most(o.isa))) return NORMCORE_ERROR_ISA;
+    if (o.isa && !(template.cap = normcore_target_at_most(o.isa))) return NORMCORE_ERROR_ISA;
     template.allocate = o.allocate;
     template.release = o.release;
     template.allocator_user = o.allocator_user;
@@ -174,8 +174,8 @@ size_t normcore_context_get_num_threads(const normcore_context *ctx) {
 /* ------------------------------------------------------------------------------------------------ calls */
 
 normcore_status normcore_call_run(normcore_context *ctx, call_body body, void *arguments) {
-    const isa_row *isa = normcore_isa_in_use(ctx ? ctx->isa_cap : NULL);
-    return isa ? normcore_call_run_on(isa, ctx, body, arguments) : NORMCORE_ERROR_ENVIRONMENT_ISA;
+    const isa_target *target = normcore_target_in_use(ctx ? ctx->cap : NULL);
+    return target ? normcore_call_run_on(target, ctx, body, arguments) : NORMCORE_ERROR_ENVIRONMENT_ISA;
 }
 
 /* The pool of the call's number of threads and of this process, if there is one; others are dropped. */
@@ -185,10 +185,10 @@ static thread_pool *fitting_pool(const call *call) {
     return ctx->pool;
 }
 
-normcore_status normcore_call_run_on(const isa_row *isa, normcore_context *ctx, call_body body, void *arguments) {
+normcore_status normcore_call_run_on(const isa_target *target, normcore_context *ctx, call_body body, void *arguments) {
     call c;
     c.settings = ctx;
-    c.isa = isa;
+    c.target = target;
     c.ctx = ctx && try_enter(ctx) ? ctx : NULL;
     c.threads = normcore_context_get_num_threads(c.ctx);
     c.used = 0;
@@ -201,7 +201,7 @@ normcore_status normcore_call_run_on(const isa_row *isa, normcore_context *ctx, 
     return status;
 }
 
-const isa_row *normcore_call_isa(const call *call) { return call->isa; }
+const isa_target *normcore_call_target(const call *call) { return call->target; }
 
 size_t normcore_call_mark(const call *call) { return call->used; }
 
@@ -229,8 +229,7 @@ void *normcore_call_scratch(call *call, size_t count, size_t size) {
 }
 
 /*
- * Waking and joining a thread costs 57 to 85 us on a virtual machine, so that each must have several times that to
- * do.
+ * Waking and joining a thread costs 57 to 85 us on a virtual machine, so that each must have several times that to do.
  */
 enum { WORTH_A_THREAD_NS = 250000 };
 

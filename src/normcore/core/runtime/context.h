@@ -17,11 +17,11 @@ typedef normcore_status (*call_body)(call *call, void *arguments);
  * contract. The body is reached through a pointer so that no compiler moves arithmetic out of that environment.
  */
 normcore_status normcore_call_run(normcore_context *ctx, call_body body, void *arguments);
-/* The same on a given row. */
-normcore_status normcore_call_run_on(const isa_row *isa, normcore_context *ctx, call_body body, void *arguments);
+/* The same on a given target. */
+normcore_status normcore_call_run_on(const isa_target *target, normcore_context *ctx, call_body body, void *arguments);
 
 /* Kernel tables of this call. */
-const isa_row *normcore_call_isa(const call *call);
+const isa_target *normcore_call_target(const call *call);
 
 /*
  * count * size bytes, aligned to 64, until the mark taken before is released (or the call ends). NULL: out of memory.

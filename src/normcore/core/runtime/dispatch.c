@@ -7,81 +7,76 @@
 #include <stdlib.h>
 #include <string.h>
 
-/*
- * isa_rows.h is written by the build: one ISA_ROW(name, needs) for each row it could compile, best first, scalar
- * last.
- */
-#define ISA_ROW(name, needs)                                                                                           \
+/* isa_targets.h is written by the build: one ISA_TARGET(name, needs) per target it could compile, best first. */
+#define ISA_TARGET(name, needs)                                                                                        \
     extern const struct kernel_table_f32 KERNEL_TABLE(32, name);                                                       \
     extern const struct kernel_table_f64 KERNEL_TABLE(64, name);
-#include "isa_rows.h"
-#undef ISA_ROW
+#include "isa_targets.h"
+#undef ISA_TARGET
 
-#define ISA_ROW(name, needs) {#name, needs, &KERNEL_TABLE(32, name), &KERNEL_TABLE(64, name)},
-static const isa_row rows[] = {
-#include "isa_rows.h"
+#define ISA_TARGET(name, needs) {#name, needs, &KERNEL_TABLE(32, name), &KERNEL_TABLE(64, name)},
+static const isa_target targets[] = {
+#include "isa_targets.h"
 };
-#undef ISA_ROW
-enum { ROW_COUNT = sizeof rows / sizeof rows[0] };
+#undef ISA_TARGET
+enum { TARGET_COUNT = sizeof targets / sizeof targets[0] };
 
-/*
- * The row of calls without a cap. NULL until first needed; `unknown` for a bad NORMCORE_ISA.
- */
-static const isa_row *current;
-static const isa_row unknown = {NULL, 0, NULL, NULL};
+/* The target of calls without a cap. NULL until first needed; `unknown` for a bad NORMCORE_ISA. */
+static const isa_target *current;
+static const isa_target unknown = {NULL, 0, NULL, NULL};
 
-static const isa_row *best_from(const isa_row *row) {
+static const isa_target *best_from(const isa_target *target) {
     const unsigned found = normcore_cpu_detect();
-    while ((row->needs & found) != row->needs) row++; /* scalar, the last, needs nothing */
-    return row;
+    while ((target->needs & found) != target->needs) target++; /* scalar, the last, needs nothing */
+    return target;
 }
 
-static const isa_row *row_named(const char *name) {
-    for (size_t i = 0; i < ROW_COUNT; i++)
-        if (!strcmp(rows[i].name, name)) return &rows[i];
+static const isa_target *target_named(const char *name) {
+    for (size_t i = 0; i < TARGET_COUNT; i++)
+        if (!strcmp(targets[i].name, name)) return &targets[i];
     return NULL;
 }
 
-const isa_row *normcore_isa_at_most(const char *name) {
-    const isa_row *row = row_named(name);
-    return row ? best_from(row) : NULL;
+const isa_target *normcore_target_at_most(const char *name) {
+    const isa_target *target = target_named(name);
+    return target ? best_from(target) : NULL;
 }
 
-const isa_row *normcore_isa_find(const char *name) {
-    const isa_row *row = row_named(name);
-    return row && best_from(row) == row ? row : NULL;
+const isa_target *normcore_target_find(const char *name) {
+    const isa_target *target = target_named(name);
+    return target && best_from(target) == target ? target : NULL;
 }
 
-/* Every thread that comes first finds the same row, so that it does not matter which one's store stays. */
-static const isa_row *process_row(void) {
-    const isa_row *row = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
-    if (!row) {
+/* Every thread that comes first finds the same target, so that it does not matter which one's store stays. */
+static const isa_target *process_target(void) {
+    const isa_target *target = __atomic_load_n(&current, __ATOMIC_ACQUIRE);
+    if (!target) {
         const char *cap = getenv("NORMCORE_ISA");
-        row = cap && *cap ? normcore_isa_at_most(cap) : best_from(rows);
-        if (!row) row = &unknown;
-        __atomic_store_n(&current, row, __ATOMIC_RELEASE);
+        target = cap && *cap ? normcore_target_at_most(cap) : best_from(targets);
+        if (!target) target = &unknown;
+        __atomic_store_n(&current, target, __ATOMIC_RELEASE);
     }
-    return row;
+    return target;
 }
 
-const isa_row *normcore_isa_in_use(const isa_row *cap) {
-    const isa_row *row = process_row();
-    if (row == &unknown) return cap;
-    return cap && cap > row ? cap : row; /* later in the list is less */
+const isa_target *normcore_target_in_use(const isa_target *cap) {
+    const isa_target *target = process_target();
+    if (target == &unknown) return cap;
+    return cap && cap > target ? cap : target; /* later in the list is less */
 }
 
 const char *normcore_isa_name(size_t index) {
     const unsigned found = normcore_cpu_detect();
-    for (size_t i = 0; i < ROW_COUNT; i++)
-        if ((rows[i].needs & found) == rows[i].needs && index-- == 0) return rows[i].name;
+    for (size_t i = 0; i < TARGET_COUNT; i++)
+        if ((targets[i].needs & found) == targets[i].needs && index-- == 0) return targets[i].name;
     return NULL;
 }
 
-const char *normcore_get_isa(void) { return process_row()->name; }
+const char *normcore_get_isa(void) { return process_target()->name; }
 
 normcore_status normcore_set_isa(const char *name) {
-    const isa_row *row = name ? normcore_isa_find(name) : best_from(rows);
-    if (!row) return NORMCORE_ERROR_ISA;
-    __atomic_store_n(&current, row, __ATOMIC_RELEASE);
+    const isa_target *target = name ? normcore_target_find(name) : best_from(targets);
+    if (!target) return NORMCORE_ERROR_ISA;
+    __atomic_store_n(&current, target, __ATOMIC_RELEASE);
     return NORMCORE_OK;
 }

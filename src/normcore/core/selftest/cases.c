@@ -63,7 +63,7 @@ static normcore_status selftest_body(call *c, void *arguments) {
     if (status) return status;
     digest_reals(&s->digests[SELFTEST_fma], 6, s->out);
 
-    /* A tile higher than a vector of any row, in depth and width not a multiple of one. */
+    /* A tile higher than a vector of any target, in depth and width not a multiple of one. */
     affine_forward_args tile = {
         .n = 15, .k = 20, .m = 17, .x = s->a, .x_stride = 20, .w = s->b, .w_stride = 17, .y = s->out, .y_stride = 17};
     status = NAME(normcore_affine_forward_body)(c, &tile);
@@ -256,13 +256,13 @@ static normcore_status selftest_body(call *c, void *arguments) {
     return NORMCORE_OK;
 }
 
-normcore_status NAME(normcore_selftest_digests)(const isa_row *isa, uint64_t digests[SELFTEST_COUNT]) {
+normcore_status NAME(normcore_selftest_digests)(const isa_target *target, uint64_t digests[SELFTEST_COUNT]) {
     const int saved = errno;
     selftest_state *state = malloc(sizeof *state);
     errno = saved;
     if (!state) return NORMCORE_ERROR_MEMORY;
     state->digests = digests;
-    const normcore_status status = normcore_call_run_on(isa, NULL, selftest_body, state);
+    const normcore_status status = normcore_call_run_on(target, NULL, selftest_body, state);
     free(state);
     return status;
 }

@@ -1,6 +1,6 @@
 /*
  * Whether the arithmetic of this build, machine and process is the one the contract is written for: probes of the
- * compiler and the scalar arithmetic, then a digest of every operation on every row the machine can run.
+ * compiler and the scalar arithmetic, then a digest of every operation on every target the machine can run.
  */
 #include "selftest/selftest.h"
 
@@ -64,12 +64,12 @@ normcore_status normcore_selftest(const char **what) {
     fp_environment_leave(saved);
     const char *name;
     for (size_t i = 0; !failure && !status && (name = normcore_isa_name(i)); i++) {
-        const isa_row *row = normcore_isa_find(name);
+        const isa_target *target = normcore_target_find(name);
         uint64_t digests[SELFTEST_COUNT];
-        status = normcore_selftest_digests_f32(row, digests);
+        status = normcore_selftest_digests_f32(target, digests);
         for (int op = 0; !status && !failure && op < SELFTEST_COUNT; op++)
             if (digests[op] != expected[0][op]) failure = names_f32[op];
-        if (!status) status = normcore_selftest_digests_f64(row, digests);
+        if (!status) status = normcore_selftest_digests_f64(target, digests);
         for (int op = 0; !status && !failure && op < SELFTEST_COUNT; op++)
             if (digests[op] != expected[1][op]) failure = names_f64[op];
     }

@@ -29,8 +29,8 @@
 enum { SELFTEST_OPERATIONS(OPERATION) SELFTEST_COUNT };
 #undef OPERATION
 
-/* Digests on the kernels of one row. NORMCORE_ERROR_MEMORY is the only failure. */
-normcore_status normcore_selftest_digests_f32(const isa_row *isa, uint64_t digests[SELFTEST_COUNT]);
-normcore_status normcore_selftest_digests_f64(const isa_row *isa, uint64_t digests[SELFTEST_COUNT]);
+/* Digests on the kernels of one target. NORMCORE_ERROR_MEMORY is the only failure. */
+normcore_status normcore_selftest_digests_f32(const isa_target *target, uint64_t digests[SELFTEST_COUNT]);
+normcore_status normcore_selftest_digests_f64(const isa_target *target, uint64_t digests[SELFTEST_COUNT]);
 
 #endif

@@ -11,8 +11,8 @@
 #include <stdint.h>
 
 /*
- * Sliding window: the n first lanes of a vector are on at index 8 - n. maskload and maskstore fault on no lane that
- * is off.
+ * Sliding window: the n first lanes of a vector are on at index 8 - n. maskload and maskstore fault on no lane
+ * that is off.
  */
 static const int32_t first_lanes_32[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 0, 0, 0, 0};
 static const int64_t first_lanes_64[8] = {-1, -1, -1, -1, 0, 0, 0, 0};

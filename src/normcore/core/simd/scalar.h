@@ -1,5 +1,5 @@
 /*
- * The scalar row: one lane. It is the reference for the bits of every other row and runs on any machine.
+ * The scalar target: one lane. It is the reference for the bits of every other target and runs on any machine.
  * What stands here is what every such header provides.
  */
 #ifndef NORMCORE_SIMD_SCALAR_H

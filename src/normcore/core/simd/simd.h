@@ -1,4 +1,4 @@
-/* The SIMD layer of the row this file is compiled for (NORMCORE_ISA_HEADER), and what follows from it for any row. */
+/* The SIMD layer of the target this is compiled for (NORMCORE_ISA_HEADER), and what follows from it for any target. */
 #ifndef NORMCORE_SIMD_H
 #define NORMCORE_SIMD_H
 
@@ -17,7 +17,7 @@
 /* A block of CONTRACT_LANES columns is BLOCK_V vectors. */
 enum { BLOCK_V = CONTRACT_LANES / VL };
 
-/* Vectors of half the length, for what is left at the end; where a row has none, whole ones. */
+/* Vectors of half the length, for what is left at the end; where a target has none, whole ones. */
 #ifdef HAS_HALF
 enum { VL_HALF = VL / 2 };
 #else

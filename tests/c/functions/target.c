@@ -1,4 +1,4 @@
-/* Compiled like core/kernels/kernels.c: once a row and dtype, with that row's flags. */
+/* Compiled like core/kernels/kernels.c: once per target and dtype, with that target's flags. */
 #include "simd/simd.h"
 #include "simd/vmath.h"
 
