@@ -65,7 +65,7 @@ extern "C" {
 /* The numeric contract of this version. Results change bits only together with this name. */
 #define NORMCORE_CONTRACT "NC1"
 
-/* The library is static. Who links it into a shared one may define this to mark what that one exports. */
+/* Marks what is exported. A build of a shared library defines it, as __attribute__((visibility("default"))), say. */
 #ifndef NORMCORE_API
 #define NORMCORE_API
 #endif
@@ -96,10 +96,10 @@ NORMCORE_API const char *normcore_version(void);
 NORMCORE_API const char *normcore_contract(void);
 
 /*
- * Instruction sets are kernels compiled several times; they give the same bits. The best one that the machine and its
+ * Every kernel is compiled once per instruction set; all give the same bits. The best one that the machine and its
  * operating system support is chosen at the first call, no better than the environment variable NORMCORE_ISA says
  * (empty: as if unset). If it holds a name this build does not know, every call that needs a kernel returns
- * NORMCORE_ERROR_ENVIRONMENT_ISA, but after normcore_set_isa() and with a context that names an instruction set itself.
+ * NORMCORE_ERROR_ENVIRONMENT_ISA, except after normcore_set_isa() and with a context that names an instruction set.
  */
 
 /* Name of the index-th instruction set that this machine can run, best first; NULL when there are no more. */
@@ -107,8 +107,8 @@ NORMCORE_API const char *normcore_isa_name(size_t index);
 /* Name of the instruction set in use by calls without a cap of their own; NULL if NORMCORE_ISA is not understood. */
 NORMCORE_API const char *normcore_get_isa(void);
 /*
- * Use this one from now on in the whole process; NULL: the best. NORMCORE_ERROR_ISA (and no change) if it cannot run
- * here.
+ * Makes the whole process use this instruction set from now on, or the best one if name is NULL. NORMCORE_ERROR_ISA,
+ * and no change, if it cannot run here.
  */
 NORMCORE_API normcore_status normcore_set_isa(const char *name);
 /*
@@ -120,7 +120,7 @@ NORMCORE_API const char *normcore_cpu_features(void);
 /*
  * Checks that the arithmetic of this process is the one the contract needs: no contraction of a*b+c, exact fma (known
  * triples that several C libraries get wrong), subnormals, canonical NaN, and the digest of each kernel of each
- * instruction set the machine can run. Takes well under a millisecond an instruction set. NORMCORE_OK or
+ * instruction set the machine can run. Takes well under a millisecond per instruction set. NORMCORE_OK or
  * NORMCORE_ERROR_SELFTEST; then *what (if not NULL) is a static text that says which check failed.
  */
 NORMCORE_API normcore_status normcore_selftest(const char **what);
@@ -149,8 +149,9 @@ typedef struct normcore_context_options {
 #define NORMCORE_MAX_THREADS 1024
 
 /*
- * All options have such a function: NORMCORE_ERROR_NULL, or NORMCORE_ERROR_VALUE for a struct_size of no version; then
- * nothing is written. This one: no threads given, no cap, malloc, the pool.
+ * Every struct of options has such a function. It returns NORMCORE_ERROR_NULL, or NORMCORE_ERROR_VALUE for a
+ * struct_size that no version has, and then writes nothing. The defaults of a context: as many threads as the
+ * environment says, no cap, malloc, the pool.
  */
 NORMCORE_API normcore_status normcore_context_defaults(normcore_context_options *options, size_t struct_size);
 
@@ -162,8 +163,8 @@ NORMCORE_API normcore_status normcore_context_create(const normcore_context_opti
 /* Joins the threads and frees everything. NULL is allowed. No call with the context may be in progress. */
 NORMCORE_API void normcore_context_destroy(normcore_context *ctx);
 /*
- * The num_threads of the options from the next call on; waits for nothing, and may be called while others use the
- * context. Results do not depend on it.
+ * Sets num_threads, as in the options, from the next call on. It waits for nothing and may be called while others use
+ * the context. Results do not depend on it.
  */
 NORMCORE_API normcore_status normcore_context_set_num_threads(normcore_context *ctx, size_t num_threads);
 NORMCORE_API size_t normcore_context_get_num_threads(const normcore_context *ctx);
@@ -176,8 +177,8 @@ NORMCORE_API size_t normcore_context_get_num_threads(const normcore_context *ctx
 /*
  * y = x w + b, then max(y, 0) if relu is not 0.
  * x (n, k); w (k, m); b (m) or NULL for no bias; y (n, m) OVERWRITTEN. k == 0 gives the bias.
- * Each y[i][j] is the sum over blocks of 256 of k, in order, of fma chains in the data's precision from +0; then +
- * b[j].
+ * Each y[i][j] is a sum of blocks of 256 values of k, in order, each of which is a chain of fmas from +0 in the data's
+ * precision; b[j] is added last.
  */
 NORMCORE_API normcore_status normcore_affine_forward_f32(normcore_context *ctx, size_t n, size_t k, size_t m,
                                                          const float *x, size_t x_stride,
@@ -218,13 +219,13 @@ typedef enum normcore_activation {
 
 /*
  * What the backward pass of an activation takes: 1 for the input of its forward pass, 0 for the output, -1 for a number
- * that is no activation.
+ * that is not an activation.
  */
 NORMCORE_API int normcore_activation_takes_input(normcore_activation activation);
 
 /*
  * y = activation(x), element by element. x (n, d); y (n, d) OVERWRITTEN, may be x. NaN gives NaN.
- * slope in [0, 1] is leaky ReLU's, 0.01 as a rule; the others do not look at it. One that is 0 in the data's type gives
+ * slope, in [0, 1], is used by leaky ReLU alone, for which 0.01 is usual; a slope that is 0 in the data's type gives
  * ReLU. tanh, logistic and silu are within 2 units in the last place for every x, subnormal results included.
  */
 NORMCORE_API normcore_status normcore_activation_forward_f32(normcore_context *ctx, normcore_activation activation,
@@ -422,8 +423,8 @@ NORMCORE_API normcore_status normcore_layer_norm_forward_f64(normcore_context *c
                                                              double *y, size_t y_stride, double *mean, double *rstd);
 
 /*
- * Gradients of layer normalisation. dy, x (n, d); dx (n, d), may be dy; dgamma, dbeta (d); OVERWRITTEN, each may be
- * NULL.
+ * Gradients of layer normalisation. dy, x (n, d). dx (n, d), which may be dy, dgamma and dbeta (d) are OVERWRITTEN;
+ * each may be NULL.
  */
 NORMCORE_API normcore_status normcore_layer_norm_backward_f32(normcore_context *ctx, size_t n, size_t d,
                                                               const float *dy, size_t dy_stride,
@@ -472,8 +473,8 @@ NORMCORE_API normcore_status normcore_random_integers(normcore_context *ctx,
                                                       uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
                                                       uint64_t bound, int64_t *out);
 /*
- * A permutation of 0 ... n-1: Fisher-Yates from the end, with integers(bound = i + 1) at offset + n - 1 - i, i = n-1
- * ... 1.
+ * A permutation of 0 ... n-1: Fisher-Yates from the end. Element i, from n-1 down to 1, is placed by an integer below
+ * i + 1 at offset + n - 1 - i.
  */
 NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx,
                                                          uint64_t seed, uint64_t stream, uint64_t offset, size_t n,
@@ -481,9 +482,8 @@ NORMCORE_API normcore_status normcore_random_permutation(normcore_context *ctx,
 
 /*
  * Inverted dropout: y[i][j] = x[i][j] times 1 / keep, rounded to the dtype, where word number offset + i d + j of the
- * stream is below floor(keep 2^32), +0 elsewhere. keep in [2^-32, 1]. The mask is not stored: the backward call is the
- * same function on dy, with the same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x. keep == 1
- * copies.
+ * stream is below floor(keep 2^32), +0 elsewhere. keep in [2^-32, 1]; 1 copies. The mask is not stored: the backward
+ * call is the same function on dy, with the same seed, stream, offset and shape. x (n, d); y OVERWRITTEN, may be x.
  */
 NORMCORE_API normcore_status normcore_dropout_f32(normcore_context *ctx, size_t n, size_t d,
                                                   const float *x, size_t x_stride, double keep,
@@ -563,8 +563,8 @@ typedef struct normcore_mlp_options {
     const size_t *sizes; /* features, hidden widths ..., outputs; each at least 1; copied */
     normcore_norm norm;  /* after each hidden affine map */
     double keep;         /* dropout after each hidden ReLU: probability to keep, in [2^-32, 1]; 1: none */
-    double eps,
-        momentum; /* of the norms, as in normcore_batch_norm_options; eps below FLT_MIN: refused by _f32 calls */
+    double eps;          /* of the norms, as in normcore_batch_norm_options; _f32 calls refuse one below FLT_MIN */
+    double momentum;     /* of batch norm's running statistics, likewise */
     int unbiased_running_var;
 } normcore_mlp_options;
 
@@ -583,8 +583,7 @@ typedef enum normcore_mlp_kind {
 } normcore_mlp_kind;
 
 /*
- * Where one array lies: rows * cols elements from `offset` of the parameters (or of the buffers). rows is 1 for
- * vectors.
+ * Where one array lies: rows * cols elements from `offset` of the parameters (or of the buffers). A vector has one row.
  */
 typedef struct normcore_mlp_segment {
     normcore_mlp_kind kind;
@@ -596,8 +595,7 @@ typedef struct normcore_mlp_segment {
 NORMCORE_API size_t normcore_mlp_parameter_count(const normcore_mlp *mlp);
 NORMCORE_API size_t normcore_mlp_buffer_count(const normcore_mlp *mlp);
 /*
- * The index-th segment, parameters first and then buffers, layer by layer. NORMCORE_ERROR_SIZE when there are no
- * more.
+ * The index-th segment, parameters first and then buffers, layer by layer. NORMCORE_ERROR_SIZE when there are no more.
  */
 NORMCORE_API normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, size_t index,
                                                       normcore_mlp_segment *segment);
@@ -617,8 +615,8 @@ NORMCORE_API normcore_status normcore_mlp_initialize_f64(normcore_context *ctx, 
 
 /*
  * Outputs y (n, outputs) of x (n, features) in evaluation mode: logits, or whatever the loss makes of them. OVERWRITTEN.
- * Row by row: any split of the rows, same bits. A negative running variance in the buffers is NORMCORE_ERROR_VALUE, here
- * and in training.
+ * Rows are independent: any split of them gives the same bits. A negative running variance in the buffers is
+ * NORMCORE_ERROR_VALUE, here and in training.
  */
 NORMCORE_API normcore_status normcore_mlp_forward_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                       const float *x, size_t x_stride,

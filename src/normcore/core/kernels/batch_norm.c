@@ -1,7 +1,7 @@
 /*
- * Batch normalisation: columns are vectors, rows are walked in blocks across all columns, so that a column's constants and
- * accumulators are loaded once a block. (Strips of columns over all rows instead: 1.4 times slower at 256 x 1024, cache
- * conflicts between rows.)
+ * Batch normalisation: columns are vectors, rows are walked in blocks across all columns, so that a column's constants
+ * and accumulators are loaded once per block. (Strips of columns over all rows instead: 1.4 times slower at 256 x 1024,
+ * through cache conflicts between rows.)
  */
 #include "kernels/norm_common.h"
 

@@ -122,7 +122,7 @@ static void layer_norm_short_row(size_t d, const real *dy, const real *x, double
 
 /*
  * dx = rstd (g - mean(g) - xhat mean(g xhat)), g = dy gamma, means along the row. Rows in blocks, so that the sums of a
- * column are loaded and stored once a block: two where the sixteen lanes are two registers, else the accumulators of one
+ * column are loaded and stored once per block: two where the sixteen lanes are two registers, else the accumulators of one
  * row fill what registers there are.
  */
 enum { GRADIENT_ROWS = VL * sizeof(real) >= 64 ? 2 : 1 };

@@ -1,6 +1,5 @@
 /*
- * Random numbers: Philox4x32-10 in lanes that the compiler vectorises, and what is made of its words. No fma, no
- * libm.
+ * Random numbers: Philox4x32-10 in lanes that the compiler vectorises, and what is made of its words. No fma, no libm.
  */
 #include "simd/vmath.h"
 

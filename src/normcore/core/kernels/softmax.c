@@ -1,9 +1,9 @@
 /*
  * Softmax, log-softmax, their gradients, and a row of softmax cross-entropy.
  *
- * x - max is kept exact as hi + lo (rounding it costs |x - max| / 2 ulp of the result, 44 ulp at 88). For logarithms
- * the greatest term, exp(0) = 1, is kept out of the sum: log1p of the rest is accurate where log of the whole has lost
- * it.
+ * x - max is kept exact as hi + lo (rounding it costs |x - max| / 2 ulp of the result, 44 ulp at 88). For
+ * logarithms the greatest term, exp(0) = 1, is kept out of the sum: log1p of the rest is accurate where log of the
+ * whole has lost it.
  */
 #include "kernels/kernels.h"
 #include "simd/vmath.h"

@@ -119,8 +119,8 @@ NORMCORE_NOINLINE double emulated_fma_f64(double a, double b, double c) {
     const uint64_t ma = fma_split(a, &ea), mb = fma_split(b, &eb), mc = fma_split(c, &ec);
     const int negative_product = (a < 0.0) != (b < 0.0), negative_addend = c < 0.0;
     /*
-     * Both leading bits at 124 or 125. The low 20 bits are zero, so nothing is lost where the leading bits could
-     * cancel.
+     * Both leading bits at 124 or 125. The low 20 bits are zero, so nothing is lost where the leading
+     * bits could cancel.
      */
     fma_u128 p = fma_shift_left(fma_multiply(ma, mb), 20), q = {0, 0};
     q.lo = mc;

@@ -10,8 +10,7 @@
 #include <xmmintrin.h>
 
 /*
- * MXCSR: exceptions masked, rounding to nearest, no FTZ (bit 15), no DAZ (bit 6). Flags (low six bits) are left
- * alone.
+ * MXCSR: exceptions masked, rounding to nearest, no FTZ (bit 15), no DAZ (bit 6). Flags (low six bits) are left alone.
  */
 typedef unsigned fp_environment;
 enum { FP_CONTROL = 0xffc0, FP_DEFAULT = 0x1f80 };

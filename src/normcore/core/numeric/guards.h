@@ -1,6 +1,5 @@
 /*
- * Refuses to compile where the compiler would not keep the numeric contract. Included first by every file of the
- * core.
+ * Refuses to compile where the compiler would not keep the numeric contract. Included first by every file of the core.
  */
 #ifndef NORMCORE_GUARDS_H
 #define NORMCORE_GUARDS_H

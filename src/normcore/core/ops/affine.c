@@ -1,6 +1,6 @@
 /*
- * Affine maps: three uses of one matrix product. Threads own tiles of the output; the summed index is never split
- * over them.
+ * Affine maps: three uses of one matrix product. Threads own tiles of the output; the summed index is never
+ * split over them.
  */
 #include "ops/ops.h"
 

@@ -1,6 +1,5 @@
 /*
- * Softmax cross-entropy: weights and labels are checked, then rows are independent, then losses meet in the chunk
- * tree.
+ * Softmax cross-entropy: weights and labels are checked, then rows are independent, then losses meet in the chunk tree.
  */
 #include "ops/ops.h"
 

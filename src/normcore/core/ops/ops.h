@@ -1,7 +1,7 @@
 /*
- * Operations as others use them inside the library: a struct of arguments and a body, which normcore_call_run() runs, or
- * another body calls. A struct begins with what the caller sets (0 where a pointer or number is left out) and ends with
- * the body's working state.
+ * Operations as other files of the library use them: a struct of arguments and a body, which normcore_call_run() runs
+ * or another body calls. The struct begins with what the caller sets; what is left out is 0. It ends with the body's
+ * working state.
  */
 #ifndef NORMCORE_OPS_H
 #define NORMCORE_OPS_H
@@ -75,7 +75,7 @@ typedef struct rowwise_args {
 
 normcore_status NAME(normcore_rowwise_body)(call *c, void *arguments);
 
-/* ------------------------------------------------------------------------------------------------ ops/cross_entropy.c */
+/* ---------------------------------------------------------------------------------------------- ops/cross_entropy.c */
 
 typedef struct cross_entropy_args {
     size_t n, c;

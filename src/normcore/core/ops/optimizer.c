@@ -56,8 +56,8 @@ normcore_status NAME(normcore_optimizer_body)(call *c, void *arguments) {
 static int is_size(double x) { return isgreaterequal(x, 0.0) && fits(x); }
 
 /*
- * A learning rate or decay that rounds to 0 moves nothing, as a smaller one would; an eps, l2 or gradient_scale of 0 is
- * another update.
+ * A learning rate or decay that rounds to 0 moves nothing, as a smaller one would; an eps, l2 or gradient_scale of 0
+ * is another update.
  */
 static normcore_status check_optimizer_options(const normcore_optimizer_options *o) {
     if ((unsigned)o->optimizer > NORMCORE_ADAM || !o->step) return NORMCORE_ERROR_VALUE;

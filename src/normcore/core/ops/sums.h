@@ -1,6 +1,6 @@
 /*
- * Sums over the rows of a batch: chunks of CONTRACT_CHUNK rows, joined by the contract's tree. They are in double, whatever
- * the dtype.
+ * Sums over the rows of a batch: chunks of CONTRACT_CHUNK rows, joined by the contract's tree. They are in double,
+ * whatever the dtype.
  */
 #ifndef NORMCORE_SUMS_H
 #define NORMCORE_SUMS_H
