@@ -9,9 +9,10 @@ memoryviews cost ten times as much as everything else in a call on small arrays.
 
 Converting a scalar, a list or an array may run anybody's Python code (__float__, __index__, __array__, a warning), and
 lets other threads run: either may give an array that has been looked at another shape, dtype or memory. So each
-operation converts first, compares shapes then, and looks at every array a last time (_take) in a stretch without Python
-code that ends in the call of C. What stays open is open in NumPy too: ``ndarray.resize(..., refcheck=False)`` in
-another thread frees memory that is in use.
+operation converts its numbers first, looks at its arrays then (_rows), and where one had to be packed or compared by
+NumPy meanwhile (`distractions`) looks at every array once more (_take), in a stretch without Python code that ends in
+the call of C. What stays open is open in NumPy too: ``ndarray.resize(..., refcheck=False)`` in another thread frees
+memory that is in use, and an allocator for NumPy that is written in Python may change what it likes.
 """
 import numpy as np
 

@@ -1,5 +1,5 @@
 # Arrays: NumPy arrays as rows that C reads and writes, packed if need be; shapes, overlaps, results and `out`.
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
 
 cdef object FLOAT32 = np.dtype(np.float32)
@@ -7,11 +7,29 @@ cdef object FLOAT64 = np.dtype(np.float64)
 cdef object INT64 = np.dtype(np.int64)
 
 
+cdef extern from *:
+    """
+    /* Whether an array can change only where `distractions` counts: not where other threads run beside this one, or a
+       tracer between its lines. */
+    #if defined(Py_GIL_DISABLED) || defined(CYTHON_TRACE_NOGIL)
+    #define NORMCORE_UNDISTURBED 0
+    #else
+    #define NORMCORE_UNDISTURBED 1
+    #endif
+    """
+    const bint NORMCORE_UNDISTURBED
+
+# How often code that is not ours may have run, or another thread: arrays looked at before may be others now. Everything in
+# this file that lets it run between _rows and _take adds one; whatever else may run it stands before the first _rows.
+cdef size_t distractions = 1
+
+
 cdef struct Rows:
-    char *data
+    void *data
     size_t n       # rows: the product of the leading axes
     size_t d       # elements of a row
     size_t stride  # from one row to the next, in elements
+    size_t seen    # `distractions` when the array was looked at; 0: never
 
 
 cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
@@ -26,6 +44,15 @@ cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
         memset(rows, 0, sizeof(Rows))
         return False
     d = dims[last]
+    rows.data = cnp.PyArray_DATA(a)
+    rows.d = d
+    rows.stride = d
+    rows.seen = distractions
+    if cnp.PyArray_TYPE(a) == t and cnp.PyArray_ISCARRAY_RO(a):
+        for axis in range(last):
+            n *= dims[axis]
+        rows.n = n
+        return True
     for axis in range(last - 1, -1, -1):
         if dims[axis] != 1:
             if n == 1:
@@ -33,10 +60,7 @@ cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
             elif strides[axis] != step * n:
                 even = False
             n *= dims[axis]
-    rows.data = cnp.PyArray_BYTES(a)
     rows.n = n
-    rows.d = d
-    rows.stride = d
     if cnp.PyArray_TYPE(a) != t or not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISNOTSWAPPED(a):
         return False
     if n == 0 or d == 0:
@@ -51,10 +75,18 @@ cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
     return True
 
 
+cdef object _packed(object a, int t):
+    """A copy of `a` that C can use."""
+    global distractions
+    a = np.array(a, dtype=FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64, order="C", subok=False)
+    distractions += 1
+    return a
+
+
 cdef object _rows(object a, int t, Rows *rows):
     """Fills `rows`. Returns what holds its memory: `a`, or a packed copy of type `t`."""
     if not _as_it_lies(<cnp.ndarray>a, t, rows):
-        a = np.array(a, dtype=FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64, order="C", subok=False)
+        a = _packed(a, t)
         _as_it_lies(<cnp.ndarray>a, t, rows)
     return a
 
@@ -64,19 +96,10 @@ cdef int _changed(str op, str name) except -1:
 
 
 cdef inline int _take(str op, str name, object a, int t, size_t n, size_t d, Rows *rows) except -1:
-    """Fills `rows` for the call of C that follows. ValueError if `a`, which C could use as it lay, is no longer n rows of
-    d. From the first of these to the call no Python code runs: this is where pointers come from."""
-    cdef int ndim = cnp.PyArray_NDIM(<cnp.ndarray>a)
-    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(<cnp.ndarray>a)
-    cdef cnp.npy_intp *strides = cnp.PyArray_STRIDES(<cnp.ndarray>a)
-    cdef cnp.npy_intp size = 4 if t == cnp.NPY_FLOAT else 8
-    # At a glance, whether `rows` says of a vector or matrix what the array says: a third of the work of looking anew.
-    if (cnp.PyArray_TYPE(<cnp.ndarray>a) == t and rows.data == cnp.PyArray_BYTES(<cnp.ndarray>a) and rows.n == n
-            and rows.d == d and ndim != 0 and strides[ndim - 1] == size and <size_t>dims[ndim - 1] == d):
-        if ndim == 2 and <size_t>dims[0] == n and strides[0] == <cnp.npy_intp>rows.stride * size:
-            return 0
-        if ndim == 1 and n == 1 and rows.stride == d:
-            return 0
+    """Makes sure of `rows` for the call of C that follows: n rows of d in the memory of `a`. ValueError if `a`, which C
+    could use as it lay, has changed since. From the first of these to the call nothing adds to `distractions`."""
+    if NORMCORE_UNDISTURBED and rows.seen == distractions and rows.n == n and rows.d == d:
+        return 0
     if not _as_it_lies(<cnp.ndarray>a, t, rows) or rows.n != n or rows.d != d:
         _changed(op, name)
     return 0
@@ -100,12 +123,20 @@ cdef int _refuse(str op, str name, object a) except -1:
     raise TypeError(f"{op}: {name} is a {type(a).__name__}; {wanted}")
 
 
+cdef bint _is_array(object a) except -1:
+    """Whether `a`, of another class than ndarray itself, is an array of which its elements say all."""
+    global distractions
+    if not cnp.PyArray_Check(a):
+        return False
+    distractions += 1  # the class may answer itself
+    return not isinstance(a, np.ma.MaskedArray)
+
+
 cdef inline int _type(str op, str name, object a, int min_ndim) except -1:
     """NPY_FLOAT or NPY_DOUBLE of an array. The greater of two is the type of an operation on both."""
     cdef int t
-    if not cnp.PyArray_CheckExact(a):
-        if not cnp.PyArray_Check(a) or isinstance(a, np.ma.MaskedArray):
-            return _refuse(op, name, a)
+    if not cnp.PyArray_CheckExact(a) and not _is_array(a):
+        return _refuse(op, name, a)
     t = cnp.PyArray_TYPE(<cnp.ndarray>a)
     if t != cnp.NPY_FLOAT and t != cnp.NPY_DOUBLE:
         return _refuse(op, name, a)
@@ -152,43 +183,53 @@ cdef inline bint _has_rows_of(cnp.ndarray a, cnp.ndarray x) noexcept:
 cdef object _statistic(str op, str name, object a, object x, bint by_row):
     """A saved mean or rstd, one a row or one a column of x, as contiguous doubles."""
     cdef int last
-    if not cnp.PyArray_Check(a) and isinstance(a, np.floating):
-        a = np.asarray(a)  # 0-d arrays turn into scalars at the first arithmetic
+    global distractions
+    if not cnp.PyArray_Check(a):
+        distractions += 1
+        if isinstance(a, np.floating):
+            a = np.asarray(a)  # 0-d arrays turn into scalars at the first arithmetic
     _type(op, name, a, 0)
     last = cnp.PyArray_NDIM(<cnp.ndarray>x) - 1
     if not (last >= 0 and (_has_rows_of(<cnp.ndarray>a, <cnp.ndarray>x) if by_row
                            else _dims_are(<cnp.ndarray>a, 1, cnp.PyArray_DIMS(<cnp.ndarray>x) + last))):
         raise ValueError(f"{op}: {name} is {a.shape} but x is {x.shape}; {name} must be "
-                         f"{_leading(x) if by_row else x.shape[-1:]}")
+                         f"{_leading(x) if by_row else x.shape[last:]}")
     if not (cnp.PyArray_TYPE(<cnp.ndarray>a) == cnp.NPY_DOUBLE and cnp.PyArray_ISCARRAY_RO(<cnp.ndarray>a)):
-        a = np.array(a, dtype=FLOAT64, order="C", subok=False)
+        a = _packed(a, cnp.NPY_DOUBLE)
     return a
 
 
 cdef inline object _new(int t, cnp.ndarray like, size_t last, Rows *rows):
     """A new array of the leading axes of `like` and a last axis of `last`."""
     cdef cnp.npy_intp dims[64]  # NPY_MAXDIMS of NumPy 2
-    cdef int ndim = cnp.PyArray_NDIM(like)
+    cdef int axis, ndim = cnp.PyArray_NDIM(like)
     if ndim < 1:
         raise ValueError("an array was given another shape during the call")
-    memcpy(dims, cnp.PyArray_DIMS(like), ndim * sizeof(cnp.npy_intp))
+    rows.n = 1
+    for axis in range(ndim - 1):
+        dims[axis] = cnp.PyArray_DIMS(like)[axis]
+        rows.n *= dims[axis]
     dims[ndim - 1] = <cnp.npy_intp>last
     a = cnp.PyArray_EMPTY(ndim, dims, t, 0)
-    _as_it_lies(<cnp.ndarray>a, t, rows)
+    rows.data = cnp.PyArray_DATA(<cnp.ndarray>a)
+    rows.d = rows.stride = last
+    rows.seen = distractions
     return a
 
 
 cdef inline object _new_vector(int t, size_t d, Rows *rows):
     cdef cnp.npy_intp dim = <cnp.npy_intp>d
     a = cnp.PyArray_EMPTY(1, &dim, t, 0)
-    rows.data = cnp.PyArray_BYTES(<cnp.ndarray>a)
+    rows.data = cnp.PyArray_DATA(<cnp.ndarray>a)
     return a
 
 
 cdef bint _overlaps_itself(object a):
     """Whether two elements may share memory. Exact for all that slicing, transposing and broadcasting make."""
+    global distractions
     if cnp.PyArray_IS_C_CONTIGUOUS(<cnp.ndarray>a):
         return False  # by far the usual case, and what follows costs a microsecond
+    distractions += 1
     extent = a.itemsize
     for stride, dim in sorted((abs(stride), dim) for stride, dim in zip(a.strides, a.shape, strict=True) if dim > 1):
         if stride < extent:
@@ -205,7 +246,7 @@ cdef object _target(str op, object out, int t, cnp.ndarray like, size_t last, Ro
     if out is None:
         return _new(t, like, last, rows)
     dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
-    if not cnp.PyArray_CheckExact(out) and (not cnp.PyArray_Check(out) or isinstance(out, np.ma.MaskedArray)):
+    if not cnp.PyArray_CheckExact(out) and not _is_array(out):
         raise TypeError(f"{op}: {name} is a {type(out).__name__}; it must be a NumPy array of {dtype}")
     if cnp.PyArray_TYPE(<cnp.ndarray>out) != t or not cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>out):
         raise ValueError(f"{op}: {name} is an array of {out.dtype} but the result is {dtype}")
@@ -260,6 +301,7 @@ cdef bint _clash(str op, str out_name, object out, str name, object a, Sharing s
     cdef char *out_high
     cdef char *low
     cdef char *high
+    global distractions
     if not cnp.PyArray_Check(a):
         return False
     _bounds(<cnp.ndarray>out, &out_low, &out_high)
@@ -271,6 +313,7 @@ cdef bint _clash(str op, str out_name, object out, str name, object a, Sharing s
             and _dims_are(<cnp.ndarray>a, cnp.PyArray_NDIM(<cnp.ndarray>out), cnp.PyArray_DIMS(<cnp.ndarray>out))
             and _strides_are(<cnp.ndarray>a, <cnp.ndarray>out)):
         return sharing == VIA_COPY
+    distractions += 1
     if np.shares_memory(out, a):
         raise ValueError(f"{op}: {out_name} overlaps {name}" + ("" if sharing == APART else f" without being {name}"))
     return True  # interleaved, as two halves of a wider array: apart, but hard to see from C
@@ -292,11 +335,11 @@ cdef inline object _finish(object out, object computed):
     return out
 
 
-cdef int _flat(str op, str name, object a, int t, size_t n, bint written) except -1:
-    """Makes sure of a flat array that C uses as it lies: 1-D, contiguous, of just this dtype and size."""
+cdef int _flat(str op, str name, object a, int t, size_t n, bint written, Rows *rows) except -1:
+    """Fills `rows` from a flat array that C uses as it lies: 1-D, contiguous, of just this dtype and size."""
     cdef cnp.npy_intp dim = <cnp.npy_intp>n
     dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
-    if not cnp.PyArray_CheckExact(a) and (not cnp.PyArray_Check(a) or isinstance(a, np.ma.MaskedArray)):
+    if not cnp.PyArray_CheckExact(a) and not _is_array(a):
         raise TypeError(f"{op}: {name} is a {type(a).__name__}; it must be a NumPy array of {dtype}")
     if cnp.PyArray_TYPE(<cnp.ndarray>a) != t:
         raise TypeError(f"{op}: {name} is an array of {a.dtype}; it must be {dtype}")
@@ -306,4 +349,5 @@ cdef int _flat(str op, str name, object a, int t, size_t n, bint written) except
         raise ValueError(f"{op}: {name} must be contiguous, aligned and in native byte order")
     if written and not cnp.PyArray_ISWRITEABLE(<cnp.ndarray>a):
         raise ValueError(f"{op}: {name} is read-only, but it is changed in place")
+    _as_it_lies(<cnp.ndarray>a, t, rows)
     return 0

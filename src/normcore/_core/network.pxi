@@ -103,16 +103,17 @@ cdef class Network:
     def __repr__(self):
         return f"Network({self.sizes}, norm={self.norm!r}, keep={self.keep}, dtype={self.dtype.name!r})"
 
-    cdef int flat(self, str op, object params, object buffers, bint params_written, bint buffers_written) except -1:
-        """Makes sure of parameters and buffers."""
-        _flat(op, "params", params, self.t, self.parameter_count, params_written)
+    cdef int flat(self, str op, object params, object buffers, bint params_written, bint buffers_written, Rows *pr,
+                  Rows *br) except -1:
+        """Fills the rows of parameters and buffers. Without buffers their data are NULL."""
+        _flat(op, "params", params, self.t, self.parameter_count, params_written, pr)
+        br.data = NULL
         if buffers is not None or self.buffer_count != 0:
-            _flat(op, "buffers", buffers, self.t, self.buffer_count, buffers_written)
+            _flat(op, "buffers", buffers, self.t, self.buffer_count, buffers_written, br)
         return 0
 
     cdef int take(self, str op, object params, object buffers, Rows *pr, Rows *br) except -1:
-        """As _take, for both. Without buffers their data are NULL."""
-        br.data = NULL
+        """As _take, for both."""
         _take(op, "params", params, self.t, 1, self.parameter_count, pr)
         if buffers is not None:
             _take(op, "buffers", buffers, self.t, 1, self.buffer_count, br)
@@ -135,14 +136,19 @@ cdef class Network:
             raise ValueError(f"{op}: x is {x.shape} but the pass is for {tape.rows} rows at most")
         return 0
 
-    cdef object input_rows(self, str op, object x, Rows *rows):
-        """x as rows of the network's dtype, to which data of the other one are rounded."""
+    cdef int check_features(self, str op, object x, int min_ndim) except -1:
+        """TypeError or ValueError unless x has rows of features."""
         cdef int ndim
-        _type(op, "x", x, 1)
+        _type(op, "x", x, min_ndim)
         ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
         if cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != <cnp.npy_intp>self.sizes[0]:
             raise ValueError(f"{op}: x is {x.shape} but the network has {self.sizes[0]} features; they must equal x's "
                              f"last axis")
+        return 0
+
+    cdef object input_rows(self, str op, object x, Rows *rows):
+        """x as rows of the network's dtype, to which data of the other one are rounded."""
+        self.check_features(op, x, 1)
         return _rows(x, self.t, rows)
 
     def segments(self):
@@ -183,7 +189,7 @@ cdef class Network:
         if weight_scale is not None:
             scale = _not_negative(op, "weight_scale", weight_scale)
             _check_deviation(op, "weight_scale", weight_scale, 0.0, scale, self.t)
-        self.flat(op, params, buffers, True, True)
+        self.flat(op, params, buffers, True, True, &pr, &br)
         if buffers is not None:
             _clash(op, "params", params, "buffers", buffers, APART)
         self.take(op, params, buffers, &pr, &br)
@@ -220,7 +226,7 @@ cdef class Network:
         cdef PyThreadState *state
         cdef str op = "Network.forward"
         cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
-        self.flat(op, params, buffers, False, False)
+        self.flat(op, params, buffers, False, False, &pr, &br)
         x_held = self.input_rows(op, x, &xr)
         if out is None:
             raise TypeError(f"Network.forward: out is None; it must be a NumPy array of {self.dtype}")
@@ -275,9 +281,10 @@ cdef class Network:
         cdef str op = "Network.forward_training"
         cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
         cdef uint64_t seed_word = _uint64(op, "seed", seed), stream_word = _uint64(op, "stream", stream)
-        _flat(op, "params", params, self.t, self.parameter_count, False)
+        _flat(op, "params", params, self.t, self.parameter_count, False, &pr)
+        br.data = NULL
         if buffers is not None:
-            _flat(op, "buffers", buffers, self.t, self.buffer_count, True)
+            _flat(op, "buffers", buffers, self.t, self.buffer_count, True, &br)
             _clash(op, "buffers", buffers, "x", x, APART)
             _clash(op, "buffers", buffers, "params", params, APART)
         x_held = self.input_rows(op, x, &xr)
@@ -333,12 +340,14 @@ cdef class Network:
         cdef PyThreadState *state
         cdef str op = "Network.backward"
         cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
-        _flat(op, "params", params, self.t, self.parameter_count, False)
-        _flat(op, "grads", grads, self.t, self.parameter_count, True)
+        _flat(op, "params", params, self.t, self.parameter_count, False, &pr)
+        _flat(op, "grads", grads, self.t, self.parameter_count, True, &gr)
         x_held = self.input_rows(op, x, &xr)
         self.check_pass(op, tape, x, xr.n)
         _type(op, "dy", dy, 1)
-        if dy.shape != _leading(x) + (outputs,):
+        if not (cnp.PyArray_NDIM(<cnp.ndarray>dy) == cnp.PyArray_NDIM(<cnp.ndarray>x)
+                and _leading_match(<cnp.ndarray>dy, <cnp.ndarray>x)
+                and <size_t>cnp.PyArray_DIMS(<cnp.ndarray>dy)[cnp.PyArray_NDIM(<cnp.ndarray>dy) - 1] == outputs):
             raise ValueError(f"{op}: dy is {dy.shape} but x is {x.shape}; dy must be {_leading(x) + (outputs,)}")
         dy_held = _rows(dy, self.t, &dyr)
         _clash(op, "grads", grads, "x", x, APART)
@@ -416,17 +425,17 @@ cdef class Network:
         cdef uint64_t seed_word = _uint64(op, "seed", seed)
         cdef uint64_t stream_word = _uint64(op, "stream", stream)
         cdef size_t features = self.sizes[0], c = self.sizes[len(self.sizes) - 1]
-        self.flat(op, params, buffers, False, True)
-        _flat(op, "grads", grads, self.t, self.parameter_count, True)
-        _type(op, "x", x, 2)
-        x_held = self.input_rows(op, x, &xr)
-        if xr.n == 0:
-            raise ValueError(f"{op}: x is {x.shape}; a training pass needs at least one row")
+        self.check_features(op, x, 2)
         labels_held = _labels(op, labels, "x", x, c)
         held = _goal(op, labels_held, "x", x, self.t, c, class_weight, sample_weight, label_smoothing, ignore_index,
                      reduction, &goal)
         if goal.options.reduction == NORMCORE_REDUCTION_NONE:
             raise ValueError(f"{op}: reduction is 'none'; it must be 'mean' or 'sum'")
+        self.flat(op, params, buffers, False, True, &pr, &br)
+        _flat(op, "grads", grads, self.t, self.parameter_count, True, &gr)
+        x_held = self.input_rows(op, x, &xr)
+        if xr.n == 0:
+            raise ValueError(f"{op}: x is {x.shape}; a training pass needs at least one row")
         _clash(op, "grads", grads, "x", x, APART)
         _clash(op, "grads", grads, "params", params, APART)
         _clash(op, "grads", grads, "labels", labels, APART)

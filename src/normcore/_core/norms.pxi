@@ -5,7 +5,7 @@ cdef object _running(str op, str name, object a, int t, object x, size_t d, bint
     """A running statistic. Returns what holds the memory of `rows`: `a`, or a packed copy of it."""
     cdef cnp.npy_intp dim = <cnp.npy_intp>d
     dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
-    if not cnp.PyArray_Check(a) or isinstance(a, np.ma.MaskedArray):
+    if not cnp.PyArray_CheckExact(a) and not _is_array(a):
         raise TypeError(f"{op}: {name} is a {type(a).__name__}; it must be a NumPy array of {dtype}")
     if cnp.PyArray_TYPE(<cnp.ndarray>a) != t:
         raise TypeError(f"{op}: {name} is an array of {a.dtype}; the operation is in {dtype}, and so must be {name}")
@@ -93,11 +93,11 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
                     | _clash("batch_norm_forward", "running_mean", running_mean, "gamma", gamma, APART)
                     | _clash("batch_norm_forward", "running_mean", running_mean, "beta", beta, APART)
                     | _clash("batch_norm_forward", "running_mean", running_mean, "running_var", running_var, APART)):
-                rm_held = _rows(np.array(running_mean), t, &rmr)
+                rm_held = _rows(_packed(running_mean, t), t, &rmr)
             if (_clash("batch_norm_forward", "running_var", running_var, "x", x, APART)
                     | _clash("batch_norm_forward", "running_var", running_var, "gamma", gamma, APART)
                     | _clash("batch_norm_forward", "running_var", running_var, "beta", beta, APART)):
-                rv_held = _rows(np.array(running_var), t, &rvr)
+                rv_held = _rows(_packed(running_var, t), t, &rvr)
     y = _target("batch_norm_forward", out, t, <cnp.ndarray>x, xr.d, &yr)
     if out is not None:
         if (_clash("batch_norm_forward", "out", out, "x", x, IN_PLACE)

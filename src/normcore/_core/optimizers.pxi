@@ -98,26 +98,26 @@ cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_r
                                                       "beta2", beta2, eps, l2, weight_decay, gradient_scale, step,
                                                       &options)
 
-    _type(op, "params", params, 1)
-    n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]
-    _flat(op, "params", params, t, n, True)
-    _flat(op, "grads", grads, t, n, False)
     needs_first = kind in (NORMCORE_MOMENTUM, NORMCORE_NESTEROV, NORMCORE_ADAM)
     needs_second = kind in (NORMCORE_RMSPROP, NORMCORE_ADAM)
     for name, slot, needed in (("slot1", slot1, needs_first), ("slot2", slot2, needs_second)):
         if (slot is not None) != needed:
             raise ValueError(f"optimizer_update: {optimizer} {'needs' if needed else 'has no'} {name}")
+    _type(op, "params", params, 1)
+    n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]
+    _flat(op, "params", params, t, n, True, &pr)
+    _flat(op, "grads", grads, t, n, False, &gr)
+    first.data = second.data = NULL
     if needs_first:
-        _flat(op, "slot1", slot1, t, n, True)
+        _flat(op, "slot1", slot1, t, n, True, &first)
         _clash(op, "slot1", slot1, "grads", grads, APART)
         _clash(op, "slot1", slot1, "params", params, APART)
     if needs_second:
-        _flat(op, "slot2", slot2, t, n, True)
+        _flat(op, "slot2", slot2, t, n, True, &second)
         _clash(op, "slot2", slot2, "grads", grads, APART)
         _clash(op, "slot2", slot2, "params", params, APART)
         _clash(op, "slot2", slot2, "slot1", slot1, APART)
     _clash(op, "params", params, "grads", grads, APART)
-    first.data = second.data = NULL
     _take(op, "params", params, t, 1, n, &pr)
     _take(op, "grads", grads, t, 1, n, &gr)
     if needs_first:
@@ -176,8 +176,7 @@ def sum_of_squares(x):
     cdef int t = _type("sum_of_squares", "x", x, 1)
     held = _rows(x, t, &rows)
     if rows.stride != rows.d:
-        held = np.array(x, dtype=FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64, order="C", subok=False)
-        _as_it_lies(<cnp.ndarray>held, t, &rows)
+        held = _rows(_packed(x, t), t, &rows)
     _take("sum_of_squares", "x", held, t, rows.n, rows.d, &rows)
     n = rows.n * rows.d
     state = _release_gil(n)
