@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
-from normcore.random import check_real
+from normcore._checks import check_real
 
 __all__ = [
     "LOWER_IS_BETTER",
