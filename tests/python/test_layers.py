@@ -17,7 +17,7 @@ PACKAGE = Path(normcore.__file__).parent
 # modules that have no place of their own. `normcore` itself, which hands on the public names, has none: see below.
 LAYERS = (
     ("_checks", "_core", "_interrupt", "_text"),
-    ("_atomic", "_config", "_signals", "labels", "random"),
+    ("_atomic", "_config", "_signals", "labels", "losses", "random"),
     ("mlp",),
     ("serialization",),
     ("training.history", "training.optimizers", "training.schedules"),
