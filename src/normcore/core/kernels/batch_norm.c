@@ -95,45 +95,36 @@ static void batch_norm_prepare(size_t d, const double *mean, const double *rstd,
     int plain = 1;
     for (size_t j = 0; j < d; j++) plain &= norm_is_plain(rstd[j]);
     columns->plain = plain;
+#define STORE(name) columns->name[j] = c.name;
     for (size_t j = 0; plain && j < d; j++) {
         const norm_constants c = plain_constants_of(mean[j], rstd[j]);
-        columns->hi[j] = c.hi;
-        columns->c[j] = c.c;
-        columns->r[j] = c.r;
-        columns->r_lo[j] = c.r_lo;
+        NORM_PLAIN_CONSTANTS(STORE)
     }
     for (size_t j = 0; !plain && j < d; j++) {
         const norm_constants c = norm_constants_of(mean[j], rstd[j]);
-        columns->hi[j] = c.hi;
-        columns->c[j] = c.c;
-        columns->r[j] = c.r;
-        columns->r_lo[j] = c.r_lo;
-        columns->pre[j] = c.pre;
-        columns->post[j] = c.post;
+        NORM_CONSTANTS(STORE)
     }
+#undef STORE
 }
+
+#define LOAD(name)          b.name = v_get(columns->name + j, count);
+#define ZERO_IF_PLAIN(name) b.name = plain ? v_zero() : v_get(columns->name + j, count);
 
 NORMCORE_INLINE norm_block load_columns(const NAME(norm_columns) *columns, size_t j, size_t count, int plain) {
     norm_block b;
-    b.hi = v_get(columns->hi + j, count);
-    b.c = v_get(columns->c + j, count);
-    b.r = v_get(columns->r + j, count);
-    b.r_lo = v_get(columns->r_lo + j, count);
-    b.pre = plain ? v_zero() : v_get(columns->pre + j, count);
-    b.post = plain ? v_zero() : v_get(columns->post + j, count);
+    NORM_PLAIN_CONSTANTS(LOAD)
+    NORM_POWERS(ZERO_IF_PLAIN)
     return b;
 }
 
 NORMCORE_INLINE norm_dx_block load_dx_columns(const NAME(norm_dx_columns) *columns, size_t j, size_t count) {
     norm_dx_block b;
-    b.w = v_get(columns->w + j, count);
-    b.s = v_get(columns->s + j, count);
-    b.s_lo = v_get(columns->s_lo + j, count);
-    b.q = v_get(columns->q + j, count);
-    b.q_lo = v_get(columns->q_lo + j, count);
-    b.p = v_get(columns->p + j, count);
+    NORM_DX_CONSTANTS(LOAD)
     return b;
 }
+
+#undef LOAD
+#undef ZERO_IF_PLAIN
 
 /* Each kernel below is inlined twice, with plain a constant. */
 #define PLAIN_OR_NOT(plain, call)                                                                                      \
@@ -196,19 +187,19 @@ NORMCORE_INLINE void dx_constants(const int plain, size_t d, double count, const
                                   const double *dgamma, const double *dbeta, const NAME(norm_columns) *columns,
                                   const NAME(norm_dx_columns) *dx_columns) {
 #define CONSTANTS(mean_g, mean_g_xhat)                                                                                 \
-    norm_dx_constants_of(plain, rstd[j], plain ? 1.0 : (double)columns->pre[j] * (double)columns->post[j],             \
-                         (double)columns->c[j], (double)gamma[j], mean_g, mean_g_xhat)
+    norm_dx_constants_of(plain, rstd[j], plain ? 1.0 : (double)columns->before[j] * (double)columns->after[j],         \
+                         (double)columns->offset[j], (double)gamma[j], mean_g, mean_g_xhat)
     for (size_t j = 0; j < d; j++) {
         const norm_dx_constants k = CONSTANTS(0.0, 0.0);
-        dx_columns->w[j] = k.w;
-        dx_columns->s[j] = k.s;
-        dx_columns->s_lo[j] = k.s_lo;
+        dx_columns->power[j] = k.power;
+        dx_columns->g_scale[j] = k.g_scale;
+        dx_columns->g_scale_rest[j] = k.g_scale_rest;
     }
     for (size_t j = 0; j < d; j++) {
         const norm_dx_constants k = CONSTANTS(dbeta[j] / count, dgamma[j] / count);
-        dx_columns->q[j] = k.q;
-        dx_columns->q_lo[j] = k.q_lo;
-        dx_columns->p[j] = k.p;
+        dx_columns->t_scale[j] = k.t_scale;
+        dx_columns->t_scale_rest[j] = k.t_scale_rest;
+        dx_columns->constant[j] = k.constant;
     }
 #undef CONSTANTS
 }
@@ -277,7 +268,8 @@ static void batch_norm_evaluation_dx(size_t n, size_t d, const real *dy, size_t 
     for (size_t i = 0; i < n; i++, dy += dys, dx += dxs)
         FOR_STORED_VECTORS(j, count, d, dx, {
             vreal g = v_mul(v_get(dy + j, count), v_get(scale + j, count));
-            if (!columns->plain) g = v_mul(v_mul(g, v_get(columns->pre + j, count)), v_get(columns->post + j, count));
+            if (!columns->plain)
+                g = v_mul(v_mul(g, v_get(columns->before + j, count)), v_get(columns->after + j, count));
             v_put_n(dx + j, g, count);
         });
 }

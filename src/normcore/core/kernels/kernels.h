@@ -41,16 +41,24 @@ typedef struct NAME(cross_entropy_row_problem) {
     real *dz;      /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
-/* What a norm applies to the elements of each column; see kernels/norm_common.h. pre and post only where plain is 0. */
+/* The numbers that a norm applies to an element, and those that its dx takes beside: see kernels/norm_common.h. */
+#define NORM_PLAIN_CONSTANTS(CONSTANT) CONSTANT(shift) CONSTANT(offset) CONSTANT(scale) CONSTANT(scale_rest)
+#define NORM_POWERS(CONSTANT)          CONSTANT(before) CONSTANT(after)
+#define NORM_CONSTANTS(CONSTANT)       NORM_PLAIN_CONSTANTS(CONSTANT) NORM_POWERS(CONSTANT)
+#define NORM_DX_CONSTANTS(CONSTANT)                                                                                    \
+    CONSTANT(power) CONSTANT(g_scale) CONSTANT(g_scale_rest) CONSTANT(t_scale) CONSTANT(t_scale_rest) CONSTANT(constant)
+
+/* Each of them for every column. The powers are set and read only where plain is 0. */
+#define COLUMN(name) real *name;
 typedef struct NAME(norm_columns) {
-    real *hi, *c, *r, *r_lo, *pre, *post;
+    NORM_CONSTANTS(COLUMN)
     int plain;
 } NAME(norm_columns);
 
-/* What their dx takes beside; see v_norm_dx there. */
 typedef struct NAME(norm_dx_columns) {
-    real *w, *s, *s_lo, *q, *q_lo, *p;
+    NORM_DX_CONSTANTS(COLUMN)
 } NAME(norm_dx_columns);
+#undef COLUMN
 
 typedef struct NAME(optimizer_constants) {
     normcore_optimizer optimizer;

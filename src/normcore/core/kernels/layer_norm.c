@@ -38,26 +38,18 @@ NORMCORE_INLINE norm_constants row_constants(const int plain, double mean, doubl
 }
 
 /* Constants of one row, in every lane. */
+#define SPREAD(name) b.name = v_set1(c->name);
 NORMCORE_INLINE norm_block row_block(const norm_constants *c) {
     norm_block b;
-    b.hi = v_set1(c->hi);
-    b.c = v_set1(c->c);
-    b.r = v_set1(c->r);
-    b.r_lo = v_set1(c->r_lo);
-    b.pre = v_set1(c->pre);
-    b.post = v_set1(c->post);
+    NORM_CONSTANTS(SPREAD)
     return b;
 }
 NORMCORE_INLINE norm_dx_block row_dx_block(const norm_dx_constants *c) {
     norm_dx_block b;
-    b.w = v_set1(c->w);
-    b.s = v_set1(c->s);
-    b.s_lo = v_set1(c->s_lo);
-    b.q = v_set1(c->q);
-    b.q_lo = v_set1(c->q_lo);
-    b.p = v_set1(c->p);
+    NORM_DX_CONSTANTS(SPREAD)
     return b;
 }
+#undef SPREAD
 
 NORMCORE_INLINE void layer_norm_apply(const int plain, size_t d, const real *x, double mean, double rstd,
                                       const real *gamma, const real *beta, real *y) {
@@ -161,7 +153,7 @@ NORMCORE_INLINE void layer_norm_rows_backward(const int plain, const int rows, s
         const double power = plain ? 1.0 : norm_power(rstd[i]), columns = (double)d;
         const double mean_g = lanes_fold(&s1[i]) / columns, mean_g_xhat = lanes_fold(&s2[i]) / columns;
         const norm_dx_constants k =
-            norm_dx_constants_of(plain, rstd[i], power, (double)c[i].c, 1.0, mean_g, mean_g_xhat);
+            norm_dx_constants_of(plain, rstd[i], power, (double)c[i].offset, 1.0, mean_g, mean_g_xhat);
         const norm_dx_block kb = row_dx_block(&k);
         FOR_STORED_VECTORS(j, count, d, dx, {
             const vreal g = v_mul(v_get(dy + j, count), v_get(gamma + j, count));

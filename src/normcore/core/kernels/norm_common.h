@@ -1,11 +1,11 @@
 /*
  * How both norms turn a double mean and rstd into what is applied to elements.
  *
- * float: xhat = (x - hi) r + ((x - hi) r_lo + c) by two fmas, where hi is the mean rounded to float, c = -(mean - hi)
- * rstd what that rounding left out (it costs mean / std / 2^24 elsewhere, which is what ruins large offsets), and r +
- * r_lo is rstd: errors of at most 1.5 ulp where (x - hi - lo) r has 2.7, for the same three operations. Where rstd
- * lies outside 2^+-64, powers of two keep every step inside the range of float: large data is made small before the
- * subtraction, small data large after it. double: the plain formula.
+ * float: with t = x - shift, xhat = t scale + (t scale_rest + offset) by two fmas. shift is the mean rounded to float,
+ * offset = -(mean - shift) rstd what that rounding left out (it costs mean / std / 2^24 elsewhere, which is what ruins
+ * large offsets), and scale + scale_rest is rstd: errors of at most 1.5 ulp where (x - shift - rest) scale has 2.7, for
+ * the same three operations. Where rstd lies outside 2^+-64, powers of two keep every step inside the range of float:
+ * `before` makes large data small before the subtraction, `after` small data large after it. double: the plain formula.
  */
 #ifndef NORMCORE_NORM_COMMON_H
 #define NORMCORE_NORM_COMMON_H
@@ -13,8 +13,11 @@
 #include "kernels/kernels.h"
 #include "simd/simd.h"
 
+#define NUMBER(name) real name;
+#define VECTOR(name) vreal name;
+
 typedef struct norm_constants {
-    real hi, c, r, r_lo, pre, post;
+    NORM_CONSTANTS(NUMBER)
 } norm_constants;
 
 #if NORMCORE_DTYPE == 32
@@ -45,16 +48,16 @@ NORMCORE_INLINE int norm_exponent(double rstd) {
     const int k = (int)(bits >> 52) - 1023;
     return k < -126 ? -126 : k > 126 ? 126 : k;
 }
-/* pre times post. */
+/* before times after. */
 NORMCORE_INLINE double norm_power(double rstd) { return power_of_two(norm_exponent(rstd)); }
 
 NORMCORE_INLINE norm_constants plain_constants_of(double mean, double rstd) {
     norm_constants c;
-    c.hi = (real)mean;
-    c.c = (real)(((double)c.hi - mean) * rstd);
-    c.r = (real)rstd;
-    c.r_lo = (real)(rstd - (double)c.r);
-    c.pre = c.post = (real)1;
+    c.shift = (real)mean;
+    c.offset = (real)(((double)c.shift - mean) * rstd);
+    c.scale = (real)rstd;
+    c.scale_rest = (real)(rstd - (double)c.scale);
+    c.before = c.after = (real)1;
     return c;
 }
 
@@ -62,13 +65,13 @@ static norm_constants norm_constants_of(double mean, double rstd) {
     const int k = norm_exponent(rstd);
     const double pre = k < 0 ? power_of_two(k) : 1.0, scaled_mean = mean * pre;
     norm_constants c;
-    c.pre = (real)pre;
-    c.post = (real)(k > 0 ? power_of_two(k) : 1.0);
+    c.before = (real)pre;
+    c.after = (real)(k > 0 ? power_of_two(k) : 1.0);
     const double scaled_rstd = rstd * power_of_two(-k); /* by both pre and post */
-    c.hi = (real)scaled_mean;
-    c.c = (real)(((double)c.hi - scaled_mean) * ((double)c.post * scaled_rstd));
-    c.r = (real)scaled_rstd;
-    c.r_lo = (real)(scaled_rstd - (double)c.r);
+    c.shift = (real)scaled_mean;
+    c.offset = (real)(((double)c.shift - scaled_mean) * ((double)c.after * scaled_rstd));
+    c.scale = (real)scaled_rstd;
+    c.scale_rest = (real)(scaled_rstd - (double)c.scale);
     return c;
 }
 
@@ -92,66 +95,71 @@ static norm_constants norm_constants_of(double mean, double rstd) { return plain
 
 /* The constants in vectors: of the columns of one vector, or of a row in every lane. */
 typedef struct norm_block {
-    vreal hi, c, r, r_lo, pre, post;
+    NORM_CONSTANTS(VECTOR)
 } norm_block;
 
-/* plain: pre and post are 1. */
+/* plain: before and after are 1. */
 NORMCORE_INLINE vreal v_xhat(vreal x, const norm_block *b, int plain) {
 #if NORMCORE_DTYPE == 32
-    const vreal t = plain ? v_sub(x, b->hi) : v_mul(v_sub(v_mul(x, b->pre), b->hi), b->post);
-    return v_fma(t, b->r, v_fma(t, b->r_lo, b->c));
+    const vreal t = plain ? v_sub(x, b->shift) : v_mul(v_sub(v_mul(x, b->before), b->shift), b->after);
+    return v_fma(t, b->scale, v_fma(t, b->scale_rest, b->offset));
 #else
     (void)plain;
-    return v_mul(v_sub(x, b->hi), b->r);
+    return v_mul(v_sub(x, b->shift), b->scale);
 #endif
 }
 
 /*
  * dx = rstd (g - mean(g) - xhat mean(g xhat)), times gamma in batch norm. With scale = gamma rstd, h = -scale mean(g
- * xhat) and xhat = t u + c it is g scale + t (h u) + (c h - scale mean(g)), without xhat, whose rounding error would be
- * multiplied by h. The product of t comes last: it is the greatest where g goes along with x. s + s_lo is scale, q +
- * q_lo is h u. t is x - mean times a power of two, w, of about rstd, which keeps q within range. double: g s + (xhat q +
- * p), without the low parts.
+ * xhat) and xhat = t u + offset it is g scale + t (h u) + (offset h - scale mean(g)), without xhat, whose rounding error
+ * would be multiplied by h. The product of t comes last: it is the greatest where g goes along with x. g_scale +
+ * g_scale_rest is scale, t_scale + t_scale_rest is h u, constant the sum in brackets. t is x - mean times a power of
+ * two, `power`, of about rstd, which keeps t_scale within range. double: g g_scale + (xhat t_scale + constant), without
+ * the rests.
  */
 typedef struct norm_dx_constants {
-    real w, s, s_lo, q, q_lo, p;
+    NORM_DX_CONSTANTS(NUMBER)
 } norm_dx_constants;
 
-/* 2^k = pre post, which divides everything, is 1 where plain; c as in norm_constants. */
-NORMCORE_INLINE norm_dx_constants norm_dx_constants_of(const int plain, double rstd, double power, double c,
+/* `power` = before after, which divides everything, is 1 where plain; offset as in norm_constants. */
+NORMCORE_INLINE norm_dx_constants norm_dx_constants_of(const int plain, double rstd, double power, double offset,
                                                        double gamma, double mean_g, double mean_g_xhat) {
     const double scaled = plain ? rstd : rstd / power, scale = gamma * scaled;
     const double h = -mean_g_xhat * scale, rest = -mean_g * scale;
     norm_dx_constants d;
-    d.s = (real)scale;
+    d.g_scale = (real)scale;
 #if NORMCORE_DTYPE == 32
-    d.w = plain || norm_is_plain(rstd) ? power_below((real)rstd) : (real)1;
-    const double product = h * (scaled / (double)d.w);
-    d.s_lo = (real)(scale - (double)d.s);
-    d.q = (real)product;
-    d.q_lo = (real)(product - (double)d.q);
-    d.p = (real)(c * h + rest);
+    d.power = plain || norm_is_plain(rstd) ? power_below((real)rstd) : (real)1;
+    const double product = h * (scaled / (double)d.power);
+    d.g_scale_rest = (real)(scale - (double)d.g_scale);
+    d.t_scale = (real)product;
+    d.t_scale_rest = (real)(product - (double)d.t_scale);
+    d.constant = (real)(offset * h + rest);
 #else
-    (void)c;
-    d.q = h;
-    d.p = rest;
-    d.w = d.s_lo = d.q_lo = 0.0;
+    (void)offset;
+    d.t_scale = h;
+    d.constant = rest;
+    d.power = d.g_scale_rest = d.t_scale_rest = 0.0;
 #endif
     return d;
 }
 
 typedef struct norm_dx_block {
-    vreal w, s, s_lo, q, q_lo, p;
+    NORM_DX_CONSTANTS(VECTOR)
 } norm_dx_block;
+
+#undef NUMBER
+#undef VECTOR
 
 NORMCORE_INLINE vreal v_norm_dx(vreal g, vreal x, const norm_block *b, const norm_dx_block *d, int plain) {
 #if NORMCORE_DTYPE == 32
-    const vreal centred = plain ? v_sub(x, b->hi) : v_mul(v_sub(v_mul(x, b->pre), b->hi), b->post);
-    const vreal t = v_mul(centred, d->w);
-    const vreal dx = v_fma(t, d->q, v_fma(g, d->s, v_fma(g, d->s_lo, v_fma(t, d->q_lo, d->p))));
-    return plain ? dx : v_mul(v_mul(dx, b->pre), b->post);
+    const vreal centred = plain ? v_sub(x, b->shift) : v_mul(v_sub(v_mul(x, b->before), b->shift), b->after);
+    const vreal t = v_mul(centred, d->power);
+    const vreal dx =
+        v_fma(t, d->t_scale, v_fma(g, d->g_scale, v_fma(g, d->g_scale_rest, v_fma(t, d->t_scale_rest, d->constant))));
+    return plain ? dx : v_mul(v_mul(dx, b->before), b->after);
 #else
-    return v_fma(g, d->s, v_fma(v_xhat(x, b, plain), d->q, d->p));
+    return v_fma(g, d->g_scale, v_fma(v_xhat(x, b, plain), d->t_scale, d->constant));
 #endif
 }
 

@@ -6,12 +6,9 @@
 
 static NAME(norm_columns) columns_at(const NAME(norm_columns) *columns, size_t j) {
     NAME(norm_columns) c = *columns;
-    c.hi += j;
-    c.c += j;
-    c.r += j;
-    c.r_lo += j;
-    c.pre += j;
-    c.post += j;
+#define ADVANCE(name) c.name += j;
+    NORM_CONSTANTS(ADVANCE)
+#undef ADVANCE
     return c;
 }
 
@@ -38,23 +35,17 @@ static void cut_work(call *c, batch_norm_args *p, double passes) {
 }
 
 static int allocate_columns(call *c, batch_norm_args *p) {
-    NAME(norm_columns) *const columns = &p->columns;
-    NAME(norm_dx_columns) *const dx = &p->dx_columns;
-    real **const vectors[] = {&columns->hi,   &columns->c, &columns->r, &columns->r_lo, &columns->pre,
-                              &columns->post, &dx->s,      &dx->s_lo,   &dx->q,         &dx->p,
-#if NORMCORE_DTYPE == 32
-                              &dx->w,         &dx->q_lo
-#endif
-    };
+#define COLUMN(name)    &p->columns.name,
+#define DX_COLUMN(name) &p->dx_columns.name,
+    real **const vectors[] = {NORM_CONSTANTS(COLUMN) NORM_DX_CONSTANTS(DX_COLUMN)};
+#undef COLUMN
+#undef DX_COLUMN
     const size_t count = sizeof vectors / sizeof vectors[0];
     /* Some cache lines apart, lest widths of a power of two put all of a column's constants into one cache set. */
     const size_t apart = 320 / sizeof(real);
     real *memory = normcore_call_scratch(c, p->d + apart, count * sizeof(real));
     if (!memory) return 0;
     for (size_t i = 0; i < count; i++) *vectors[i] = memory + i * (p->d + apart);
-#if NORMCORE_DTYPE == 64
-    dx->w = dx->q_lo = dx->s_lo; /* none of the three is read in double */
-#endif
     return 1;
 }
 
@@ -236,8 +227,9 @@ static void short_backward_task(void *arg, size_t index) {
 static void evaluation_dx_task(void *arg, size_t index) {
     const batch_norm_args *p = arg;
     const row_range r = row_range_of(p->n, p->row_tasks, index);
-    p->kernels->batch_norm_evaluation_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride, p->dx_columns.s,
-                                         &p->columns, p->out + r.start * p->out_stride, p->out_stride);
+    p->kernels->batch_norm_evaluation_dx(r.count, p->d, p->dy + r.start * p->dy_stride, p->dy_stride,
+                                         p->dx_columns.g_scale, &p->columns, p->out + r.start * p->out_stride,
+                                         p->out_stride);
 }
 
 /* The graph's tasks own whole chunks: its arrays are dense, so that a task's columns would not be one block of them. */
