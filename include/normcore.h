@@ -549,26 +549,27 @@ NORMCORE_API normcore_status normcore_sum_of_squares_f64(normcore_context *ctx, 
 /* ---------------------------------------------------------------- multilayer perceptron */
 
 /*
- * {affine - [norm] - ReLU - [dropout]} x (layers - 1) - affine, over parameters, gradients and buffers that the caller
- * owns as flat arrays. The object holds only the shape, so that threads may share it; work memory is the context's,
- * and is kept there from one step to the next (with a NULL context it is allocated and freed at each call).
+ * {affine - [norm] - activation - [dropout]} x (layers - 1) - affine, over parameters, gradients and buffers that the
+ * caller owns as flat arrays. The object holds only the shape, so that threads may share it; work memory is the
+ * context's, and is kept there from one step to the next (with a NULL context it is allocated and freed at each call).
  */
 typedef struct normcore_mlp normcore_mlp;
 
 typedef enum normcore_norm { NORMCORE_NORM_NONE = 0, NORMCORE_NORM_BATCH = 1, NORMCORE_NORM_LAYER = 2 } normcore_norm;
 
 typedef struct normcore_mlp_options {
-    size_t struct_size;  /* sizeof(normcore_mlp_options) */
-    size_t num_sizes;    /* at least 2 */
-    const size_t *sizes; /* features, hidden widths ..., outputs; each at least 1; copied */
-    normcore_norm norm;  /* after each hidden affine map */
-    double keep;         /* dropout after each hidden ReLU: probability to keep, in [2^-32, 1]; 1: none */
-    double eps;          /* of the norms, as in normcore_batch_norm_options; _f32 calls refuse one below FLT_MIN */
-    double momentum;     /* of batch norm's running statistics, likewise */
+    size_t struct_size;             /* sizeof(normcore_mlp_options) */
+    size_t num_sizes;               /* at least 2 */
+    const size_t *sizes;            /* features, hidden widths ..., outputs; each at least 1; copied */
+    normcore_norm norm;             /* after each hidden affine map */
+    normcore_activation activation; /* of the hidden layers; the slope of leaky ReLU is 0.01 */
+    double keep;     /* dropout after each hidden activation: probability to keep, in [2^-32, 1]; 1: none */
+    double eps;      /* of the norms, as in normcore_batch_norm_options; _f32 calls refuse one below FLT_MIN */
+    double momentum; /* of batch norm's running statistics, likewise */
     int unbiased_running_var;
 } normcore_mlp_options;
 
-/* No norm, keep 1, eps 1e-5, momentum 0.9; the sizes are still to be set. */
+/* No norm, ReLU, keep 1, eps 1e-5, momentum 0.9; the sizes are still to be set. */
 NORMCORE_API normcore_status normcore_mlp_defaults(normcore_mlp_options *options, size_t struct_size);
 NORMCORE_API normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcore_mlp **mlp);
 NORMCORE_API void normcore_mlp_destroy(normcore_mlp *mlp);
@@ -601,10 +602,10 @@ NORMCORE_API normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, s
                                                       normcore_mlp_segment *segment);
 
 /*
- * Weights = scale normal, with scale = weight_scale (9 times which is finite in the data's type), or sqrt(2 / in) (He et
- * al., arXiv 1502.01852) if that is negative;
- * layer l uses stream `stream + l` of the seed. Biases and beta 0, gamma 1; running mean 0, running variance 1.
- * OVERWRITTEN.
+ * Weights = scale normal, with scale = weight_scale (9 times it is finite in the data's type) or, if that is negative, by
+ * the activation: sqrt(2 / in) for ReLU, leaky ReLU and silu (He et al., arXiv 1502.01852, equation 10), and
+ * sqrt(2 / (in + out)) for tanh and logistic (Glorot and Bengio, AISTATS 2010, equation 12). Layer l uses stream
+ * `stream + l` of the seed. Biases and beta 0, gamma 1; running mean 0, running variance 1. OVERWRITTEN.
  */
 NORMCORE_API normcore_status normcore_mlp_initialize_f32(normcore_context *ctx, const normcore_mlp *mlp,
                                                          uint64_t seed, uint64_t stream, double weight_scale,

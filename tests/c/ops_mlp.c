@@ -3,7 +3,8 @@
 
 #include <math.h>
 
-enum { NORM = 3, DROPOUT = 4, SOFT = 8, WEIGHTED = 16, SUM = 32 };
+enum { NORM = 3, DROPOUT = 4, SOFT = 8, WEIGHTED = 16, SUM = 32, ACTIVATION_SHIFT = 6 };
+#define ACTIVATION(name) (NORMCORE_ACTIVATION_##name << ACTIVATION_SHIFT)
 
 #define HIDDEN1  13
 #define HIDDEN2  9
@@ -12,13 +13,15 @@ enum { NORM = 3, DROPOUT = 4, SOFT = 8, WEIGHTED = 16, SUM = 32 };
 #define KEEP     0.7
 
 static reference_mlp reference_of(const call *c) {
-    const reference_mlp mlp = {3,
-                               c->sizes,
-                               (normcore_norm)(c->operation->variant & NORM),
-                               c->operation->variant & DROPOUT ? (wide)KEEP : 1,
-                               (wide)EPS,
-                               (wide)MOMENTUM,
-                               c->operation->variant & WEIGHTED};
+    const int variant = c->operation->variant;
+    const reference_mlp mlp = {.layers = 3,
+                               .sizes = c->sizes,
+                               .norm = (normcore_norm)(variant & NORM),
+                               .activation = (normcore_activation)(variant >> ACTIVATION_SHIFT),
+                               .keep = variant & DROPOUT ? (wide)KEEP : 1,
+                               .eps = (wide)EPS,
+                               .momentum = (wide)MOMENTUM,
+                               .unbiased_running_var = variant & WEIGHTED};
     return mlp;
 }
 
@@ -29,6 +32,7 @@ static normcore_status create(const call *c, normcore_mlp **mlp) {
     options.num_sizes = 4;
     options.sizes = c->sizes;
     options.norm = shape.norm;
+    options.activation = shape.activation;
     options.keep = (double)shape.keep;
     options.eps = EPS;
     options.momentum = MOMENTUM;
@@ -90,7 +94,8 @@ static void verify_initialize(const call *c) {
     size_t at = 0;
     for (size_t l = 0; l < 3; l++) {
         const size_t k = c->sizes[l], m = c->sizes[l + 1];
-        const wide scale = c->low < 0 ? sqrtl(2 / (wide)k) : (wide)c->low;
+        const int glorot = mlp.activation == NORMCORE_ACTIVATION_TANH || mlp.activation == NORMCORE_ACTIVATION_LOGISTIC;
+        const wide scale = c->low < 0 ? sqrtl(2 / (wide)(glorot ? k + m : k)) : (wide)c->low;
         for (size_t i = 0; i < k * m; i++, at++) {
             const wide q = reference_normal_probability(c->seed, c->stream + l, i) - 0.5L;
             const wide z = array_at(&c->a[0], 0, at) / scale;
@@ -349,21 +354,39 @@ static normcore_status run_backward(const call *c, normcore_context *ctx) {
 static const operation operations[] = {
     INITIALIZE("mlp_initialize", NORMCORE_NORM_NONE),
     INITIALIZE("mlp_initialize, batch norm", NORMCORE_NORM_BATCH),
+    INITIALIZE("mlp_initialize, leaky relu", ACTIVATION(LEAKY_RELU)),
+    INITIALIZE("mlp_initialize, tanh, layer norm", NORMCORE_NORM_LAYER | ACTIVATION(TANH)),
+    INITIALIZE("mlp_initialize, logistic", ACTIVATION(LOGISTIC)),
+    INITIALIZE("mlp_initialize, silu", ACTIVATION(SILU)),
     FORWARD("mlp_forward", NORMCORE_NORM_NONE),
     FORWARD("mlp_forward, batch norm", NORMCORE_NORM_BATCH),
     FORWARD("mlp_forward, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT),
+    FORWARD("mlp_forward, leaky relu, batch norm", NORMCORE_NORM_BATCH | ACTIVATION(LEAKY_RELU)),
+    FORWARD("mlp_forward, tanh", ACTIVATION(TANH)),
+    FORWARD("mlp_forward, logistic, layer norm", NORMCORE_NORM_LAYER | ACTIVATION(LOGISTIC)),
+    FORWARD("mlp_forward, silu, batch norm", NORMCORE_NORM_BATCH | ACTIVATION(SILU)),
     FORWARD_TRAINING("mlp_forward_training, dropout", DROPOUT),
     FORWARD_TRAINING("mlp_forward_training, batch norm", NORMCORE_NORM_BATCH),
     FORWARD_TRAINING("mlp_forward_training, layer norm", NORMCORE_NORM_LAYER),
+    FORWARD_TRAINING("mlp_forward_training, tanh, dropout", DROPOUT | ACTIVATION(TANH)),
+    FORWARD_TRAINING("mlp_forward_training, silu, batch norm", NORMCORE_NORM_BATCH | ACTIVATION(SILU)),
     BACKWARD("mlp_backward, dropout", DROPOUT),
     BACKWARD("mlp_backward, batch norm", NORMCORE_NORM_BATCH),
     BACKWARD("mlp_backward, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT),
+    BACKWARD("mlp_backward, logistic, batch norm, dropout", NORMCORE_NORM_BATCH | DROPOUT | ACTIVATION(LOGISTIC)),
+    BACKWARD("mlp_backward, silu", ACTIVATION(SILU)),
     LOSS("mlp_loss_and_grads", NORMCORE_NORM_NONE),
     LOSS("mlp_loss_and_grads, dropout, soft, sum", DROPOUT | SOFT | SUM),
     LOSS("mlp_loss_and_grads, batch norm, weighted", NORMCORE_NORM_BATCH | WEIGHTED),
     LOSS("mlp_loss_and_grads, batch norm, dropout", NORMCORE_NORM_BATCH | DROPOUT),
     LOSS("mlp_loss_and_grads, layer norm", NORMCORE_NORM_LAYER),
     LOSS("mlp_loss_and_grads, layer norm, dropout, weighted", NORMCORE_NORM_LAYER | DROPOUT | WEIGHTED),
+    LOSS("mlp_loss_and_grads, leaky relu, dropout", DROPOUT | ACTIVATION(LEAKY_RELU)),
+    LOSS("mlp_loss_and_grads, tanh", ACTIVATION(TANH)),
+    LOSS("mlp_loss_and_grads, tanh, batch norm, dropout", NORMCORE_NORM_BATCH | DROPOUT | ACTIVATION(TANH)),
+    LOSS("mlp_loss_and_grads, logistic, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT | ACTIVATION(LOGISTIC)),
+    LOSS("mlp_loss_and_grads, silu, dropout", DROPOUT | ACTIVATION(SILU)),
+    LOSS("mlp_loss_and_grads, silu, batch norm", NORMCORE_NORM_BATCH | ACTIVATION(SILU)),
 };
 
 operation_list mlp_operations(void) {

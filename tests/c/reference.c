@@ -390,11 +390,12 @@ size_t reference_mlp_buffer_count(const reference_mlp *mlp) {
 /* What the backward pass needs of one layer. */
 typedef struct layer {
     const wide *w, *gamma;
-    wide *input, *affine, *normal, *mean, *rstd, *active;
-    size_t parameter; /* where its parameters begin */
+    wide *input, *affine, *normal, *mean, *rstd, *active; /* normal: NULL without a norm; active: before dropout */
+    size_t parameter;                                     /* where its parameters begin */
 } layer;
 
-#define MAX_LAYERS 8
+#define MAX_LAYERS  8
+#define LEAKY_SLOPE 0.01L /* as the header has it */
 
 static wide dropout_factor(const reference_mlp *mlp, uint64_t seed, uint64_t stream, size_t element) {
     if (mlp->keep >= 1) return 1;
@@ -451,11 +452,12 @@ static wide *run(const reference_mlp *mlp, size_t n, const wide *x, int training
             y = layer->normal;
         }
         layer->active = scratch_wide(n * m);
+        wide *dropped = scratch_wide(n * m);
         for (size_t i = 0; i < n * m; i++) {
-            layer->active[i] = y[i] > 0 ? y[i] : 0;
-            if (training) layer->active[i] *= dropout_factor(mlp, seed, stream + l, i);
+            layer->active[i] = reference_activation(mlp->activation, LEAKY_SLOPE, y[i]);
+            dropped[i] = training ? layer->active[i] * dropout_factor(mlp, seed, stream + l, i) : layer->active[i];
         }
-        input = layer->active;
+        input = dropped;
     }
     return y;
 }
@@ -486,8 +488,11 @@ wide reference_mlp_loss(const reference_mlp *mlp, size_t n, const wide *x, const
         const layer *layer = &layers[l];
         wide *g = grads + layer->parameter;
         if (l + 1 < mlp->layers) {
-            const wide *y = layer->normal ? layer->normal : layer->affine;
-            for (size_t i = 0; i < n * m; i++) dy[i] = y[i] > 0 ? dy[i] * dropout_factor(mlp, seed, stream + l, i) : 0;
+            const wide *before = layer->normal ? layer->normal : layer->affine;
+            const wide *saved = normcore_activation_takes_input(mlp->activation) ? before : layer->active;
+            for (size_t i = 0; i < n * m; i++)
+                dy[i] *= dropout_factor(mlp, seed, stream + l, i) *
+                         reference_activation_derivative(mlp->activation, LEAKY_SLOPE, saved[i]);
             if (layer->normal) {
                 const int batch = mlp->norm == NORMCORE_NORM_BATCH;
                 const size_t lines = batch ? m : n;

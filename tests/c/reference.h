@@ -92,6 +92,7 @@ typedef struct reference_mlp {
     size_t layers; /* affine maps */
     const size_t *sizes;
     normcore_norm norm;
+    normcore_activation activation;
     wide keep, eps, momentum;
     int unbiased_running_var;
 } reference_mlp;

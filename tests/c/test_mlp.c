@@ -26,7 +26,7 @@ typedef struct network {
     size_t count, buffer_count;
 } network;
 
-static network network_new(normcore_norm norm, double keep) {
+static network network_of(normcore_norm norm, normcore_activation activation, double keep) {
     network net;
     memset(&net, 0, sizeof net);
     normcore_mlp_options options;
@@ -34,11 +34,13 @@ static network network_new(normcore_norm norm, double keep) {
     options.num_sizes = 4;
     options.sizes = sizes;
     options.norm = norm;
+    options.activation = activation;
     options.keep = keep;
     options.eps = 1e-3;
     CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&options, &net.mlp));
     net.reference.layers = 3;
     net.reference.norm = norm;
+    net.reference.activation = activation;
     net.reference.keep = (wide)keep;
     net.reference.eps = 1e-3L;
     net.reference.momentum = 0.9L;
@@ -47,35 +49,51 @@ static network network_new(normcore_norm norm, double keep) {
     net.buffer_count = reference_mlp_buffer_count(&net.reference);
     return net;
 }
+static network network_new(normcore_norm norm, double keep) { return network_of(norm, NORMCORE_ACTIVATION_RELU, keep); }
+
+/* Every norm and activation, with and without dropout. */
+typedef struct combination {
+    normcore_norm norm;
+    normcore_activation activation;
+    double keep;
+} combination;
+enum { ACTIVATIONS = NORMCORE_ACTIVATION_SILU + 1, COMBINATIONS = 3 * ACTIVATIONS * 2 };
+
+static combination combination_of(int number) {
+    const combination c = {.norm = (normcore_norm)(number / 2 % 3),
+                           .activation = (normcore_activation)(number / 6),
+                           .keep = number % 2 ? 0.6 : 1};
+    harness_note("norm %d, activation %d, keep %g", (int)c.norm, (int)c.activation, c.keep);
+    return c;
+}
 
 /* The reference's gradients against its own losses: what everything else here rests on. */
 static void test_reference_by_finite_differences(void) {
     enum { N = 12 };
-    for (int norm = 0; norm < 3; norm++)
-        for (int dropout = 0; dropout < 2; dropout++) {
-            network net = network_new((normcore_norm)norm, dropout ? 0.6 : 1);
-            wide *params = scratch_wide(net.count), *grads = scratch_wide(net.count), *x = scratch_wide(N * 5);
-            int64_t labels[N];
-            rng r = rng_new((uint64_t)norm);
-            harness_note("norm %d, dropout %d", norm, dropout);
-            for (size_t i = 0; i < net.count; i++) params[i] = (wide)rng_unit(&r) - 0.5L;
-            for (size_t i = 0; i < N * 5; i++) x[i] = 2 * (wide)rng_unit(&r) - 1;
-            for (size_t i = 0; i < N; i++) labels[i] = (int64_t)(i % 3);
-            reference_mlp_loss(&net.reference, N, x, labels, NULL, NULL, 11, 12, params, NULL, grads, NULL);
-            for (size_t i = 0; i < net.count; i++) {
-                const wide kept = params[i], h = 1e-6L;
-                params[i] = kept + h;
-                const wide above =
-                    reference_mlp_loss(&net.reference, N, x, labels, NULL, NULL, 11, 12, params, NULL, NULL, NULL);
-                params[i] = kept - h;
-                const wide below =
-                    reference_mlp_loss(&net.reference, N, x, labels, NULL, NULL, 11, 12, params, NULL, NULL, NULL);
-                params[i] = kept;
-                CHECK(fabsl((above - below) / (2 * h) - grads[i]) < 1e-9L);
-            }
-            normcore_mlp_destroy(net.mlp);
-            guard_reset();
+    for (int number = 0; number < COMBINATIONS; number++) {
+        const combination c = combination_of(number);
+        network net = network_of(c.norm, c.activation, c.keep);
+        wide *params = scratch_wide(net.count), *grads = scratch_wide(net.count), *x = scratch_wide(N * 5);
+        int64_t labels[N];
+        rng r = rng_new((uint64_t)c.norm);
+        for (size_t i = 0; i < net.count; i++) params[i] = (wide)rng_unit(&r) - 0.5L;
+        for (size_t i = 0; i < N * 5; i++) x[i] = 2 * (wide)rng_unit(&r) - 1;
+        for (size_t i = 0; i < N; i++) labels[i] = (int64_t)(i % 3);
+        reference_mlp_loss(&net.reference, N, x, labels, NULL, NULL, 11, 12, params, NULL, grads, NULL);
+        for (size_t i = 0; i < net.count; i++) {
+            const wide kept = params[i], h = 1e-6L;
+            params[i] = kept + h;
+            const wide above =
+                reference_mlp_loss(&net.reference, N, x, labels, NULL, NULL, 11, 12, params, NULL, NULL, NULL);
+            params[i] = kept - h;
+            const wide below =
+                reference_mlp_loss(&net.reference, N, x, labels, NULL, NULL, 11, 12, params, NULL, NULL, NULL);
+            params[i] = kept;
+            CHECK(fabsl((above - below) / (2 * h) - grads[i]) < 1e-9L);
         }
+        normcore_mlp_destroy(net.mlp);
+        guard_reset();
+    }
 }
 
 #if TEST_DTYPE == 64
@@ -91,31 +109,29 @@ static double loss_of(const network *net, size_t n, const double *x, const int64
 /* The library's own gradients against its own losses. */
 static void test_finite_differences(void) {
     enum { N = 12 };
-    for (int norm = 0; norm < 3; norm++)
-        for (int dropout = 0; dropout < 2; dropout++) {
-            network net = network_new((normcore_norm)norm, dropout ? 0.6 : 1);
-            double *params = scratch_alloc(net.count * sizeof *params),
-                   *grads = scratch_alloc(net.count * sizeof *grads);
-            double *unused = scratch_alloc(net.count * sizeof *unused), x[N * 5];
-            int64_t labels[N];
-            rng r = rng_new((uint64_t)norm);
-            harness_note("norm %d, dropout %d", norm, dropout);
-            for (size_t i = 0; i < net.count; i++) params[i] = rng_unit(&r) - 0.5;
-            for (size_t i = 0; i < N * 5; i++) x[i] = 2 * rng_unit(&r) - 1;
-            for (size_t i = 0; i < N; i++) labels[i] = (int64_t)(i % 3);
-            loss_of(&net, N, x, labels, params, grads);
-            for (size_t i = 0; i < net.count; i++) {
-                const double kept = params[i], h = 1e-5;
-                params[i] = kept + h;
-                const double above = loss_of(&net, N, x, labels, params, unused);
-                params[i] = kept - h;
-                const double below = loss_of(&net, N, x, labels, params, unused);
-                params[i] = kept;
-                CHECK(fabs((above - below) / (2 * h) - grads[i]) < 1e-7);
-            }
-            normcore_mlp_destroy(net.mlp);
-            guard_reset();
+    for (int number = 0; number < COMBINATIONS; number++) {
+        const combination c = combination_of(number);
+        network net = network_of(c.norm, c.activation, c.keep);
+        double *params = scratch_alloc(net.count * sizeof *params), *grads = scratch_alloc(net.count * sizeof *grads);
+        double *unused = scratch_alloc(net.count * sizeof *unused), x[N * 5];
+        int64_t labels[N];
+        rng r = rng_new((uint64_t)c.norm);
+        for (size_t i = 0; i < net.count; i++) params[i] = rng_unit(&r) - 0.5;
+        for (size_t i = 0; i < N * 5; i++) x[i] = 2 * rng_unit(&r) - 1;
+        for (size_t i = 0; i < N; i++) labels[i] = (int64_t)(i % 3);
+        loss_of(&net, N, x, labels, params, grads);
+        for (size_t i = 0; i < net.count; i++) {
+            const double kept = params[i], h = 1e-5;
+            params[i] = kept + h;
+            const double above = loss_of(&net, N, x, labels, params, unused);
+            params[i] = kept - h;
+            const double below = loss_of(&net, N, x, labels, params, unused);
+            params[i] = kept;
+            CHECK(fabs((above - below) / (2 * h) - grads[i]) < 1e-7);
         }
+        normcore_mlp_destroy(net.mlp);
+        guard_reset();
+    }
 }
 #endif
 
@@ -195,42 +211,42 @@ static void test_one_object_for_many_batches(void) {
 static void test_the_parts_make_the_whole(void) {
     static const size_t batches[] = {3, 300, 1, 17, 256, 300};
     enum { Y_STRIDE = 5, DY_STRIDE = 4 };
-    for (int norm = 0; norm < 3; norm++)
-        for (int dropout = 0; dropout < 2; dropout++) {
-            network net = network_new((normcore_norm)norm, dropout ? 0.5 : 1);
-            real *x = scratch_alloc(MOST * 5 * sizeof *x), params[256], grads[2][256], buffers[2][64];
-            real y[MOST * Y_STRIDE], dy[MOST * DY_STRIDE];
-            int64_t labels[MOST];
-            double loss[2], weight_sum[2];
-            normcore_mlp_pass *pass;
-            rng r = rng_new(5);
-            for (size_t i = 0; i < MOST * 5; i++) x[i] = rng_real(&r, -1, 1);
-            for (size_t i = 0; i < MOST; i++) labels[i] = (int64_t)(i % 3);
-            CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers[0]));
-            memcpy(buffers[1], buffers[0], sizeof *buffers);
-            CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_create)(net.mlp, MOST, &pass));
-            memset(grads, 0, sizeof grads);
-            for (size_t i = 0; i < EACH(batches); i++) {
-                const size_t n = batches[i];
-                CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_loss_and_grads)(NULL, net.mlp, n, x, 5, labels, NULL, 0, NULL,
-                                                                         1, 100 * i, params, buffers[0], grads[0],
-                                                                         &loss[0], &weight_sum[0], NULL));
-                CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_forward_training)(NULL, net.mlp, n, x, 5, params, buffers[1],
-                                                                           1, 100 * i, pass, y, Y_STRIDE));
-                CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, n, 3, y, Y_STRIDE, labels, NULL, 0, NULL,
-                                                                    &loss[1], dy, DY_STRIDE, &weight_sum[1], NULL));
-                for (int again = 0; again < 2; again++) { /* the pass is left as it is */
-                    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_backward)(NULL, net.mlp, n, x, 5, params, pass, dy,
-                                                                       DY_STRIDE, grads[1], NULL, 0));
-                    CHECK(memcmp(grads[0], grads[1], sizeof *grads) == 0);
-                }
-                CHECK(loss[0] == loss[1] && weight_sum[0] == weight_sum[1]);
-                CHECK(memcmp(buffers[0], buffers[1], net.buffer_count * sizeof(real)) == 0);
+    for (int number = 0; number < COMBINATIONS; number++) {
+        const combination c = combination_of(number);
+        network net = network_of(c.norm, c.activation, c.keep);
+        real *x = scratch_alloc(MOST * 5 * sizeof *x), params[256], grads[2][256], buffers[2][64];
+        real y[MOST * Y_STRIDE], dy[MOST * DY_STRIDE];
+        int64_t labels[MOST];
+        double loss[2], weight_sum[2];
+        normcore_mlp_pass *pass;
+        rng r = rng_new(5);
+        for (size_t i = 0; i < MOST * 5; i++) x[i] = rng_real(&r, -1, 1);
+        for (size_t i = 0; i < MOST; i++) labels[i] = (int64_t)(i % 3);
+        CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers[0]));
+        memcpy(buffers[1], buffers[0], sizeof *buffers);
+        CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_create)(net.mlp, MOST, &pass));
+        memset(grads, 0, sizeof grads);
+        for (size_t i = 0; i < EACH(batches); i++) {
+            const size_t n = batches[i];
+            CHECK_STATUS(NORMCORE_OK,
+                         T(normcore_mlp_loss_and_grads)(NULL, net.mlp, n, x, 5, labels, NULL, 0, NULL, 1, 100 * i,
+                                                        params, buffers[0], grads[0], &loss[0], &weight_sum[0], NULL));
+            CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_forward_training)(NULL, net.mlp, n, x, 5, params, buffers[1], 1,
+                                                                       100 * i, pass, y, Y_STRIDE));
+            CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, n, 3, y, Y_STRIDE, labels, NULL, 0, NULL,
+                                                                &loss[1], dy, DY_STRIDE, &weight_sum[1], NULL));
+            for (int again = 0; again < 2; again++) { /* the pass is left as it is */
+                CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_backward)(NULL, net.mlp, n, x, 5, params, pass, dy, DY_STRIDE,
+                                                                   grads[1], NULL, 0));
+                CHECK(memcmp(grads[0], grads[1], sizeof *grads) == 0);
             }
-            normcore_mlp_pass_destroy(pass);
-            normcore_mlp_destroy(net.mlp);
-            guard_reset();
+            CHECK(loss[0] == loss[1] && weight_sum[0] == weight_sum[1]);
+            CHECK(memcmp(buffers[0], buffers[1], net.buffer_count * sizeof(real)) == 0);
         }
+        normcore_mlp_pass_destroy(pass);
+        normcore_mlp_destroy(net.mlp);
+        guard_reset();
+    }
 }
 
 /* Without buffers a training pass gives the same results and leaves no trace. */
@@ -253,15 +269,33 @@ static void test_statistics_left_alone(void) {
     normcore_mlp_destroy(net.mlp);
 }
 
+/* Arrays of (n, out) that a pass holds for each hidden layer: of ReLU no more than what the next layer reads. */
+static void test_memory_of_passes(void) {
+    static const size_t without_dropout[ACTIVATIONS] = {1, 1, 1, 1, 2}, with_dropout[ACTIVATIONS] = {1, 1, 2, 2, 2};
+    enum { ROWS = 640 }; /* so that no part is rounded up to a multiple of 64 bytes */
+    for (int number = 0; number < COMBINATIONS; number++) {
+        const combination c = combination_of(number);
+        network net = network_of(c.norm, c.activation, c.keep);
+        const size_t arrays =
+            (c.keep < 1 ? with_dropout : without_dropout)[c.activation] + (c.norm != NORMCORE_NORM_NONE);
+        const size_t statistics = c.norm == NORMCORE_NORM_LAYER ? ROWS * 2 * 2 * sizeof(double) : 0;
+        CHECK(T(normcore_mlp_pass_size)(net.mlp, 2 * ROWS) - T(normcore_mlp_pass_size)(net.mlp, ROWS) ==
+              ROWS * (sizes[1] + sizes[2]) * arrays * sizeof(real) + statistics);
+        normcore_mlp_destroy(net.mlp);
+    }
+    harness_note("%s", "");
+}
+
 #if TEST_DTYPE == 64
 /* dx against finite differences of sum(y dy), for a dy that is no loss's. */
 static void test_gradient_of_the_data(void) {
     enum { N = 6 };
-    for (int norm = 0; norm < 3; norm++) {
-        network net = network_new((normcore_norm)norm, 0.6);
+    for (int number = 0; number < COMBINATIONS; number++) {
+        const combination c = combination_of(number);
+        network net = network_of(c.norm, c.activation, c.keep);
         double params[256], x[N * 5], dy[N * 3], y[N * 3], grads[256], dx[N * 5];
         normcore_mlp_pass *pass;
-        rng r = rng_new((uint64_t)norm + 7);
+        rng r = rng_new((uint64_t)c.norm + 7);
         for (size_t i = 0; i < net.count; i++) params[i] = rng_unit(&r) - 0.5;
         for (size_t i = 0; i < N * 5; i++) x[i] = 2 * rng_unit(&r) - 1;
         for (size_t i = 0; i < N * 3; i++) dy[i] = 2 * rng_unit(&r) - 1;
@@ -470,6 +504,7 @@ static void test_refusals(void) {
     normcore_mlp_options good, o;
     CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&good, sizeof good));
     CHECK(good.struct_size == sizeof good && good.norm == NORMCORE_NORM_NONE && good.keep == 1);
+    CHECK(good.activation == NORMCORE_ACTIVATION_RELU);
     CHECK(good.eps == 1e-5 && good.momentum == 0.9 && good.unbiased_running_var == 0);
     good.num_sizes = 3;
     good.sizes = three;
@@ -487,6 +522,7 @@ static void test_refusals(void) {
     REFUSED(NORMCORE_ERROR_SIZE, sizes, many);
     REFUSED(NORMCORE_ERROR_NULL, sizes, NULL);
     REFUSED(NORMCORE_ERROR_VALUE, norm, (normcore_norm)3);
+    REFUSED(NORMCORE_ERROR_VALUE, activation, (normcore_activation)5);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 0);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 1.5);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 1e-10);
@@ -562,6 +598,7 @@ int main(int argc, char **argv) {
         {"one_object_for_many_batches", test_one_object_for_many_batches},
         {"the_parts_make_the_whole", test_the_parts_make_the_whole},
         {"statistics_left_alone", test_statistics_left_alone},
+        {"memory_of_passes", test_memory_of_passes},
 #if TEST_DTYPE == 64
         {"gradient_of_the_data", test_gradient_of_the_data},
 #endif

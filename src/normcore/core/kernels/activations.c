@@ -39,7 +39,7 @@ static void activation_forward(normcore_activation activation, real slope, size_
                                real *y, size_t ys) {
     const vreal s = v_set1(slope);
     switch (activation) {
-#define ACTIVATION(name, takes, weights)                                                                               \
+#define ACTIVATION(name, takes, weights, slope)                                                                        \
     case NORMCORE_ACTIVATION_##name:                                                                                   \
         for (size_t i = 0; i < n; i++, x += xs, y += ys)                                                               \
             FOR_STORED_VECTORS(j, count, d, y, {                                                                       \
@@ -55,7 +55,7 @@ static void activation_backward(normcore_activation activation, real slope, size
                                 size_t dys, const real *saved, size_t saveds, real *dx, size_t dxs) {
     const vreal s = v_set1(slope);
     switch (activation) {
-#define ACTIVATION(name, takes, weights)                                                                               \
+#define ACTIVATION(name, takes, weights, slope)                                                                        \
     case NORMCORE_ACTIVATION_##name:                                                                                   \
         for (size_t i = 0; i < n; i++, dy += dys, saved += saveds, dx += dxs)                                          \
             FOR_STORED_VECTORS(j, count, d, dx, {                                                                      \

@@ -13,10 +13,12 @@
 /* Rows at a time in evaluation: bounds the work memory; rows do not depend on each other. */
 enum { EVALUATION_ROWS = 256 };
 
-/* Arrays of one hidden layer, (n, out) and the statistics of its norm. */
+/* Arrays of one hidden layer, (n, out), and statistics of its norm. Two of which one is not needed again are one. */
 typedef struct mlp_activations {
-    real *affine;     /* output of the affine map, where a norm follows; else the activation itself */
-    real *activation; /* after norm, ReLU and dropout */
+    real *affine;  /* output of the affine map */
+    real *normal;  /* of the norm; then, maybe in its place, what the activation's backward pass takes */
+    real *active;  /* of the activation */
+    real *dropped; /* of dropout: what the next layer reads */
     double *mean, *rstd;
 } mlp_activations;
 
@@ -48,7 +50,7 @@ static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const 
                                 .gamma = gamma,
                                 .beta = beta,
                                 .eps = mlp->eps,
-                                .out = a->activation,
+                                .out = a->normal,
                                 .out_stride = d,
                                 .mean_out = a->mean,
                                 .rstd_out = a->rstd};
@@ -66,17 +68,18 @@ static normcore_status mlp_norm_forward(call *c, const normcore_mlp *mlp, const 
                                         .unbiased_running_var = mlp->unbiased_running_var},
                             .running_mean = buffers ? buffers + layer->running_mean : NULL,
                             .running_var = buffers ? buffers + layer->running_var : NULL,
-                            .out = a->activation,
+                            .out = a->normal,
                             .out_stride = d,
                             .mean_out = a->mean,
                             .rstd_out = a->rstd};
     return NAME(normcore_batch_norm_forward_body)(c, &args);
 }
 
-static normcore_status mlp_rowwise(call *c, rowwise_op op, size_t n, size_t d, const real *a, const real *y,
-                                   real *out) {
+static normcore_status mlp_activation(call *c, const normcore_mlp *mlp, rowwise_op op, size_t n, size_t d,
+                                      const real *a, const real *y, real *out) {
     rowwise_args args = {.op = op,
-                         .activation = NORMCORE_ACTIVATION_RELU,
+                         .activation = mlp->activation->activation,
+                         .slope = mlp->activation->slope,
                          .n = n,
                          .d = d,
                          .a = a,
@@ -89,28 +92,29 @@ static normcore_status mlp_rowwise(call *c, rowwise_op op, size_t n, size_t d, c
 }
 
 static normcore_status mlp_dropout(call *c, const normcore_mlp *mlp, size_t n, size_t d, uint64_t seed, uint64_t stream,
-                                   real *values) {
+                                   const real *x, real *y) {
     dropout_args args = {.n = n,
                          .d = d,
-                         .x = values,
+                         .x = x,
                          .x_stride = d,
                          .keep = mlp->keep,
                          .seed = seed,
                          .stream = stream,
-                         .y = values,
+                         .y = y,
                          .y_stride = d};
     return NAME(normcore_dropout_body)(c, &args);
 }
 
-/* Affine map, norm and ReLU of a hidden layer. buffers: read in evaluation; in training moved, unless NULL. */
+/* Affine map, norm and activation of a hidden layer. buffers: read in evaluation; in training moved, unless NULL. */
 static normcore_status mlp_hidden_forward(call *c, const normcore_mlp *mlp, const mlp_layer *layer, size_t n,
                                           const real *x, size_t x_stride, const real *params, real *buffers,
                                           int training, const mlp_activations *a) {
-    if (mlp->norm == NORMCORE_NORM_NONE)
-        return mlp_affine(c, layer, n, x, x_stride, params, 1, a->activation, layer->out);
-    normcore_status status = mlp_affine(c, layer, n, x, x_stride, params, 0, a->affine, layer->out);
-    if (!status) status = mlp_norm_forward(c, mlp, layer, n, params, buffers, training, a);
-    if (!status) status = mlp_rowwise(c, ROWWISE_ACTIVATION, n, layer->out, a->activation, NULL, a->activation);
+    const int has_norm = mlp->norm != NORMCORE_NORM_NONE;
+    const int fused = !has_norm && mlp->activation->activation == NORMCORE_ACTIVATION_RELU;
+    normcore_status status = mlp_affine(c, layer, n, x, x_stride, params, fused, a->affine, layer->out);
+    if (!status && has_norm) status = mlp_norm_forward(c, mlp, layer, n, params, buffers, training, a);
+    if (!status && !fused)
+        status = mlp_activation(c, mlp, ROWWISE_ACTIVATION, n, layer->out, a->normal, NULL, a->active);
     return status;
 }
 
@@ -157,9 +161,12 @@ static normcore_status mlp_forward_body(call *c, void *arguments) {
         size_t x_stride = p->x_stride;
         for (size_t l = 0; l < mlp->num_layers; l++) {
             const mlp_layer *layer = &mlp->layers[l];
-            /* Activations of neighbouring layers alternate between two thirds of the memory; the last is for affine outputs. */
-            const mlp_activations a = {.affine = work + 2 * rows * width,
-                                       .activation = work + (l % 2) * rows * width,
+            /* Neighbouring layers alternate between two thirds of the memory; in the last is what a norm reads. */
+            real *const active = work + (l % 2) * rows * width;
+            const mlp_activations a = {.affine = mlp->norm == NORMCORE_NORM_NONE ? active : work + 2 * rows * width,
+                                       .normal = active,
+                                       .active = active,
+                                       .dropped = active,
                                        .mean = moments,
                                        .rstd = moments + statistics};
             const normcore_status status =
@@ -167,7 +174,7 @@ static normcore_status mlp_forward_body(call *c, void *arguments) {
                     ? mlp_hidden_forward(c, mlp, layer, n, x, x_stride, p->params, p->buffers, 0, &a)
                     : mlp_affine(c, layer, n, x, x_stride, p->params, 0, p->y + start * p->y_stride, p->y_stride);
             if (status) return status;
-            x = a.activation;
+            x = a.active;
             x_stride = layer->out;
         }
     }
@@ -198,10 +205,14 @@ normcore_status NAME(normcore_mlp_forward)(normcore_context *ctx, const normcore
 
 /* ------------------------------------------------------------------------------------------------ the pass */
 
+/* Arrays of a hidden layer that are not in each other's place. */
+static size_t mlp_values_per_unit(const normcore_mlp *mlp) {
+    return 1 + (size_t)(mlp->norm != NORMCORE_NORM_NONE) + (size_t)mlp->keeps_saved;
+}
+
 /* Elements of all hidden layers' values, and doubles of their statistics. 0 and *ok = 0 where they do not fit. */
 static size_t mlp_pass_values(const normcore_mlp *mlp, size_t n, int *ok) {
-    const size_t per_unit = mlp->norm == NORMCORE_NORM_NONE ? 1 : 2;
-    return normcore_check_product(normcore_check_product(mlp->hidden_total, per_unit, ok), n, ok);
+    return normcore_check_product(normcore_check_product(mlp->hidden_total, mlp_values_per_unit(mlp), ok), n, ok);
 }
 static size_t mlp_pass_moments(const normcore_mlp *mlp, size_t n, int *ok) {
     const size_t hidden = mlp->num_layers - 1;
@@ -216,13 +227,15 @@ static size_t mlp_pass_moments(const normcore_mlp *mlp, size_t n, int *ok) {
 static mlp_activations mlp_activations_of(const normcore_mlp_pass *pass, size_t n, size_t l) {
     const normcore_mlp *mlp = pass->mlp;
     const mlp_layer *layer = &mlp->layers[l];
-    const int has_norm = mlp->norm != NORMCORE_NORM_NONE;
-    const size_t statistics = mlp_statistics_size(mlp, n, layer->out);
-    real *const values = (real *)pass->values + n * layer->hidden_before * (has_norm ? 2 : 1);
+    const size_t statistics = mlp_statistics_size(mlp, n, layer->out), size = n * layer->out;
+    real *const dropped = (real *)pass->values + n * layer->hidden_before * mlp_values_per_unit(mlp);
+    real *const normal = mlp->keeps_saved ? dropped + size : dropped;
     double *const moments =
         pass->moments + 2 * (mlp->norm == NORMCORE_NORM_BATCH ? layer->hidden_before : l * statistics);
-    const mlp_activations a = {.activation = values,
-                               .affine = has_norm ? values + n * layer->out : values,
+    const mlp_activations a = {.affine = mlp->norm == NORMCORE_NORM_NONE ? normal : normal + size,
+                               .normal = normal,
+                               .active = mlp->activation->takes == INPUT ? dropped : normal,
+                               .dropped = dropped,
                                .mean = moments,
                                .rstd = moments + statistics};
     return a;
@@ -324,9 +337,9 @@ static normcore_status mlp_forward_training_body(call *c, void *arguments) {
         const mlp_activations a = mlp_activations_of(p->pass, p->n, l);
         normcore_status status = mlp_hidden_forward(c, mlp, layer, p->n, x, x_stride, p->params, p->buffers, 1, &a);
         if (!status && mlp->keep < 1.0)
-            status = mlp_dropout(c, mlp, p->n, layer->out, p->seed, p->stream + l, a.activation);
+            status = mlp_dropout(c, mlp, p->n, layer->out, p->seed, p->stream + l, a.active, a.dropped);
         if (status) return status;
-        x = a.activation;
+        x = a.dropped;
         x_stride = layer->out;
     }
     return mlp_affine(c, &mlp->layers[last], p->n, x, x_stride, p->params, 0, p->y, p->y_stride);
@@ -424,17 +437,17 @@ static normcore_status mlp_norm_backward(call *c, const mlp_backward_args *p, co
     return NAME(normcore_batch_norm_backward_body)(c, &args);
 }
 
-/* Through dropout, ReLU and norm of hidden layer l, in place. */
+/* Through dropout, whose mask is drawn again, activation and norm of hidden layer l, in place. */
 static normcore_status mlp_hidden_backward(call *c, const mlp_backward_args *p, size_t l, real *gradient) {
     const normcore_mlp_pass *pass = p->pass;
     const normcore_mlp *mlp = pass->mlp;
     const mlp_layer *layer = &mlp->layers[l];
     const mlp_activations a = mlp_activations_of(pass, p->n, l);
     normcore_status status = NORMCORE_OK;
-    /* A dropped or negative unit has activation 0, so that ReLU's mask covers both; then the factor of what was kept. */
-    if (mlp->keep < 1.0) status = mlp_dropout(c, mlp, p->n, layer->out, pass->seed, pass->stream + l, gradient);
+    if (mlp->keep < 1.0)
+        status = mlp_dropout(c, mlp, p->n, layer->out, pass->seed, pass->stream + l, gradient, gradient);
     if (!status)
-        status = mlp_rowwise(c, ROWWISE_ACTIVATION_BACKWARD, p->n, layer->out, gradient, a.activation, gradient);
+        status = mlp_activation(c, mlp, ROWWISE_ACTIVATION_BACKWARD, p->n, layer->out, gradient, a.normal, gradient);
     if (!status && mlp->norm != NORMCORE_NORM_NONE) status = mlp_norm_backward(c, p, layer, &a, gradient);
     return status;
 }
@@ -460,7 +473,7 @@ static normcore_status mlp_backward_body(call *c, void *arguments) {
                                      .m = layer->out,
                                      .dy = dy,
                                      .dy_stride = dy_stride,
-                                     .x = l ? mlp_activations_of(pass, n, l - 1).activation : p->x,
+                                     .x = l ? mlp_activations_of(pass, n, l - 1).dropped : p->x,
                                      .x_stride = l ? layer->in : p->x_stride,
                                      .w = p->params + layer->weight,
                                      .w_stride = layer->out,
@@ -600,7 +613,7 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
 typedef struct mlp_initialize_args {
     const normcore_mlp *mlp;
     uint64_t seed, stream;
-    double weight_scale; /* negative: He et al. */
+    double weight_scale; /* negative: by the activation */
     real *params, *buffers;
 } mlp_initialize_args;
 
@@ -613,11 +626,11 @@ static normcore_status mlp_initialize_body(call *c, void *arguments) {
     const normcore_mlp *mlp = p->mlp;
     for (size_t l = 0; l < mlp->num_layers; l++) {
         const mlp_layer *layer = &mlp->layers[l];
-        const double he = sqrt(2.0 / (double)layer->in);
+        const size_t fan = mlp->activation->weights == GLOROT ? layer->in + layer->out : layer->in;
         random_args weights = {.seed = p->seed,
                                .stream = p->stream + l,
                                .n = layer->in * layer->out,
-                               .b = p->weight_scale >= 0.0 ? p->weight_scale : he,
+                               .b = p->weight_scale >= 0.0 ? p->weight_scale : sqrt(2.0 / (double)fan),
                                .normal = 1,
                                .out = p->params + layer->weight};
         const normcore_status status = NAME(normcore_random_body)(c, &weights);

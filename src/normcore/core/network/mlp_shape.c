@@ -12,7 +12,8 @@
 static normcore_status check_options(const normcore_mlp_options *o) {
     if (!o->sizes) return NORMCORE_ERROR_NULL;
     if (o->num_sizes < 2) return NORMCORE_ERROR_SIZE;
-    if ((unsigned)o->norm > NORMCORE_NORM_LAYER) return NORMCORE_ERROR_VALUE;
+    if ((unsigned)o->norm > NORMCORE_NORM_LAYER || !normcore_activation_find(o->activation))
+        return NORMCORE_ERROR_VALUE;
     if (!normcore_check_keep(o->keep) || !normcore_check_between(o->momentum, 0.0, 1.0)) return NORMCORE_ERROR_VALUE;
     return normcore_check_at_least(o->eps, 0.0) ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
@@ -49,6 +50,8 @@ normcore_status normcore_mlp_create(const normcore_mlp_options *options, normcor
 
     made->num_layers = layers;
     made->norm = o.norm;
+    made->activation = normcore_activation_find(o.activation);
+    made->keeps_saved = made->activation->takes == INPUT || (made->activation->takes == OUTPUT && o.keep < 1.0);
     made->keep = o.keep;
     made->eps = o.eps;
     made->momentum = o.momentum;

@@ -2,11 +2,11 @@
 #ifndef NORMCORE_MLP_SHAPE_H
 #define NORMCORE_MLP_SHAPE_H
 
-#include "normcore.h"
+#include "ops/activation_kinds.h"
 
 typedef struct mlp_layer {
     size_t in, out;
-    int hidden;                       /* norm, ReLU and dropout follow */
+    int hidden;                       /* norm, activation and dropout follow */
     size_t weight, bias, gamma, beta; /* offsets in the parameters; gamma and beta only with a norm */
     size_t running_mean, running_var; /* offsets in the buffers; only with batch norm */
     size_t hidden_before;             /* sum of the hidden widths before this layer */
@@ -15,6 +15,8 @@ typedef struct mlp_layer {
 struct normcore_mlp {
     size_t num_layers;
     normcore_norm norm;
+    const activation_kind *activation;
+    int keeps_saved; /* whether what the activation's backward pass takes is an array of its own */
     double keep, eps, momentum;
     int unbiased_running_var;
     size_t parameter_count, buffer_count;

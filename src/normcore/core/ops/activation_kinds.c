@@ -1,18 +1,20 @@
-/* What is known of activations without a dtype. */
 #include "numeric/guards.h"
 
-#include "normcore.h"
+#include "ops/activation_kinds.h"
 
-enum { OUTPUT, INPUT };
-
-int normcore_activation_takes_input(normcore_activation activation) {
-    switch ((int)activation) {
-#define ACTIVATION(name, takes, weights)                                                                               \
-    case NORMCORE_ACTIVATION_##name:                                                                                   \
-        return takes;
+static const activation_kind kinds[] = {
+#define ACTIVATION(name, takes, weights, slope) {NORMCORE_ACTIVATION_##name, takes, weights, slope},
 #include "kernels/activations.def"
 #undef ACTIVATION
-    default:
-        return -1;
-    }
+};
+
+const activation_kind *normcore_activation_find(normcore_activation activation) {
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (kinds[i].activation == activation) return &kinds[i];
+    return NULL;
+}
+
+int normcore_activation_takes_input(normcore_activation activation) {
+    const activation_kind *const kind = normcore_activation_find(activation);
+    return kind ? kind->takes == INPUT : -1;
 }
