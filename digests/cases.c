@@ -503,13 +503,14 @@ static void random_whole_numbers(const char *shape_name, size_t n, uint64_t boun
 
 enum { FEATURES = 16, CLASSES = 5 };
 
-static normcore_mlp *network(normcore_norm norm, double keep) {
+static normcore_mlp *network(normcore_norm norm, normcore_activation activation, double keep) {
     static const size_t sizes[] = {FEATURES, 37, 20, CLASSES};
     normcore_mlp_options options;
     MUST(normcore_mlp_defaults(&options, sizeof options));
     options.num_sizes = COUNT(sizes);
     options.sizes = sizes;
     options.norm = norm;
+    options.activation = activation;
     options.keep = keep;
     normcore_mlp *mlp;
     MUST(normcore_mlp_create(&options, &mlp));
@@ -518,8 +519,9 @@ static normcore_mlp *network(normcore_norm norm, double keep) {
 
 static const shape network_shapes[] = {{"small", 9, 0, 0}, {"chunks", 523, 0, 0}};
 
-static void mlp(const shape *s, int values, uint64_t *state, normcore_norm norm, double keep) {
-    normcore_mlp *net = network(norm, keep);
+static void mlp(const shape *s, int values, uint64_t *state, normcore_norm norm, normcore_activation activation,
+                double keep) {
+    normcore_mlp *net = network(norm, activation, keep);
     const size_t parameters = normcore_mlp_parameter_count(net), buffer_count = normcore_mlp_buffer_count(net);
     real *params = vector_of(parameters), *buffers = vector_of(buffer_count), *grads = vector_of(parameters);
     const matrix x = filled(s->n, FEATURES, values == SPECIAL ? WIDE : values, BY_ROW, state);
@@ -538,23 +540,26 @@ static void mlp(const shape *s, int values, uint64_t *state, normcore_norm norm,
     add_matrix(logits);
     normcore_mlp_destroy(net);
 }
-static void mlp_plain(const shape *s, int values, uint64_t *state) { mlp(s, values, state, NORMCORE_NORM_NONE, 1.0); }
-static void mlp_batch_norm(const shape *s, int values, uint64_t *state) {
-    mlp(s, values, state, NORMCORE_NORM_BATCH, 1.0);
-}
-static void mlp_layer_norm_dropout(const shape *s, int values, uint64_t *state) {
-    mlp(s, values, state, NORMCORE_NORM_LAYER, 0.8);
-}
+#define MLP(name, norm, activation, keep)                                                                              \
+    static void name(const shape *s, int values, uint64_t *state) { mlp(s, values, state, norm, activation, keep); }
+MLP(mlp_plain, NORMCORE_NORM_NONE, NORMCORE_ACTIVATION_RELU, 1.0)
+MLP(mlp_batch_norm, NORMCORE_NORM_BATCH, NORMCORE_ACTIVATION_RELU, 1.0)
+MLP(mlp_layer_norm_dropout, NORMCORE_NORM_LAYER, NORMCORE_ACTIVATION_RELU, 0.8)
+MLP(mlp_leaky_relu_dropout, NORMCORE_NORM_NONE, NORMCORE_ACTIVATION_LEAKY_RELU, 0.8)
+MLP(mlp_tanh_dropout, NORMCORE_NORM_NONE, NORMCORE_ACTIVATION_TANH, 0.8)
+MLP(mlp_logistic_layer_norm, NORMCORE_NORM_LAYER, NORMCORE_ACTIVATION_LOGISTIC, 1.0)
+MLP(mlp_silu_batch_norm_dropout, NORMCORE_NORM_BATCH, NORMCORE_ACTIVATION_SILU, 0.8)
 
 /*
  * Three epochs on points around a centre for each class, shuffled, with a last batch that is not full. Losses, logits
  * after each epoch, and all state at the end.
  */
-static void training(const char *name, normcore_norm norm, double keep, normcore_optimizer kind, size_t batch) {
+static void training(const char *name, normcore_norm norm, normcore_activation activation, double keep,
+                     normcore_optimizer kind, size_t batch) {
     enum { N = 500, EPOCHS = 3 };
     uint64_t state;
     if (!case_begin(name, DTYPE, NULL, NULL, &state)) return;
-    normcore_mlp *net = network(norm, keep);
+    normcore_mlp *net = network(norm, activation, keep);
     const size_t parameters = normcore_mlp_parameter_count(net), buffer_count = normcore_mlp_buffer_count(net);
     real *params = vector_of(parameters), *buffers = vector_of(buffer_count), *grads = vector_of(parameters);
     real *slot1 = vector_of(parameters), *slot2 = vector_of(parameters);
@@ -652,16 +657,25 @@ void T(cases)(void) {
     ALL_CASES("mlp", network_shapes, mlp_plain);
     ALL_CASES("mlp_batch_norm", network_shapes, mlp_batch_norm);
     ALL_CASES("mlp_layer_norm_dropout", network_shapes, mlp_layer_norm_dropout);
+    ALL_CASES("mlp_leaky_relu_dropout", network_shapes, mlp_leaky_relu_dropout);
+    ALL_CASES("mlp_tanh_dropout", network_shapes, mlp_tanh_dropout);
+    ALL_CASES("mlp_logistic_layer_norm", network_shapes, mlp_logistic_layer_norm);
+    ALL_CASES("mlp_silu_batch_norm_dropout", network_shapes, mlp_silu_batch_norm_dropout);
     random_numbers("random_uniform", "unit", 0, 0.0, 1.0);
     random_numbers("random_uniform", "wide", 0, -1e30, 1e-30);
     random_numbers("random_normal", "standard", 1, 0.0, 1.0);
     random_numbers("random_normal", "small", 1, 0.25, 1e-37);
+    const normcore_activation relu = NORMCORE_ACTIVATION_RELU;
+    training("training_batch_norm", NORMCORE_NORM_BATCH, relu, 1.0, NORMCORE_ADAM, 300);
 #if DIGESTS_DTYPE == 32
-    training("training_batch_norm", NORMCORE_NORM_BATCH, 1.0, NORMCORE_ADAM, 300);
-    training("training_layer_norm_dropout", NORMCORE_NORM_LAYER, 0.8, NORMCORE_RMSPROP, 64);
+    training("training_layer_norm_dropout", NORMCORE_NORM_LAYER, relu, 0.8, NORMCORE_RMSPROP, 64);
+    training("training_tanh_dropout", NORMCORE_NORM_NONE, NORMCORE_ACTIVATION_TANH, 0.8, NORMCORE_ADAM, 64);
+    training("training_silu", NORMCORE_NORM_NONE, NORMCORE_ACTIVATION_SILU, 1.0, NORMCORE_MOMENTUM, 96);
 #else
-    training("training_batch_norm", NORMCORE_NORM_BATCH, 1.0, NORMCORE_ADAM, 300);
-    training("training_double", NORMCORE_NORM_NONE, 1.0, NORMCORE_MOMENTUM, 96);
+    training("training_double", NORMCORE_NORM_NONE, relu, 1.0, NORMCORE_MOMENTUM, 96);
+    training("training_logistic_batch_norm", NORMCORE_NORM_BATCH, NORMCORE_ACTIVATION_LOGISTIC, 1.0, NORMCORE_ADAM, 64);
+    training("training_leaky_relu_dropout", NORMCORE_NORM_NONE, NORMCORE_ACTIVATION_LEAKY_RELU, 0.8, NORMCORE_RMSPROP,
+             300);
     random_whole_numbers("one", 1, 1);
     random_whole_numbers("many", 3000, 1000003);
     random_whole_numbers("full", 300, (uint64_t)1 << 63);

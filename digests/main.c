@@ -1,5 +1,5 @@
 /*
- * SHA-256 of the outputs of every operation of the numeric contract, and of three training runs: prints them, or
+ * SHA-256 of the outputs of every operation of the numeric contract, and of a few training runs: prints them, or
  * compares them with a file of such lines. (Lines that begin with "digits/" are left to those who have that data:
  * python -m normcore.verification.)
  *
