@@ -11,6 +11,7 @@ _Statistic = NDArray[np.float32] | NDArray[np.float64] | np.float32 | np.float64
 _Labels = ArrayLike
 _ClassWeight = ArrayLike | Mapping[int, float]
 _Norm = Literal["batch", "layer"] | None
+_Activation = Literal["relu", "leaky_relu", "tanh", "logistic", "silu"]
 
 __version__: Final[str]
 CONTRACT: Final[str]
@@ -247,6 +248,8 @@ class Network:
     @property
     def norm(self) -> _Norm: ...
     @property
+    def activation(self) -> _Activation: ...
+    @property
     def keep(self) -> float: ...
     @property
     def eps(self) -> float: ...
@@ -265,6 +268,7 @@ class Network:
         sizes: Sequence[SupportsIndex],
         *,
         norm: _Norm = None,
+        activation: _Activation = "relu",
         keep: float = 1.0,
         eps: float = 1e-5,
         momentum: float = 0.9,

@@ -253,6 +253,7 @@ cdef extern from "normcore.h" nogil:
         size_t num_sizes
         const size_t *sizes
         normcore_norm norm
+        normcore_activation activation
         double keep
         double eps
         double momentum

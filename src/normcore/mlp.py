@@ -1,4 +1,4 @@
-"""Multilayer perceptrons: {affine - [norm] - ReLU - [dropout]} x (layers - 1) - affine - softmax."""
+"""Multilayer perceptrons: {affine - [norm] - activation - [dropout]} x (layers - 1) - affine - softmax."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -19,10 +19,12 @@ from normcore.random import Generator
 __all__ = ["MLP"]
 
 Norm = Literal["batch", "layer"] | None
+Activation = Literal["relu", "leaky_relu", "tanh", "logistic", "silu"]
 FloatArray = npt.NDArray[Any]
 ClassWeight = npt.ArrayLike | Mapping[Any, float] | None
 
 _NORMS = (None, "batch", "layer")
+_ACTIVATIONS = get_args(Activation)
 _MOST_DROPOUT = 1.0 - 2.0**-32  # units are kept by comparing 32-bit words
 _BUFFER_NAMES = ("running_mean", "running_var")
 
@@ -160,11 +162,14 @@ class MLP:
         Features, hidden widths ..., outputs (classes); at least two, each at least 1, outputs at least 2.
     norm : None, "batch" or "layer"
         Normalisation after each hidden affine map.
+    activation : "relu", "leaky_relu", "tanh", "logistic" or "silu"
+        Of the hidden layers, after the norm; see `leaky_relu_forward` (slope 0.01) and its neighbours.
     dropout : float in [0, 1 - 2**-32]
-        Probability to drop a hidden unit, after each ReLU, in training.
+        Probability to drop a hidden unit, after each activation, in training.
     weight_scale : float or None
-        Standard deviation of the initial weights, 9 times which is finite in `dtype`; None: sqrt(2 / in) of each layer
-        (He et al., arXiv 1502.01852).
+        Standard deviation of the initial weights, 9 times which is finite in `dtype`; None: by the activation,
+        sqrt(2 / in) of each layer for relu, leaky_relu and silu (He et al., arXiv 1502.01852), and
+        sqrt(2 / (in + out)) for tanh and logistic (Glorot and Bengio, AISTATS 2010).
     dtype : "float32" or "float64"
         Of parameters, activations and logits.
     rng : int or Generator
@@ -185,6 +190,7 @@ class MLP:
         sizes: Sequence[SupportsIndex],
         *,
         norm: Norm = None,
+        activation: Activation = "relu",
         dropout: float = 0.0,
         weight_scale: float | None = None,
         dtype: npt.DTypeLike = "float32",
@@ -193,7 +199,7 @@ class MLP:
         momentum: float = 0.9,
         unbiased_running_var: bool = False,
     ) -> None:
-        self._build(sizes, norm, dropout, weight_scale, dtype, eps, momentum, unbiased_running_var)
+        self._build(sizes, norm, dropout, weight_scale, dtype, eps, momentum, unbiased_running_var, activation)
         seed = int(rng.integers(1 << 63, 1)[0]) if isinstance(rng, Generator) else check_uint64(rng, "MLP", "rng")
         try:
             self._network.initialize(self._theta, self._buffers, seed=seed, weight_scale=self._weight_scale)
@@ -210,12 +216,17 @@ class MLP:
         eps: float,
         momentum: float,
         unbiased_running_var: bool,
+        activation: Activation = "relu",
     ) -> None:
         """Check the configuration and make all arrays, zero."""
         self._sizes = _check_sizes(sizes)
         if not (norm is None or isinstance(norm, str)) or norm not in _NORMS:
             raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
         self._norm: Norm = norm
+        if not isinstance(activation, str) or activation not in _ACTIVATIONS:
+            *others, last = map(repr, _ACTIVATIONS)
+            raise ValueError(f"MLP: activation is {activation!r}; accepted are {', '.join(others)} and {last}")
+        self._activation: Activation = activation
         self._dropout = check_number(dropout, "MLP", "dropout", 0.0, 1.0, open_high=True)
         if self._dropout > _MOST_DROPOUT:
             raise ValueError(f"MLP: dropout is {self._dropout!r}; it must be at most 1 - 2**-32, or nothing is kept")
@@ -230,6 +241,7 @@ class MLP:
             self._network = _core.Network(
                 self._sizes,
                 norm=self._norm,
+                activation=self._activation,
                 keep=1.0 - self._dropout,
                 eps=self._eps,
                 momentum=self._momentum,
@@ -297,13 +309,18 @@ class MLP:
         return self._norm
 
     @property
+    def activation(self) -> Activation:
+        """Of the hidden layers: "relu", "leaky_relu", "tanh", "logistic" or "silu"."""
+        return self._activation
+
+    @property
     def dropout(self) -> float:
         """Probability to drop a hidden unit in training."""
         return self._dropout
 
     @property
     def weight_scale(self) -> float | None:
-        """Standard deviation of the initial weights; None: He et al."""
+        """Standard deviation of the initial weights; None: by the activation."""
         return self._weight_scale
 
     @property
@@ -316,6 +333,7 @@ class MLP:
         return {
             "sizes": list(self._sizes),
             "norm": self._norm,
+            "activation": self._activation,
             "dropout": self._dropout,
             "weight_scale": self._weight_scale,
             "dtype": self._dtype.name,
@@ -335,6 +353,8 @@ class MLP:
         options = [f"{self._sizes}"]
         if self._norm is not None:
             options.append(f"norm={self._norm!r}")
+        if self._activation != "relu":
+            options.append(f"activation={self._activation!r}")
         if self._dropout:
             options.append(f"dropout={self._dropout!r}")
         options.append(f"dtype={self._dtype.name!r}")

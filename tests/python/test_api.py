@@ -504,20 +504,23 @@ def network(**options: Any) -> tuple[nc.Network, np.ndarray, np.ndarray, np.ndar
 
 
 def test_network_attributes() -> None:
-    made = nc.Network([3, np.int64(5), 4], norm="batch", keep=0.5, eps=1e-3, momentum=0.8, dtype="float64")
+    made = nc.Network(
+        [3, np.int64(5), 4], norm="batch", activation="tanh", keep=0.5, eps=1e-3, momentum=0.8, dtype="float64"
+    )
     assert made.sizes == (3, 5, 4)
-    assert (made.norm, made.keep, made.eps, made.momentum) == ("batch", 0.5, 1e-3, 0.8)
+    assert (made.norm, made.activation, made.keep, made.eps, made.momentum) == ("batch", "tanh", 0.5, 1e-3, 0.8)
     assert made.unbiased_running_var is False
     assert made.dtype == np.float64
     assert made.parameter_count == 3 * 5 + 5 + 2 * 5 + 5 * 4 + 4
     assert made.buffer_count == 10
-    assert repr(made) == "Network((3, 5, 4), norm='batch', keep=0.5, dtype='float64')"
+    assert repr(made) == "Network((3, 5, 4), norm='batch', activation='tanh', keep=0.5, dtype='float64')"
     assert nc.Network((3, 4)).dtype == np.float32
     assert nc.Network((3, 4)).norm is None
+    assert nc.Network((3, 4)).activation == "relu"
     with pytest.raises(AttributeError):
         made.keep = 1.0  # type: ignore[misc]
     for twin in (pickle.loads(pickle.dumps(made)), copy.copy(made), copy.deepcopy(made)):
-        for name in ("sizes", "norm", "keep", "eps", "momentum", "unbiased_running_var", "dtype", "parameter_count"):
+        for name in ("sizes", "norm", "activation", "keep", "eps", "momentum", "unbiased_running_var", "dtype"):
             assert getattr(twin, name) == getattr(made, name)
 
 
@@ -555,6 +558,11 @@ def test_network_arguments() -> None:
     for norm in ("group", 1, True, ["batch"]):
         with pytest.raises(ValueError, match=r"Network: norm is .*; it must be None, 'batch' or 'layer'"):
             nc.Network((2, 2), norm=norm)  # type: ignore[arg-type]
+    for activation in ("gelu", None, 2, ["tanh"]):
+        with pytest.raises(
+            ValueError, match=r"Network: activation is .*; it must be one of relu, leaky_relu, tanh, logistic, silu"
+        ):
+            nc.Network((2, 2), activation=activation)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Network: dtype is 'float16'; it must be float32 or float64"):
         nc.Network((2, 2), dtype="float16")
 

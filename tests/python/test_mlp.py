@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import pickle
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from normcore import MLP, Generator
 from normcore.testing import numerical_gradient, use_isa, use_num_threads
 
 NORMS = [None, "batch", "layer"]
+ACTIVATIONS = ["relu", "leaky_relu", "tanh", "logistic", "silu"]
 
 
 def random_model(sizes: list[int], seed: int = 3, **options: Any) -> MLP:
@@ -78,12 +80,14 @@ def test_names_shapes_and_initial_values(norm: Any, names: list[str], buffers: l
     assert (model.theta[model.weight_slices()[1]] == 7).all()
 
 
-def test_initial_weights() -> None:
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_initial_weights(activation: Any) -> None:
     sizes = [300, 200, 10]
     for scale in (None, 0.05):
-        model = MLP(sizes, weight_scale=scale, rng=42, dtype="float64")
-        for layer, inputs in enumerate(sizes[:-1]):
-            expected = math.sqrt(2 / inputs) if scale is None else scale
+        model = MLP(sizes, activation=activation, weight_scale=scale, rng=42, dtype="float64")
+        for layer, (inputs, outputs) in enumerate(pairwise(sizes)):
+            fan = inputs + outputs if activation in ("tanh", "logistic") else inputs
+            expected = math.sqrt(2 / fan) if scale is None else scale
             weights = model.parameters()[f"w{layer + 1}"]
             drawn = Generator(42, layer).normal(weights.shape, scale=expected)
             assert weights.tobytes() == drawn.tobytes()
@@ -104,8 +108,10 @@ def test_properties_and_repr() -> None:
     model = MLP(np.array([5, 4, 3]), norm="batch", dropout=0.5, weight_scale=0.1, dtype=np.float64)
     assert (model.sizes, model.features, model.outputs, model.layers) == ((5, 4, 3), 5, 3, 2)
     assert (model.norm, model.dropout, model.weight_scale, model.dtype) == ("batch", 0.5, 0.1, np.float64)
+    assert model.activation == "relu"
     assert repr(model) == "MLP((5, 4, 3), norm='batch', dropout=0.5, dtype='float64')"
     assert repr(MLP([2, 2])) == "MLP((2, 2), dtype='float32')"
+    assert repr(MLP([2, 2], activation="silu")) == "MLP((2, 2), activation='silu', dtype='float32')"
     assert MLP([2, 2], dtype=">f8").dtype.isnative
 
 
@@ -119,6 +125,9 @@ def test_properties_and_repr() -> None:
         ({"sizes": [3, 2.0]}, TypeError, "sizes must be a sequence of integers"),
         ({"sizes": 7}, TypeError, "sizes must be a sequence of integers"),
         ({"norm": "group"}, ValueError, "norm is 'group'; accepted are None, 'batch' and 'layer'"),
+        ({"activation": "gelu"}, ValueError, "activation is 'gelu'; accepted are 'relu', .*'logistic' and 'silu'"),
+        ({"activation": None}, ValueError, "activation is None; accepted are 'relu'"),
+        ({"activation": ["tanh"]}, ValueError, r"activation is \['tanh'\]; accepted are 'relu'"),
         ({"dropout": 1.0}, ValueError, r"dropout is 1.0; it must be in \[0, 1\)"),
         ({"dropout": -0.1}, ValueError, "dropout is -0.1"),
         ({"dropout": math.nan}, ValueError, "dropout is nan"),
@@ -146,8 +155,9 @@ def test_wrong_configurations(options: dict[str, Any], error: type[Exception], m
         MLP(options.pop("sizes", [3, 2]), **options)
 
 
-def test_copies_are_independent() -> None:
-    model = random_model([4, 5, 3], norm="batch", dropout=0.25)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_copies_are_independent(activation: Any) -> None:
+    model = random_model([4, 5, 3], norm="batch", activation=activation, dropout=0.25)
     X, y = batch(model, 6)
     for other in (model.copy(), copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert other.config() == model.config()
@@ -173,15 +183,16 @@ def composed_forward(model: MLP, X: np.ndarray) -> np.ndarray:
             X = normcore.batch_norm_forward(X, p[f"gamma{layer}"], p[f"beta{layer}"], *statistics, training=False)[0]
         elif model.norm == "layer":
             X = normcore.layer_norm_forward(X, p[f"gamma{layer}"], p[f"beta{layer}"])[0]
-        X = normcore.relu_forward(X)
+        X = getattr(normcore, f"{model.activation}_forward")(X)
     return normcore.affine_forward(X, p[f"w{model.layers}"], p[f"b{model.layers}"])
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("sizes", [[7, 3], [5, 9, 4], [300, 33, 17, 10]])
-def test_forward_is_the_composition_of_the_operations(norm: Any, dtype: str, sizes: list[int]) -> None:
-    model = random_model(sizes, norm=norm, dtype=dtype, dropout=0.5)
+def test_forward_is_the_composition_of_the_operations(norm: Any, activation: Any, dtype: str, sizes: list[int]) -> None:
+    model = random_model(sizes, norm=norm, activation=activation, dtype=dtype, dropout=0.5)
     X, _ = batch(model, 37)
     logits = model.forward(X)
     assert logits.dtype == dtype
@@ -219,9 +230,13 @@ def test_forward_takes_any_layout() -> None:
     assert model.forward(X[:0]).shape == (0, 3)
 
 
-@given(cuts=st.lists(st.integers(0, 12), min_size=1, max_size=5), norm=st.sampled_from(NORMS))
-def test_forward_row_by_row(cuts: list[int], norm: Any) -> None:
-    model = random_model([6, 5, 3], norm=norm)
+@given(
+    cuts=st.lists(st.integers(0, 12), min_size=1, max_size=5),
+    norm=st.sampled_from(NORMS),
+    activation=st.sampled_from(ACTIVATIONS),
+)
+def test_forward_row_by_row(cuts: list[int], norm: Any, activation: Any) -> None:
+    model = random_model([6, 5, 3], norm=norm, activation=activation)
     X, _ = batch(model, sum(cuts))
     ends = np.cumsum(cuts)
     pieces = [model.forward(X[end - n : end]) for n, end in zip(cuts, ends, strict=True)]
@@ -351,8 +366,8 @@ def composed_pass(
             a, mean, rstd = normcore.batch_norm_forward(z, p[f"gamma{layer}"], p[f"beta{layer}"], *statistics)
         elif model.norm == "layer":
             a, mean, rstd = normcore.layer_norm_forward(z, p[f"gamma{layer}"], p[f"beta{layer}"])
-        a = normcore.relu_forward(a)
-        tapes.append((z, a, mean, rstd))
+        before, a = a, getattr(normcore, f"{model.activation}_forward")(a)
+        tapes.append((z, before if model.activation == "silu" else a, mean, rstd))
         if keep < 1:
             a = normcore.dropout_forward(a, keep, seed=seed, stream=stream + layer - 1)
         inputs.append(a)
@@ -361,10 +376,10 @@ def composed_pass(
     grads: dict[str, np.ndarray] = {}
     for layer in range(model.layers, 0, -1):
         if layer < model.layers:
-            z, a, mean, rstd = tapes[layer - 1]
+            z, saved, mean, rstd = tapes[layer - 1]
             if keep < 1:
                 d = normcore.dropout_backward(d, keep, seed=seed, stream=stream + layer - 1)
-            d = normcore.relu_backward(d, a)
+            d = getattr(normcore, f"{model.activation}_backward")(d, saved)
             if model.norm is not None:
                 backward = normcore.batch_norm_backward if model.norm == "batch" else normcore.layer_norm_backward
                 d, grads[f"gamma{layer}"], grads[f"beta{layer}"] = backward(d, z, p[f"gamma{layer}"], mean, rstd)
@@ -373,13 +388,14 @@ def composed_pass(
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("dropout", [0.0, 0.25])
 @pytest.mark.parametrize(("sizes", "rows"), [([5, 9, 4], 7), ([20, 33, 17, 10], 300), ([4, 3], 1)])
 def test_training_pass_is_the_composition_of_the_operations(
-    norm: Any, dtype: str, dropout: float, sizes: list[int], rows: int
+    norm: Any, activation: Any, dtype: str, dropout: float, sizes: list[int], rows: int
 ) -> None:
-    model = random_model(sizes, norm=norm, dtype=dtype, dropout=dropout)
+    model = random_model(sizes, norm=norm, activation=activation, dtype=dtype, dropout=dropout)
     X, y = batch(model, rows + (norm == "batch"))  # which takes no single row
     expected_loss, expected_grads, expected_buffers = composed_pass(model, X, y, seed=77, stream=10)
     loss, grads = model.loss_and_grads(X, y, seed=77, stream=10)
@@ -392,9 +408,10 @@ def test_training_pass_is_the_composition_of_the_operations(
 
 
 @pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.3])
-def test_gradients_by_finite_differences(norm: Any, dropout: float) -> None:
-    model = random_model([4, 6, 5, 3], norm=norm, dropout=dropout, dtype="float64")
+def test_gradients_by_finite_differences(norm: Any, activation: Any, dropout: float) -> None:
+    model = random_model([4, 6, 5, 3], norm=norm, activation=activation, dropout=dropout, dtype="float64")
     X, y = batch(model, 9)
     options: dict[str, Any] = {
         "class_weight": [1.0, 2.0, 0.5],
@@ -510,8 +527,9 @@ def test_dropout_streams() -> None:
 
 
 @pytest.mark.parametrize("norm", NORMS)
-def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any) -> None:
-    model = random_model([130, 70, 33, 10], norm=norm, dropout=0.25)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any, activation: Any) -> None:
+    model = random_model([130, 70, 33, 10], norm=norm, activation=activation, dropout=0.25)
     X, y = batch(model, 600)
     results = set()
     for isa in normcore.available_isas():
@@ -527,13 +545,15 @@ def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any) -> None:
 # ---------------------------------------------------------------------- the parts of a training step
 
 
-@pytest.mark.parametrize("norm", [None, "batch", "layer"])
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
 @pytest.mark.parametrize("dropout", [0.0, 0.4])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_the_parts_of_a_step_make_the_whole(norm: Any, dropout: float, dtype: str) -> None:
+def test_the_parts_of_a_step_make_the_whole(norm: Any, activation: Any, dropout: float, dtype: str) -> None:
     """Forward, loss and backward as calls of their own: the bits of loss_and_grads, for batches of many sizes."""
     random = np.random.default_rng(3)
-    whole, parts = (MLP([6, 9, 8, 4], norm=norm, dropout=dropout, dtype=dtype, rng=5) for _ in range(2))
+    whole = MLP([6, 9, 8, 4], norm=norm, activation=activation, dropout=dropout, dtype=dtype, rng=5)
+    parts = whole.copy()
     for step, rows in enumerate([7, 300, 2, 300, 31]):
         X = np.asfortranarray(random.normal(size=(rows, 6)).astype(dtype))
         y = random.integers(0, 4, rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore import _core as nc
+from normcore.mlp import Activation
 from normcore.testing import (
     assert_same_bits,
     numerical_gradient,
@@ -32,16 +33,18 @@ class Case:
         dtype: Any,
         seed: int,
         n: int,
+        activation: Activation = "relu",
     ) -> None:
         self.network = nc.Network(
             sizes,
             norm=norm,
+            activation=activation,
             keep=keep,
             eps=1e-3,
             momentum=0.8,
             dtype=np.dtype(dtype).name,
         )
-        self.norm, self.keep = norm, keep
+        self.norm, self.keep, self.activation = norm, keep, activation
         random = np.random.default_rng(seed)
         self.params = random.normal(size=self.network.parameter_count).astype(dtype)
         self.buffers = random.exponential(size=self.network.buffer_count).astype(dtype)
@@ -78,6 +81,7 @@ class Case:
             self.labels,
             layers,
             norm=self.norm,
+            activation=self.activation,
             buffers=running,
             keep=self.keep,
             eps=1e-3,
@@ -90,6 +94,7 @@ class Case:
 
 SIZES = st.lists(st.integers(1, 12), min_size=2, max_size=5).map(tuple)
 NORMS = st.sampled_from([None, "batch", "layer"])
+ACTIVATIONS: tuple[Activation, ...] = get_args(Activation)
 
 
 @st.composite
@@ -103,6 +108,7 @@ def cases(draw: st.DrawFn, dtype: Any = None) -> Case:
         kind,
         draw(st.integers(0, 2**32 - 1)),
         draw(st.integers(1, 9)),
+        draw(st.sampled_from(ACTIVATIONS)),
     )
 
 
@@ -144,7 +150,7 @@ def test_forward_matches_the_reference(case: Case) -> None:
     out = np.full((len(case.x), case.network.sizes[-1]), np.nan, case.params.dtype)
     case.network.forward(case.x, case.params, case.buffers, out)
     layers, running = case.split(case.params, case.buffers)
-    exact = reference.mlp_forward(case.x, layers, norm=case.norm, buffers=running, eps=1e-3)
+    exact = reference.mlp_forward(case.x, layers, norm=case.norm, activation=case.activation, buffers=running, eps=1e-3)
     tolerance = 1e-10 if out.dtype == np.float64 else 5e-3
     assert (np.abs(out - exact) <= tolerance * max(1.0, float(np.abs(exact).max()))).all()
 
@@ -152,8 +158,11 @@ def test_forward_matches_the_reference(case: Case) -> None:
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
 @pytest.mark.parametrize("sizes", [(3, 2), (4, 5, 3), (2, 3, 3, 2)])
 @pytest.mark.parametrize("keep", [1.0, 0.7])
-def test_gradients_match_finite_differences(norm: str | None, sizes: tuple[int, ...], keep: float) -> None:
-    case = Case(sizes, norm, keep, np.float64, 3, 6)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+def test_gradients_match_finite_differences(
+    norm: str | None, sizes: tuple[int, ...], keep: float, activation: Activation
+) -> None:
+    case = Case(sizes, norm, keep, np.float64, 3, 6, activation)
     _, _, grads, _ = case.loss_and_grads()
 
     def loss(params: Any) -> float:
@@ -200,16 +209,26 @@ def test_forward_rows_may_be_cut_anywhere(case: Case, cut: int) -> None:
     assert_same_bits(np.concatenate([forward(case.x[:cut]), forward(case.x[cut:])]), forward(case.x))
 
 
-@given(SIZES, NORMS, dtypes(), st.sampled_from([None, 0.02]), st.integers(0, 2**64 - 1))
-def test_initialisation(sizes: tuple[int, ...], norm: str | None, dtype: Any, scale: float | None, seed: int) -> None:
-    network = nc.Network(sizes, norm=norm, dtype=dtype.name)
+@given(
+    SIZES,
+    NORMS,
+    st.sampled_from(ACTIVATIONS),
+    dtypes(),
+    st.sampled_from([None, 0.02]),
+    st.integers(0, 2**64 - 1),
+)
+def test_initialisation(
+    sizes: tuple[int, ...], norm: str | None, activation: Activation, dtype: Any, scale: float | None, seed: int
+) -> None:
+    network = nc.Network(sizes, norm=norm, activation=activation, dtype=dtype.name)
     params = np.full(network.parameter_count, np.nan, dtype)
     buffers = np.full(network.buffer_count, np.nan, dtype)
     network.initialize(params, buffers, seed=seed, stream=7, weight_scale=scale)
     for name, layer, offset, rows, columns in network.segments():
         piece = (buffers if name.startswith("running") else params)[offset : offset + rows * columns]
         if name == "w":
-            deviation = np.sqrt(2 / sizes[layer]) if scale is None else scale
+            fan = rows + columns if activation in ("tanh", "logistic") else rows
+            deviation = np.sqrt(2 / fan) if scale is None else scale
             exact = reference.random_normal(piece.size, seed=seed, stream=7 + layer, scale=deviation, dtype=dtype)
             np.testing.assert_allclose(piece, exact.astype(float), rtol=16 * float(np.finfo(dtype).eps))
         else:

@@ -6,11 +6,15 @@ from libc.stdlib cimport free, malloc
 
 
 cdef dict NORMS = {None: NORMCORE_NORM_NONE, "batch": NORMCORE_NORM_BATCH, "layer": NORMCORE_NORM_LAYER}
+cdef dict ACTIVATIONS = {
+    "relu": NORMCORE_ACTIVATION_RELU, "leaky_relu": NORMCORE_ACTIVATION_LEAKY_RELU, "tanh": NORMCORE_ACTIVATION_TANH,
+    "logistic": NORMCORE_ACTIVATION_LOGISTIC, "silu": NORMCORE_ACTIVATION_SILU,
+}
 cdef tuple SEGMENTS = ("w", "b", "gamma", "beta", "running_mean", "running_var")
 
 
 cdef class Network:
-    """{affine - [norm] - ReLU - [dropout]} x (layers - 1) - affine, over flat arrays that the caller owns.
+    """{affine - [norm] - activation - [dropout]} x (layers - 1) - affine, over flat arrays that the caller owns.
 
     It holds the shape alone: no parameters, no work memory. `normcore.MLP` is the comfortable form.
 
@@ -20,15 +24,17 @@ cdef class Network:
         Features, hidden widths ..., outputs; each at least 1.
     norm : {None, "batch", "layer"}
         Normalisation after each hidden affine map.
+    activation : {"relu", "leaky_relu", "tanh", "logistic", "silu"}
+        Of the hidden layers; the slope of leaky ReLU is 0.01.
     keep : float in [2**-32, 1]
-        Dropout after each hidden ReLU: the probability to keep an element.
+        Dropout after each hidden activation: the probability to keep an element.
     eps, momentum, unbiased_running_var
         As in `batch_norm_forward`.
     dtype : float32 or float64
 
     Attributes
     ----------
-    sizes, norm, keep, eps, momentum, unbiased_running_var, dtype
+    sizes, norm, activation, keep, eps, momentum, unbiased_running_var, dtype
         As given.
     parameter_count, buffer_count : int
         Elements of the parameter (and gradient) array and of the buffers (running statistics; 0 without batch norm).
@@ -46,6 +52,7 @@ cdef class Network:
     cdef int t
     cdef readonly tuple sizes
     cdef readonly object norm
+    cdef readonly str activation
     cdef readonly double keep
     cdef readonly double eps
     cdef readonly double momentum
@@ -54,8 +61,8 @@ cdef class Network:
     cdef readonly size_t parameter_count
     cdef readonly size_t buffer_count
 
-    def __cinit__(self, sizes, *, norm=None, keep=1.0, eps=1e-5, momentum=0.9, bint unbiased_running_var=False,
-                  dtype="float32"):
+    def __cinit__(self, sizes, *, norm=None, activation="relu", keep=1.0, eps=1e-5, momentum=0.9,
+                  bint unbiased_running_var=False, dtype="float32"):
         cdef normcore_mlp_options options
         cdef normcore_status status
         cdef size_t *widths
@@ -70,14 +77,18 @@ cdef class Network:
             raise ValueError(f"Network: sizes is {self.sizes}; it needs at least two, features and outputs")
         if not (norm is None or isinstance(norm, str)) or norm not in NORMS:
             raise ValueError(f"Network: norm is {norm!r}; it must be None, 'batch' or 'layer'")
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
+            raise ValueError(f"Network: activation is {activation!r}; it must be one of {', '.join(ACTIVATIONS)}")
         self.t = _dtype("Network", dtype)
         self.dtype = FLOAT32 if self.t == cnp.NPY_FLOAT else FLOAT64
         self.norm = norm
+        self.activation = str(activation)
         self.keep = options.keep = _keep("Network", keep)
         self.eps = options.eps = _epsilon("Network", eps, self.t)
         self.momentum = options.momentum = _fraction("Network", "momentum", momentum)
         self.unbiased_running_var = options.unbiased_running_var = unbiased_running_var
         options.norm = <normcore_norm><int>NORMS[norm]
+        options.activation = <normcore_activation><int>ACTIVATIONS[activation]
         options.num_sizes = len(self.sizes)
         widths = <size_t *>malloc(options.num_sizes * sizeof(size_t))
         if widths == NULL:
@@ -97,11 +108,13 @@ cdef class Network:
             normcore_mlp_destroy(self.mlp)
 
     def __reduce__(self):
-        return partial(Network, self.sizes, norm=self.norm, keep=self.keep, eps=self.eps, momentum=self.momentum,
-                       unbiased_running_var=self.unbiased_running_var, dtype=self.dtype.name), ()
+        return partial(Network, self.sizes, norm=self.norm, activation=self.activation, keep=self.keep, eps=self.eps,
+                       momentum=self.momentum, unbiased_running_var=self.unbiased_running_var,
+                       dtype=self.dtype.name), ()
 
     def __repr__(self):
-        return f"Network({self.sizes}, norm={self.norm!r}, keep={self.keep}, dtype={self.dtype.name!r})"
+        return (f"Network({self.sizes}, norm={self.norm!r}, activation={self.activation!r}, keep={self.keep}, "
+                f"dtype={self.dtype.name!r})")
 
     cdef int flat(self, str op, object params, object buffers, bint params_written, bint buffers_written, Rows *pr,
                   Rows *br) except -1:
@@ -171,8 +184,9 @@ cdef class Network:
         Parameters
         ----------
         params : ndarray (parameter_count,)
-            Weights become ``weight_scale`` times normal deviates, with ``sqrt(2 / in)`` by default (He et al.,
-            arXiv 1502.01852); layer l uses stream ``stream + l``. Biases and beta 0, gamma 1.
+            Weights become ``weight_scale`` times normal deviates, by default by the activation: ``sqrt(2 / in)`` for
+            relu, leaky_relu and silu (He et al., arXiv 1502.01852), ``sqrt(2 / (in + out))`` for tanh and logistic
+            (Glorot and Bengio, AISTATS 2010). Layer l uses stream ``stream + l``. Biases and beta 0, gamma 1.
         buffers : ndarray (buffer_count,), or None if there are none
             Running means 0, running variances 1.
         seed, stream : int in [0, 2**64)
@@ -185,7 +199,7 @@ cdef class Network:
         cdef str op = "Network.initialize"
         cdef uint64_t seed_word = _uint64(op, "seed", seed)
         cdef uint64_t stream_word = _uint64(op, "stream", stream)
-        cdef double scale = -1.0  # He
+        cdef double scale = -1.0  # by the activation
         if weight_scale is not None:
             scale = _not_negative(op, "weight_scale", weight_scale)
             _check_deviation(op, "weight_scale", weight_scale, 0.0, scale, self.t)

@@ -13,7 +13,7 @@ where float64 data are then checked only to a few units in the last place.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -757,15 +757,33 @@ def optimizer_update(
 Layers = Sequence[Mapping[str, ArrayLike]]
 
 
+class _Activation(NamedTuple):
+    """An activation of hidden layers; its backward pass takes the input or the output of the forward pass."""
+
+    forward: Callable[[ArrayLike], Array]
+    backward: Callable[[ArrayLike, ArrayLike], Array]
+    takes_input: bool = False
+
+
+_ACTIVATIONS = {
+    "relu": _Activation(relu_forward, relu_backward),
+    "leaky_relu": _Activation(leaky_relu_forward, leaky_relu_backward),
+    "tanh": _Activation(tanh_forward, tanh_backward),
+    "logistic": _Activation(logistic_forward, logistic_backward),
+    "silu": _Activation(silu_forward, silu_backward, takes_input=True),
+}
+
+
 def mlp_forward(
     x: ArrayLike,
     parameters: Layers,
     *,
     norm: str | None = None,
+    activation: str = "relu",
     buffers: Layers = (),
     eps: float = 1e-5,
 ) -> Array:
-    """Logits in evaluation mode of {affine - [norm] - ReLU} x (layers - 1) - affine.
+    """Logits in evaluation mode of {affine - [norm] - activation} x (layers - 1) - affine.
 
     `parameters` has one mapping a layer with ``w``, ``b`` and, for hidden layers of a normalised network, ``gamma`` and
     ``beta``; `buffers` one with ``running_mean`` and ``running_var`` for each hidden layer of a batch-normalised one.
@@ -780,7 +798,7 @@ def mlp_forward(
             a = batch_norm_forward(a, layer["gamma"], layer["beta"], *old, training=False, eps=eps).y
         elif norm == "layer":
             a = layer_norm_forward(a, layer["gamma"], layer["beta"], eps=eps).y
-        a = relu_forward(a)
+        a = _ACTIVATIONS[activation].forward(a)
     return a
 
 
@@ -799,6 +817,7 @@ def mlp_loss_and_grads(
     parameters: Layers,
     *,
     norm: str | None = None,
+    activation: str = "relu",
     buffers: Layers = (),
     keep: float = 1.0,
     eps: float = 1e-5,
@@ -838,8 +857,10 @@ def mlp_loss_and_grads(
                 new_buffers.append({"running_mean": done.running_mean, "running_var": done.running_var})
         elif norm == "layer":
             a, tape["mean"], tape["rstd"] = layer_norm_forward(a, layer["gamma"], layer["beta"], eps=eps)
-        a = tape["y"] = relu_forward(a)
+        y = _ACTIVATIONS[activation].forward(a)
+        tape["saved"] = a if _ACTIVATIONS[activation].takes_input else y
         tapes.append(tape)
+        a = y
         if keep < 1:
             a = dropout_forward(a, keep, seed=seed, stream=stream + index)
     loss, g, weight_sum = softmax_cross_entropy(a, labels, **loss_options)
@@ -852,7 +873,7 @@ def mlp_loss_and_grads(
             tape = tapes[index]
             if keep < 1:
                 g = dropout_backward(g, keep, seed=seed, stream=stream + index)
-            g = relu_backward(g, tape["y"])
+            g = _ACTIVATIONS[activation].backward(g, tape["saved"])
             if norm == "batch":
                 g, found["gamma"], found["beta"] = batch_norm_backward(
                     g, tape["x"], layer["gamma"], tape["mean"], tape["rstd"]

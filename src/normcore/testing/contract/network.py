@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .activations import relu_backward, relu_forward
+from . import activations
 from .affine import affine_backward, affine_forward
 from .arithmetic import Array, stored
 from .cross_entropy import softmax_cross_entropy
@@ -16,6 +16,8 @@ from .norms import batch_norm_backward, batch_norm_forward, layer_norm_backward,
 from .random import dropout_backward, dropout_forward, random_normal
 
 _MASK64 = 0xFFFFFFFFFFFFFFFF
+_GLOROT = ("tanh", "logistic")  # what initial weights are scaled by; He et al. for the others
+_FROM_INPUT = ("silu",)  # what the backward pass starts from; from the output for the others
 
 
 class Network:
@@ -26,6 +28,7 @@ class Network:
         sizes: Sequence[int],
         *,
         norm: str | None = None,
+        activation: str = "relu",
         keep: float = 1.0,
         eps: float = 1e-5,
         momentum: float = 0.9,
@@ -33,6 +36,9 @@ class Network:
         dtype: Any = "float32",
     ) -> None:
         self.sizes, self.norm, self.keep, self.dtype = tuple(sizes), norm, keep, np.dtype(dtype)
+        self.activation = activation
+        self._activate = getattr(activations, f"{activation}_forward")
+        self._activate_backward = getattr(activations, f"{activation}_backward")
         self.eps, self.momentum, self.unbiased_running_var = eps, momentum, unbiased_running_var
         self.layers = len(self.sizes) - 1
 
@@ -78,7 +84,8 @@ class Network:
     ) -> None:
         """Initial values of parameters and buffers."""
         for layer, a in enumerate(self._views(params, buffers)):
-            scale = math.sqrt(2.0 / self.sizes[layer]) if weight_scale is None else weight_scale
+            fan = self.sizes[layer] + (self.sizes[layer + 1] if self.activation in _GLOROT else 0)
+            scale = math.sqrt(2.0 / fan) if weight_scale is None else weight_scale
             w = random_normal(a["w"].size, seed=seed, stream=(stream + layer) & _MASK64, scale=scale, dtype=self.dtype)
             a["w"][...] = w.reshape(a["w"].shape)
             for name, value in (("b", 0), ("gamma", 1), ("beta", 0), ("running_mean", 0), ("running_var", 1)):
@@ -108,7 +115,7 @@ class Network:
             h = affine_forward(h, a["w"], a["b"])
             if self.norm is not None:
                 h, _, _ = self._normalise(h, a, training=False)
-            h = relu_forward(h)
+            h = self._activate(h)
         out[...] = affine_forward(h, views[-1]["w"], views[-1]["b"])
 
     def loss_and_grads(
@@ -132,21 +139,20 @@ class Network:
             h, mean, rstd = affine, None, None
             if self.norm is not None:
                 h, mean, rstd = self._normalise(affine, a, training=True)
-            h = relu_forward(h)
-            if self.keep < 1.0:
-                h = dropout_forward(h, self.keep, **words[layer])
-            inputs.append(h)
-            statistics.append((affine, mean, rstd))
+            y = self._activate(h)
+            saved = h if self.activation in _FROM_INPUT else y
+            inputs.append(dropout_forward(y, self.keep, **words[layer]) if self.keep < 1.0 else y)
+            statistics.append((affine, mean, rstd, saved))
         logits = affine_forward(inputs[-1], views[-1]["w"], views[-1]["b"])
         loss, dy, weight_sum = softmax_cross_entropy(logits, labels, **options)
 
         for layer in reversed(range(self.layers)):
             a, da = views[layer], gradients[layer]
             if layer < self.layers - 1:
-                affine, mean, rstd = statistics[layer]
+                affine, mean, rstd, saved = statistics[layer]
                 if self.keep < 1.0:
                     dy = dropout_backward(dy, self.keep, **words[layer])
-                dy = relu_backward(dy, inputs[layer + 1])
+                dy = self._activate_backward(dy, saved)
                 if mean is not None and rstd is not None:
                     backward = layer_norm_backward if self.norm == "layer" else batch_norm_backward
                     dy, da["gamma"][...], da["beta"][...] = backward(dy, affine, a["gamma"], mean, rstd)
