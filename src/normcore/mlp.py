@@ -70,7 +70,7 @@ def _renamed(error: TypeError | ValueError, old: str, operation: str, **names: s
         return error
     text = text.removeprefix(old)
     for name, new in names.items():
-        text = re.sub(rf"(?<=[: ]){name}(?= |$)", new, text)
+        text = re.sub(rf"(?<=[: ]){name}(?=[ \[]|$)", new, text)
     return type(error)(operation + text)
 
 
@@ -444,6 +444,87 @@ class MLP:
             raise ValueError("MLP.score: X has no rows")
         predicted = logits.reshape(-1, self.outputs).argmax(axis=1)
         return int(np.count_nonzero(predicted == labels)) / labels.size
+
+    # ------------------------------------------------------------------ seeing inside
+
+    def activations(
+        self,
+        X: npt.ArrayLike,
+        *,
+        training: bool = False,
+        seed: SupportsIndex = 0,
+        stream: SupportsIndex = 0,
+    ) -> dict[str, FloatArray]:
+        """What every layer makes of `X`, by the operations one after another; the model stays as it is.
+
+        Parameters
+        ----------
+        X : (..., features) float32 or float64, of any layout
+            As in `forward`; in training as in `forward_training`: at least one row, with batch norm two.
+        training : bool
+            Batch statistics and dropout, as in `forward_training`. The running statistics do not move.
+        seed, stream : int in [0, 2**64)
+            Of dropout in training, as in `loss_and_grads`.
+
+        Returns
+        -------
+        dict
+            New arrays (..., width) of the model's dtype, in the order in which they are computed, with the bits they
+            have inside `forward` or `forward_training`. For each hidden layer, numbered from 1 as in ``parameters()``:
+            ``affine1``; ``norm1``, where there is a norm; ``activation1``; ``dropout1``, in training with dropout. The
+            last one is the affine map of the last layer, which gives the outputs.
+
+        Raises
+        ------
+        TypeError, ValueError
+            As `forward` or `forward_training`.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import normcore as nc
+        >>> model = nc.MLP([3, 8, 2], norm="layer", activation="tanh", rng=1)
+        >>> X = np.eye(3, dtype=np.float32)
+        >>> inside = model.activations(X)
+        >>> {name: array.shape for name, array in inside.items()}
+        {'affine1': (3, 8), 'norm1': (3, 8), 'activation1': (3, 8), 'affine2': (3, 2)}
+        >>> bool((inside["affine2"] == model.forward(X)).all())
+        True
+        """
+        operation = "MLP.activations"
+        array = check_features(X, self.features, self._dtype, operation)
+        if training:
+            self._check_rows(math.prod(array.shape[:-1]), array, operation)
+        seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
+        parameters, found = self._parameter_views, {}
+        activate = getattr(_core, f"{self._activation}_forward")
+        for layer in range(1, self.layers + 1):
+            array = found[f"affine{layer}"] = _core.affine_forward(
+                array, parameters[f"w{layer}"], parameters[f"b{layer}"]
+            )
+            if layer == self.layers:
+                break
+            if self._norm is not None:
+                array = found[f"norm{layer}"] = self._normalise(array, layer, training, operation)
+            array = found[f"activation{layer}"] = activate(array)
+            if training and self._dropout:
+                array = found[f"dropout{layer}"] = _core.dropout_forward(
+                    array, 1.0 - self._dropout, seed=seed, stream=(stream + layer - 1) % 2**64
+                )
+        return found
+
+    def _normalise(self, array: FloatArray, layer: int, training: bool, operation: str) -> FloatArray:
+        """The norm of a hidden layer, without moving its running statistics."""
+        gamma, beta = self._parameter_views[f"gamma{layer}"], self._parameter_views[f"beta{layer}"]
+        if self._norm == "layer":
+            return _core.layer_norm_forward(array, gamma, beta, eps=self._eps)[0]
+        if training:
+            return _core.batch_norm_forward(array, gamma, beta, eps=self._eps)[0]
+        running = (self._buffer_views[f"{name}{layer}"] for name in _BUFFER_NAMES)
+        try:
+            return _core.batch_norm_forward(array, gamma, beta, *running, training=False, eps=self._eps)[0]
+        except ValueError as error:  # of a negative variance
+            raise _renamed(error, "batch_norm_forward", operation, running_var=f"running_var{layer}") from None
 
     # ------------------------------------------------------------------ training
 

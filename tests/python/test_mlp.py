@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import normcore
 from normcore import MLP, Generator
-from normcore.testing import numerical_gradient, use_isa, use_num_threads
+from normcore.testing import assert_same_bits, contract, numerical_gradient, use_isa, use_num_threads
 
 NORMS = [None, "batch", "layer"]
 ACTIVATIONS = ["relu", "leaky_relu", "tanh", "logistic", "silu"]
@@ -540,6 +540,72 @@ def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any, activati
                 arrays = (other.gradients_flat, other.buffers_flat, other.forward(X))
                 results.add((loss, *(array.tobytes() for array in arrays)))
     assert len(results) == 1
+
+
+# ---------------------------------------------------------------------- seeing inside
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@pytest.mark.parametrize("dropout", [0.0, 0.4])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_activations(norm: Any, activation: Any, dropout: float, dtype: str) -> None:
+    """The outputs of forward and forward_training to the bit, and before them what the contract says of each layer."""
+    model = random_model([6, 9, 8, 4], norm=norm, activation=activation, dropout=dropout, dtype=dtype)
+    X, _ = batch(model, 12)
+    before = model.theta.tobytes(), model.buffers_flat.tobytes()
+    for training in (False, True):
+        inside = model.activations(X, training=training, seed=3, stream=2**64 - 1)
+        hidden = ["affine", *(["norm"] if norm else []), "activation", *(["dropout"] if training and dropout else [])]
+        assert list(inside) == [f"{name}{layer}" for layer in (1, 2) for name in hidden] + ["affine3"]
+        outputs = (
+            model.forward_training(X, seed=3, stream=2**64 - 1, update_statistics=False)
+            if training
+            else model.forward(X)
+        )
+        assert inside["affine3"].tobytes() == outputs.tobytes()
+        p = model.parameters()
+        forward = getattr(contract, f"{activation}_forward")
+        read = X
+        for layer, width in ((1, 9), (2, 8)):
+            found = {name: inside[f"{name}{layer}"] for name in hidden}
+            assert all(array.shape == (12, width) and array.dtype == dtype for array in found.values())
+            assert_same_bits(found["affine"], contract.affine_forward(read, p[f"w{layer}"], p[f"b{layer}"]))
+            assert_same_bits(found["activation"], forward(found["norm" if norm else "affine"]))
+            if norm == "layer":
+                wanted = contract.layer_norm_forward(found["affine"], p[f"gamma{layer}"], p[f"beta{layer}"])[0]
+                assert_same_bits(found["norm"], wanted)
+            read = found[hidden[-1]]
+    assert (model.theta.tobytes(), model.buffers_flat.tobytes()) == before
+    assert not any(np.shares_memory(array, model.theta) for array in inside.values())
+
+
+def test_activations_of_any_rows() -> None:
+    model = random_model([6, 5, 3], norm="batch")
+    X, _ = batch(model, 8)
+    for other in (X.reshape(2, 4, 6), np.asfortranarray(X), X.astype(np.float64), X.tolist()):
+        inside = model.activations(other)
+        for name, array in model.activations(X).items():
+            assert inside[name].tobytes() == array.tobytes()
+            assert inside[name].shape == (*np.shape(other)[:-1], array.shape[-1])
+    assert model.activations(X[:0])["activation1"].shape == (0, 5)
+    assert model.activations(X[:1])["affine2"].tobytes() == model.forward(X[:1]).tobytes()
+    for mistake, message in (
+        (lambda: model.activations(X[0]), r"MLP.activations: X is \(6,\); it must be \(rows, features\)"),
+        (
+            lambda: model.activations(X[:1], training=True),
+            "MLP.activations: X has one row; batch norm needs at least two",
+        ),
+        (lambda: model.activations(X[:0], training=True), "MLP.activations: X is .*; it must have at least one row"),
+        (lambda: model.activations(X, seed=-1), "MLP.activations: seed is -1"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            mistake()
+    model.buffers()["running_var1"][3] = -1
+    with pytest.raises(
+        ValueError, match=r"MLP.activations: running_var1\[3\] is -1.0; a variance must not be negative"
+    ):
+        model.activations(X)
 
 
 # ---------------------------------------------------------------------- the parts of a training step
