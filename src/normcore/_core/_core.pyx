@@ -34,8 +34,9 @@ cdef extern from *:
     const int normcore_python_extension = 1;
     """
 
-# By topic. The first three serve the others.
+# By topic. The first four serve the others.
 include "process.pxi"
+include "calls.pxi"
 include "scalars.pxi"
 include "arrays.pxi"
 include "affine.pxi"

@@ -1,19 +1,17 @@
 # Maps from rows to rows of the same shape, and their gradients: activations, softmax and its logarithm.
 
-
-ctypedef normcore_status (*map_f32)(normcore_context *, size_t, size_t, const float *, size_t, float *,
-                                    size_t) noexcept nogil
-ctypedef normcore_status (*map_f64)(normcore_context *, size_t, size_t, const double *, size_t, double *,
-                                    size_t) noexcept nogil
-ctypedef normcore_status (*map2_f32)(normcore_context *, size_t, size_t, const float *, size_t, const float *, size_t,
-                                     float *, size_t) noexcept nogil
-ctypedef normcore_status (*map2_f64)(normcore_context *, size_t, size_t, const double *, size_t, const double *, size_t,
-                                     double *, size_t) noexcept nogil
+cdef extern from *:
+    by_dtype normcore_softmax, normcore_log_softmax, normcore_activation_forward, normcore_softmax_backward
+    by_dtype normcore_log_softmax_backward, normcore_activation_backward
 
 
-cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out,
-                 normcore_activation activation=NORMCORE_ACTIVATION_RELU, double slope=0.0):
-    """y = f(x), row by row; the activation where the f are NULL."""
+cdef enum:  # what _map and _map2 compute, beside the activations of C
+    SOFTMAX = -1
+    LOG_SOFTMAX = -2
+
+
+cdef object _map(str op, int f, object x, object out, double slope=0.0):
+    """y = f(x), row by row, f an activation or one of those above."""
     cdef Rows xr, yr
     cdef normcore_status status
     cdef PyThreadState *state
@@ -25,26 +23,21 @@ cdef object _map(str op, map_f32 f32, map_f64 f64, object x, object out,
     _take(op, "x", x_held, t, xr.n, xr.d, &xr)
     _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
-    if f32 == NULL:
-        if t == cnp.NPY_FLOAT:
-            status = normcore_activation_forward_f32(context, activation, slope, xr.n, xr.d, <const float *>xr.data,
-                                                     xr.stride, <float *>yr.data, yr.stride)
-        else:
-            status = normcore_activation_forward_f64(context, activation, slope, xr.n, xr.d, <const double *>xr.data,
-                                                     xr.stride, <double *>yr.data, yr.stride)
-    elif t == cnp.NPY_FLOAT:
-        status = f32(context, xr.n, xr.d, <const float *>xr.data, xr.stride, <float *>yr.data, yr.stride)
+    if f == SOFTMAX:
+        status = BY_DTYPE(normcore_softmax, t, context, xr.n, xr.d, xr.data, xr.stride, yr.data, yr.stride)
+    elif f == LOG_SOFTMAX:
+        status = BY_DTYPE(normcore_log_softmax, t, context, xr.n, xr.d, xr.data, xr.stride, yr.data, yr.stride)
     else:
-        status = f64(context, xr.n, xr.d, <const double *>xr.data, xr.stride, <double *>yr.data, yr.stride)
+        status = BY_DTYPE(normcore_activation_forward, t, context, <normcore_activation>f, slope, xr.n, xr.d,
+                          xr.data, xr.stride, yr.data, yr.stride)
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail(op, status)
     return _finish(out, y)
 
 
-cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, object out, str y_name="y",
-                  normcore_activation activation=NORMCORE_ACTIVATION_RELU, double slope=0.0):
-    """dx = f(dy, y), row by row; the activation's gradient where the f are NULL. The caller knows y as `y_name`."""
+cdef object _map2(str op, int f, object dy, object y, object out, str y_name="y", double slope=0.0):
+    """dx, the gradient of f at what was saved as y, row by row. The caller knows y as `y_name`."""
     cdef Rows dyr, yr, dxr
     cdef normcore_status status
     cdef PyThreadState *state
@@ -59,21 +52,15 @@ cdef object _map2(str op, map2_f32 f32, map2_f64 f64, object dy, object y, objec
     _take(op, y_name, y_held, t, yr.n, yr.d, &yr)
     _take(op, "out", dx, t, yr.n, yr.d, &dxr)
     state = _release_gil(<double>yr.n * yr.d)
-    if f32 == NULL:
-        if t == cnp.NPY_FLOAT:
-            status = normcore_activation_backward_f32(
-                context, activation, slope, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data,
-                yr.stride, <float *>dxr.data, dxr.stride)
-        else:
-            status = normcore_activation_backward_f64(
-                context, activation, slope, yr.n, yr.d, <const double *>dyr.data, dyr.stride, <const double *>yr.data,
-                yr.stride, <double *>dxr.data, dxr.stride)
-    elif t == cnp.NPY_FLOAT:
-        status = f32(context, yr.n, yr.d, <const float *>dyr.data, dyr.stride, <const float *>yr.data, yr.stride,
-                     <float *>dxr.data, dxr.stride)
+    if f == SOFTMAX:
+        status = BY_DTYPE(normcore_softmax_backward, t, context, yr.n, yr.d, dyr.data, dyr.stride, yr.data, yr.stride,
+                          dxr.data, dxr.stride)
+    elif f == LOG_SOFTMAX:
+        status = BY_DTYPE(normcore_log_softmax_backward, t, context, yr.n, yr.d, dyr.data, dyr.stride,
+                          yr.data, yr.stride, dxr.data, dxr.stride)
     else:
-        status = f64(context, yr.n, yr.d, <const double *>dyr.data, dyr.stride, <const double *>yr.data, yr.stride,
-                     <double *>dxr.data, dxr.stride)
+        status = BY_DTYPE(normcore_activation_backward, t, context, <normcore_activation>f, slope, yr.n, yr.d,
+                          dyr.data, dyr.stride, yr.data, yr.stride, dxr.data, dxr.stride)
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail(op, status)
@@ -100,7 +87,7 @@ def relu_forward(x, *, out=None):
     ValueError
         `x` is 0-d, or a bad `out`.
     """
-    return _map("relu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_RELU)
+    return _map("relu_forward", NORMCORE_ACTIVATION_RELU, x, out)
 
 
 def relu_backward(dy, y, *, out=None):
@@ -125,7 +112,7 @@ def relu_backward(dy, y, *, out=None):
     ValueError
         Shapes that differ, or a bad `out`.
     """
-    return _map2("relu_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_RELU)
+    return _map2("relu_backward", NORMCORE_ACTIVATION_RELU, dy, y, out)
 
 
 def leaky_relu_forward(x, *, slope=0.01, out=None):
@@ -150,8 +137,8 @@ def leaky_relu_forward(x, *, slope=0.01, out=None):
     ValueError
         `x` is 0-d, `slope` out of its range, or a bad `out`.
     """
-    return _map("leaky_relu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_LEAKY_RELU,
-                _fraction("leaky_relu_forward", "slope", slope))
+    cdef str op = "leaky_relu_forward"
+    return _map(op, NORMCORE_ACTIVATION_LEAKY_RELU, x, out, _fraction(op, "slope", slope))
 
 
 def leaky_relu_backward(dy, y, *, slope=0.01, out=None):
@@ -178,8 +165,8 @@ def leaky_relu_backward(dy, y, *, slope=0.01, out=None):
     ValueError
         Shapes that differ, `slope` out of its range, or a bad `out`.
     """
-    return _map2("leaky_relu_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_LEAKY_RELU,
-                 _fraction("leaky_relu_backward", "slope", slope))
+    cdef str op = "leaky_relu_backward"
+    return _map2(op, NORMCORE_ACTIVATION_LEAKY_RELU, dy, y, out, "y", _fraction(op, "slope", slope))
 
 
 def tanh_forward(x, *, out=None):
@@ -187,7 +174,7 @@ def tanh_forward(x, *, out=None):
 
     Parameters and errors are those of `relu_forward`.
     """
-    return _map("tanh_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_TANH)
+    return _map("tanh_forward", NORMCORE_ACTIVATION_TANH, x, out)
 
 
 def tanh_backward(dy, y, *, out=None):
@@ -195,7 +182,7 @@ def tanh_backward(dy, y, *, out=None):
 
     `y` is the output of `tanh_forward`. Parameters and errors are those of `relu_backward`.
     """
-    return _map2("tanh_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_TANH)
+    return _map2("tanh_backward", NORMCORE_ACTIVATION_TANH, dy, y, out)
 
 
 def logistic_forward(x, *, out=None):
@@ -204,7 +191,7 @@ def logistic_forward(x, *, out=None):
     Small results keep their digits: there is no overflow, and subnormal results are right.
     Parameters and errors are those of `relu_forward`.
     """
-    return _map("logistic_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_LOGISTIC)
+    return _map("logistic_forward", NORMCORE_ACTIVATION_LOGISTIC, x, out)
 
 
 def logistic_backward(dy, y, *, out=None):
@@ -212,7 +199,7 @@ def logistic_backward(dy, y, *, out=None):
 
     `y` is the output of `logistic_forward`. Parameters and errors are those of `relu_backward`.
     """
-    return _map2("logistic_backward", NULL, NULL, dy, y, out, "y", NORMCORE_ACTIVATION_LOGISTIC)
+    return _map2("logistic_backward", NORMCORE_ACTIVATION_LOGISTIC, dy, y, out)
 
 
 def silu_forward(x, *, out=None):
@@ -220,7 +207,7 @@ def silu_forward(x, *, out=None):
 
     Parameters and errors are those of `relu_forward`.
     """
-    return _map("silu_forward", NULL, NULL, x, out, NORMCORE_ACTIVATION_SILU)
+    return _map("silu_forward", NORMCORE_ACTIVATION_SILU, x, out)
 
 
 def silu_backward(dy, x, *, out=None):
@@ -245,7 +232,7 @@ def silu_backward(dy, x, *, out=None):
     ValueError
         Shapes that differ, or a bad `out`.
     """
-    return _map2("silu_backward", NULL, NULL, dy, x, out, "x", NORMCORE_ACTIVATION_SILU)
+    return _map2("silu_backward", NORMCORE_ACTIVATION_SILU, dy, x, out, "x")
 
 
 def softmax(x, *, out=None):
@@ -269,7 +256,7 @@ def softmax(x, *, out=None):
     ValueError
         `x` is 0-d, or a bad `out`.
     """
-    return _map("softmax", normcore_softmax_f32, normcore_softmax_f64, x, out)
+    return _map("softmax", SOFTMAX, x, out)
 
 
 def log_softmax(x, *, out=None):
@@ -277,7 +264,7 @@ def log_softmax(x, *, out=None):
 
     Parameters, special rows and errors are those of `softmax`.
     """
-    return _map("log_softmax", normcore_log_softmax_f32, normcore_log_softmax_f64, x, out)
+    return _map("log_softmax", LOG_SOFTMAX, x, out)
 
 
 def softmax_backward(dy, y, *, out=None):
@@ -302,7 +289,7 @@ def softmax_backward(dy, y, *, out=None):
     ValueError
         Shapes that differ, or a bad `out`.
     """
-    return _map2("softmax_backward", normcore_softmax_backward_f32, normcore_softmax_backward_f64, dy, y, out)
+    return _map2("softmax_backward", SOFTMAX, dy, y, out)
 
 
 def log_softmax_backward(dy, y, *, out=None):
@@ -310,5 +297,4 @@ def log_softmax_backward(dy, y, *, out=None):
 
     `y` is the output of `log_softmax`. Parameters and errors are those of `softmax_backward`.
     """
-    return _map2("log_softmax_backward", normcore_log_softmax_backward_f32, normcore_log_softmax_backward_f64, dy, y,
-                 out)
+    return _map2("log_softmax_backward", LOG_SOFTMAX, dy, y, out)

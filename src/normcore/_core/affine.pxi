@@ -1,5 +1,8 @@
 # The affine map and its gradients.
 
+cdef extern from *:
+    by_dtype normcore_affine_forward, normcore_affine_backward
+
 
 def affine_forward(x, w, b=None, *, bint relu=False, out=None):
     """Affine map ``y = x @ w + b``, then ``max(y, 0)`` if `relu`.
@@ -31,43 +34,38 @@ def affine_forward(x, w, b=None, *, bint relu=False, out=None):
     -----
     Summed over blocks of 256 of k in order, so that each row has the same bits in any batch, on any number of threads.
     """
+    cdef str op = "affine_forward"
     cdef Rows xr, wr, br, yr
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = max(_type("affine_forward", "x", x, 1), _type("affine_forward", "w", w, 0))
+    cdef int t = max(_type(op, "x", x, 1), _type(op, "w", w, 0))
     if b is not None:
-        t = max(t, _type("affine_forward", "b", b, 0))
+        t = max(t, _type(op, "b", b, 0))
     if cnp.PyArray_NDIM(<cnp.ndarray>w) != 2:
-        raise ValueError(f"affine_forward: w is {w.shape}; it must have two axes, (in, out)")
+        raise ValueError(f"{op}: w is {w.shape}; it must have two axes, (in, out)")
     x_held = _rows(x, t, &xr)
     w_held = _rows(w, t, &wr)
     if xr.d != wr.n:
-        raise ValueError(f"affine_forward: x is {x.shape} but w is {w.shape}; x's last axis must equal w's first")
+        raise ValueError(f"{op}: x is {x.shape} but w is {w.shape}; x's last axis must equal w's first")
     br.data = NULL
-    b_held = None if b is None else _vector("affine_forward", "b", b, t, "w", w, wr.d, &br)
-    y = _target("affine_forward", out, t, <cnp.ndarray>x, wr.d, &yr)
+    b_held = None if b is None else _vector(op, "b", b, t, "w", w, wr.d, &br)
+    y = _target(op, out, t, <cnp.ndarray>x, wr.d, &yr)
     if out is not None:
-        if (_clash("affine_forward", "out", out, "x", x, VIA_COPY)
-                | _clash("affine_forward", "out", out, "w", w, APART)
-                | _clash("affine_forward", "out", out, "b", b, APART)):
+        if (_clash(op, "out", out, "x", x, VIA_COPY)
+                | _clash(op, "out", out, "w", w, APART)
+                | _clash(op, "out", out, "b", b, APART)):
             y = _new(t, <cnp.ndarray>x, wr.d, &yr)
-    _take("affine_forward", "x", x_held, t, xr.n, wr.n, &xr)
-    _take("affine_forward", "w", w_held, t, wr.n, wr.d, &wr)
+    _take(op, "x", x_held, t, xr.n, wr.n, &xr)
+    _take(op, "w", w_held, t, wr.n, wr.d, &wr)
     if b is not None:
-        _take("affine_forward", "b", b_held, t, 1, wr.d, &br)
-    _take("affine_forward", "out", y, t, xr.n, wr.d, &yr)
+        _take(op, "b", b_held, t, 1, wr.d, &br)
+    _take(op, "out", y, t, xr.n, wr.d, &yr)
     state = _release_gil(<double>xr.n * (xr.d + 1) * wr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_affine_forward_f32(
-            context, xr.n, wr.n, wr.d, <const float *>xr.data, xr.stride, <const float *>wr.data, wr.stride,
-            <const float *>br.data, relu, <float *>yr.data, yr.stride)
-    else:
-        status = normcore_affine_forward_f64(
-            context, xr.n, wr.n, wr.d, <const double *>xr.data, xr.stride, <const double *>wr.data, wr.stride,
-            <const double *>br.data, relu, <double *>yr.data, yr.stride)
+    status = BY_DTYPE(normcore_affine_forward, t, context, xr.n, wr.n, wr.d, xr.data, xr.stride, wr.data, wr.stride,
+                      br.data, relu, yr.data, yr.stride)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("affine_forward", status)
+        _fail(op, status)
     return _finish(out, y)
 
 
@@ -96,43 +94,35 @@ def affine_backward(dy, x, w):
     ValueError
         Shapes that do not fit.
     """
+    cdef str op = "affine_backward"
     cdef Rows dyr, xr, wr, dxr, dwr, dbr
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = max(_type("affine_backward", "dy", dy, 1), _type("affine_backward", "x", x, 1),
-                     _type("affine_backward", "w", w, 0))
+    cdef int t = max(_type(op, "dy", dy, 1), _type(op, "x", x, 1), _type(op, "w", w, 0))
     if cnp.PyArray_NDIM(<cnp.ndarray>w) != 2:
-        raise ValueError(f"affine_backward: w is {w.shape}; it must have two axes, (in, out)")
+        raise ValueError(f"{op}: w is {w.shape}; it must have two axes, (in, out)")
     dy_held = _rows(dy, t, &dyr)
     x_held = _rows(x, t, &xr)
     w_held = _rows(w, t, &wr)
     if xr.d != wr.n:
-        raise ValueError(f"affine_backward: x is {x.shape} but w is {w.shape}; x's last axis must equal w's first")
+        raise ValueError(f"{op}: x is {x.shape} but w is {w.shape}; x's last axis must equal w's first")
     if dyr.d != wr.d:
-        raise ValueError(f"affine_backward: dy is {dy.shape} but w is {w.shape}; dy's last axis must equal w's last")
+        raise ValueError(f"{op}: dy is {dy.shape} but w is {w.shape}; dy's last axis must equal w's last")
     if (cnp.PyArray_NDIM(<cnp.ndarray>dy) != cnp.PyArray_NDIM(<cnp.ndarray>x)
             or not _leading_match(<cnp.ndarray>dy, <cnp.ndarray>x)):
-        raise ValueError(f"affine_backward: dy is {dy.shape} but x is {x.shape}; all axes but the last must be equal")
+        raise ValueError(f"{op}: dy is {dy.shape} but x is {x.shape}; all axes but the last must be equal")
     dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
     dw = _new(t, <cnp.ndarray>w, wr.d, &dwr)
     db = _new_vector(t, wr.d, &dbr)
-    _take("affine_backward", "dy", dy_held, t, xr.n, wr.d, &dyr)
-    _take("affine_backward", "x", x_held, t, xr.n, wr.n, &xr)
-    _take("affine_backward", "w", w_held, t, wr.n, wr.d, &wr)
-    _take("affine_backward", "dx", dx, t, xr.n, wr.n, &dxr)
-    _take("affine_backward", "dw", dw, t, wr.n, wr.d, &dwr)
+    _take(op, "dy", dy_held, t, xr.n, wr.d, &dyr)
+    _take(op, "x", x_held, t, xr.n, wr.n, &xr)
+    _take(op, "w", w_held, t, wr.n, wr.d, &wr)
+    _take(op, "dx", dx, t, xr.n, wr.n, &dxr)
+    _take(op, "dw", dw, t, wr.n, wr.d, &dwr)
     state = _release_gil(2.0 * xr.n * (xr.d + 1) * wr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_affine_backward_f32(
-            context, xr.n, wr.n, wr.d, <const float *>dyr.data, dyr.stride, <const float *>xr.data, xr.stride,
-            <const float *>wr.data, wr.stride, <float *>dxr.data, dxr.stride, <float *>dwr.data, dwr.stride,
-            <float *>dbr.data)
-    else:
-        status = normcore_affine_backward_f64(
-            context, xr.n, wr.n, wr.d, <const double *>dyr.data, dyr.stride, <const double *>xr.data, xr.stride,
-            <const double *>wr.data, wr.stride, <double *>dxr.data, dxr.stride, <double *>dwr.data, dwr.stride,
-            <double *>dbr.data)
+    status = BY_DTYPE(normcore_affine_backward, t, context, xr.n, wr.n, wr.d, dyr.data, dyr.stride, xr.data, xr.stride,
+                      wr.data, wr.stride, dxr.data, dxr.stride, dwr.data, dwr.stride, dbr.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("affine_backward", status)
+        _fail(op, status)
     return dx, dw, db

@@ -19,8 +19,8 @@ cdef extern from *:
     """
     const bint NORMCORE_UNDISTURBED
 
-# How often code that is not ours may have run, or another thread: arrays looked at before may be others now. Everything in
-# this file that lets it run between _rows and _take adds one; whatever else may run it stands before the first _rows.
+# How often code that is not ours may have run, or another thread: arrays looked at before may be others now. Everything
+# in this file that lets it run between _rows and _take adds one; whatever else may run it stands before the first _rows.
 cdef size_t distractions = 1
 
 
@@ -221,6 +221,19 @@ cdef inline object _new_vector(int t, size_t d, Rows *rows):
     cdef cnp.npy_intp dim = <cnp.npy_intp>d
     a = cnp.PyArray_EMPTY(1, &dim, t, 0)
     rows.data = cnp.PyArray_DATA(<cnp.ndarray>a)
+    return a
+
+
+cdef inline object _new_by_row(str op, str name, object x, size_t n, double **data):
+    """A new array of doubles, one for each of the n rows of x."""
+    cdef int axis, last = cnp.PyArray_NDIM(<cnp.ndarray>x) - 1
+    cdef size_t count = 1
+    for axis in range(last):
+        count *= cnp.PyArray_DIMS(<cnp.ndarray>x)[axis]
+    if last < 0 or count != n:
+        _changed(op, name)
+    a = cnp.PyArray_EMPTY(last, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
+    data[0] = <double *>cnp.PyArray_DATA(<cnp.ndarray>a)
     return a
 
 

@@ -4,6 +4,9 @@ from collections.abc import Mapping
 
 from libc.stdint cimport INT64_MAX
 
+cdef extern from *:
+    by_dtype normcore_cross_entropy
+
 
 cdef struct Goal:
     const int64_t *labels
@@ -206,6 +209,7 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     of the sum without its greatest term: accurate down to the smallest losses, no clipping. Rows with NaN or +inf, or
     with nothing but -inf, have a NaN loss.
     """
+    cdef str op = "softmax_cross_entropy"
     cdef Rows zr, dzr
     cdef Goal goal
     cdef normcore_status status
@@ -213,36 +217,28 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     cdef double loss = 0.0, weight_sum = 0.0
     cdef double *losses = &loss
     cdef size_t bad = 0
-    cdef int t = _type("softmax_cross_entropy", "logits", logits, 2)
+    cdef int t = _type(op, "logits", logits, 2)
     cdef size_t c = cnp.PyArray_DIMS(<cnp.ndarray>logits)[cnp.PyArray_NDIM(<cnp.ndarray>logits) - 1]
-    labels_held = _labels("softmax_cross_entropy", labels, "logits", logits, c)
+    labels_held = _labels(op, labels, "logits", logits, c)
     if _are_targets(labels_held):
         t = max(t, cnp.PyArray_TYPE(<cnp.ndarray>labels_held))
-    held = _goal("softmax_cross_entropy", labels_held, "logits", logits, t, c, class_weight, sample_weight,
-                 label_smoothing, ignore_index, reduction, &goal)
+    held = _goal(op, labels_held, "logits", logits, t, c, class_weight, sample_weight, label_smoothing, ignore_index,
+                 reduction, &goal)
     logits_held = _rows(logits, t, &zr)
     if c == 0 and zr.n > 0:
-        raise ValueError(f"softmax_cross_entropy: logits is {logits.shape}; there must be at least one class")
+        raise ValueError(f"{op}: logits is {logits.shape}; there must be at least one class")
     dlogits = _new(t, <cnp.ndarray>logits, c, &dzr)
     result = None
     if goal.options.reduction == NORMCORE_REDUCTION_NONE:
-        result = cnp.PyArray_EMPTY(cnp.PyArray_NDIM(<cnp.ndarray>logits) - 1, cnp.PyArray_DIMS(<cnp.ndarray>logits),
-                                   cnp.NPY_DOUBLE, 0)
-    _take_goal("softmax_cross_entropy", held, t, zr.n, c, &goal)
-    _take("softmax_cross_entropy", "logits", logits_held, t, zr.n, c, &zr)
-    _take("softmax_cross_entropy", "dlogits", dlogits, t, zr.n, c, &dzr)
-    if result is not None:
-        losses = <double *>_take_doubles("softmax_cross_entropy", "loss", result, zr.n)
+        result = _new_by_row(op, "logits", logits, zr.n, &losses)
+    _take_goal(op, held, t, zr.n, c, &goal)
+    _take(op, "logits", logits_held, t, zr.n, c, &zr)
+    _take(op, "dlogits", dlogits, t, zr.n, c, &dzr)
     state = _release_gil(<double>zr.n * zr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_cross_entropy_f32(
-            context, zr.n, c, <const float *>zr.data, zr.stride, goal.labels, <const float *>goal.targets.data,
-            goal.targets.stride, &goal.options, losses, <float *>dzr.data, dzr.stride, &weight_sum, &bad)
-    else:
-        status = normcore_cross_entropy_f64(
-            context, zr.n, c, <const double *>zr.data, zr.stride, goal.labels, <const double *>goal.targets.data,
-            goal.targets.stride, &goal.options, losses, <double *>dzr.data, dzr.stride, &weight_sum, &bad)
+    status = BY_DTYPE(normcore_cross_entropy, t, context, zr.n, c, zr.data, zr.stride, goal.labels,
+                      goal.targets.data, goal.targets.stride, &goal.options, losses, dzr.data, dzr.stride, &weight_sum,
+                      &bad)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _bad_goal("softmax_cross_entropy", status, t, c, held, &goal, bad)
+        _bad_goal(op, status, t, c, held, &goal, bad)
     return (loss if result is None else result), dlogits, weight_sum

@@ -4,6 +4,10 @@ from functools import partial
 
 from libc.stdlib cimport free, malloc
 
+cdef extern from *:
+    by_dtype normcore_mlp_initialize, normcore_mlp_forward, normcore_mlp_forward_training, normcore_mlp_backward
+    by_dtype normcore_mlp_loss_and_grads, normcore_mlp_pass_create
+
 
 cdef dict NORMS = {None: NORMCORE_NORM_NONE, "batch": NORMCORE_NORM_BATCH, "layer": NORMCORE_NORM_LAYER}
 cdef dict ACTIVATIONS = {
@@ -208,12 +212,8 @@ cdef class Network:
             _clash(op, "params", params, "buffers", buffers, APART)
         self.take(op, params, buffers, &pr, &br)
         state = _release_gil(self.parameter_count)
-        if self.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_initialize_f32(context, self.mlp, seed_word, stream_word, scale, <float *>pr.data,
-                                                 <float *>br.data)
-        else:
-            status = normcore_mlp_initialize_f64(context, self.mlp, seed_word, stream_word, scale, <double *>pr.data,
-                                                 <double *>br.data)
+        status = BY_DTYPE(normcore_mlp_initialize, self.t, context, self.mlp, seed_word, stream_word, scale, pr.data,
+                          br.data)
         _restore_gil(state)
         if status != NORMCORE_OK:
             _fail(op, status)
@@ -243,7 +243,7 @@ cdef class Network:
         self.flat(op, params, buffers, False, False, &pr, &br)
         x_held = self.input_rows(op, x, &xr)
         if out is None:
-            raise TypeError(f"Network.forward: out is None; it must be a NumPy array of {self.dtype}")
+            raise TypeError(f"{op}: out is None; it must be a NumPy array of {self.dtype}")
         y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
         if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
                 | _clash(op, "out", out, "buffers", buffers, APART)):
@@ -252,14 +252,8 @@ cdef class Network:
         _take(op, "x", x_held, self.t, xr.n, features, &xr)
         _take(op, "out", y, self.t, xr.n, outputs, &yr)
         state = _release_gil(<double>xr.n * self.parameter_count)
-        if self.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_forward_f32(context, self.mlp, xr.n, <const float *>xr.data, xr.stride,
-                                              <const float *>pr.data, <const float *>br.data, <float *>yr.data,
-                                              yr.stride)
-        else:
-            status = normcore_mlp_forward_f64(context, self.mlp, xr.n, <const double *>xr.data, xr.stride,
-                                              <const double *>pr.data, <const double *>br.data, <double *>yr.data,
-                                              yr.stride)
+        status = BY_DTYPE(normcore_mlp_forward, self.t, context, self.mlp, xr.n, xr.data, xr.stride, pr.data, br.data,
+                          yr.data, yr.stride)
         _restore_gil(state)
         if status != NORMCORE_OK:
             if status == NORMCORE_ERROR_VALUE:
@@ -313,14 +307,8 @@ cdef class Network:
         _take(op, "x", x_held, self.t, xr.n, features, &xr)
         _take(op, "out", y, self.t, xr.n, outputs, &yr)
         state = _release_gil(<double>xr.n * self.parameter_count)
-        if self.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_forward_training_f32(
-                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, <const float *>pr.data, <float *>br.data,
-                seed_word, stream_word, tape.tape, <float *>yr.data, yr.stride)
-        else:
-            status = normcore_mlp_forward_training_f64(
-                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, <const double *>pr.data,
-                <double *>br.data, seed_word, stream_word, tape.tape, <double *>yr.data, yr.stride)
+        status = BY_DTYPE(normcore_mlp_forward_training, self.t, context, self.mlp, xr.n, xr.data, xr.stride, pr.data,
+                          br.data, seed_word, stream_word, tape.tape, yr.data, yr.stride)
         _restore_gil(state)
         if status != NORMCORE_OK:
             if status == NORMCORE_ERROR_VALUE and buffers is not None:
@@ -382,14 +370,8 @@ cdef class Network:
         if held is not None:
             _take(op, "dx", held, self.t, xr.n, features, &dxr)
         state = _release_gil(<double>xr.n * self.parameter_count)
-        if self.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_backward_f32(
-                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, <const float *>pr.data, tape.tape,
-                <const float *>dyr.data, dyr.stride, <float *>gr.data, <float *>dxr.data, dxr.stride)
-        else:
-            status = normcore_mlp_backward_f64(
-                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, <const double *>pr.data, tape.tape,
-                <const double *>dyr.data, dyr.stride, <double *>gr.data, <double *>dxr.data, dxr.stride)
+        status = BY_DTYPE(normcore_mlp_backward, self.t, context, self.mlp, xr.n, xr.data, xr.stride, pr.data,
+                          tape.tape, dyr.data, dyr.stride, gr.data, dxr.data, dxr.stride)
         _restore_gil(state)
         if status == NORMCORE_ERROR_VALUE or status == NORMCORE_ERROR_SIZE:
             raise ValueError(f"{op}: x is {x.shape}; the pass holds no forward pass of so many rows")
@@ -464,16 +446,9 @@ cdef class Network:
         _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
         _take(op, "x", x_held, self.t, xr.n, features, &xr)
         state = _release_gil(<double>xr.n * self.parameter_count)
-        if self.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_loss_and_grads_f32(
-                context, self.mlp, xr.n, <const float *>xr.data, xr.stride, goal.labels,
-                <const float *>goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word,
-                <const float *>pr.data, <float *>br.data, <float *>gr.data, &loss, &weight_sum, &bad)
-        else:
-            status = normcore_mlp_loss_and_grads_f64(
-                context, self.mlp, xr.n, <const double *>xr.data, xr.stride, goal.labels,
-                <const double *>goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word,
-                <const double *>pr.data, <double *>br.data, <double *>gr.data, &loss, &weight_sum, &bad)
+        status = BY_DTYPE(normcore_mlp_loss_and_grads, self.t, context, self.mlp, xr.n, xr.data, xr.stride, goal.labels,
+                          goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word, pr.data,
+                          br.data, gr.data, &loss, &weight_sum, &bad)
         _restore_gil(state)
         if status != NORMCORE_OK:
             if status == NORMCORE_ERROR_VALUE:
@@ -506,10 +481,7 @@ cdef class Pass:
         cdef normcore_status status
         self.network = network
         self.rows = _integer("Pass", "rows", rows, 0, sys.maxsize)
-        if network.t == cnp.NPY_FLOAT:
-            status = normcore_mlp_pass_create_f32(network.mlp, self.rows, &self.tape)
-        else:
-            status = normcore_mlp_pass_create_f64(network.mlp, self.rows, &self.tape)
+        status = BY_DTYPE(normcore_mlp_pass_create, network.t, network.mlp, self.rows, &self.tape)
         if status == NORMCORE_ERROR_SIZE:
             raise ValueError(f"Pass: rows is {rows}; so many activations of {network!r} cannot be addressed")
         if status != NORMCORE_OK:

@@ -1,5 +1,9 @@
 # Batch and layer normalisation and their gradients.
 
+cdef extern from *:
+    by_dtype normcore_batch_norm_forward, normcore_batch_norm_backward, normcore_layer_norm_forward
+    by_dtype normcore_layer_norm_backward
+
 
 cdef object _running(str op, str name, object a, int t, object x, size_t d, bint written, Rows *rows):
     """A running statistic. Returns what holds the memory of `rows`: `a`, or a packed copy of it."""
@@ -62,75 +66,67 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
     ValueError
         Shapes that do not fit, a parameter out of range, a bad `out` or running statistic. Nothing has been written.
     """
+    cdef str op = "batch_norm_forward"
     cdef Rows xr, gr, br, yr, rmr, rvr, mr, sr
     cdef normcore_batch_norm_options options
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = max(_type("batch_norm_forward", "x", x, 2), _type("batch_norm_forward", "gamma", gamma, 0),
-                     _type("batch_norm_forward", "beta", beta, 0))
+    cdef int t = max(_type(op, "x", x, 2), _type(op, "gamma", gamma, 0), _type(op, "beta", beta, 0))
     normcore_batch_norm_defaults(&options, sizeof(options))
     options.training = training
-    options.momentum = _fraction("batch_norm_forward", "momentum", momentum)
-    options.eps = _epsilon("batch_norm_forward", eps, t)
+    options.momentum = _fraction(op, "momentum", momentum)
+    options.eps = _epsilon(op, eps, t)
     options.unbiased_running_var = unbiased_running_var
     x_held = _rows(x, t, &xr)
-    gamma_held = _vector("batch_norm_forward", "gamma", gamma, t, "x", x, xr.d, &gr)
-    beta_held = _vector("batch_norm_forward", "beta", beta, t, "x", x, xr.d, &br)
+    gamma_held = _vector(op, "gamma", gamma, t, "x", x, xr.d, &gr)
+    beta_held = _vector(op, "beta", beta, t, "x", x, xr.d, &br)
     rmr.data = rvr.data = NULL
     rm_held = rv_held = None
     if (running_mean is None) != (running_var is None):
         missing, given = ("mean", "var") if running_mean is None else ("var", "mean")
-        raise ValueError(f"batch_norm_forward: running_{given} is given but running_{missing} is not; give both or "
+        raise ValueError(f"{op}: running_{given} is given but running_{missing} is not; give both or "
                          f"neither")
     if running_mean is None:
         if not training:
-            raise ValueError("batch_norm_forward: training is False, which needs running_mean and running_var")
+            raise ValueError(f"{op}: training is False, which needs running_mean and running_var")
     else:
-        rm_held = _running("batch_norm_forward", "running_mean", running_mean, t, x, xr.d, training, &rmr)
-        rv_held = _running("batch_norm_forward", "running_var", running_var, t, x, xr.d, training, &rvr)
+        rm_held = _running(op, "running_mean", running_mean, t, x, xr.d, training, &rmr)
+        rv_held = _running(op, "running_var", running_var, t, x, xr.d, training, &rvr)
         if training:
-            if (_clash("batch_norm_forward", "running_mean", running_mean, "x", x, APART)
-                    | _clash("batch_norm_forward", "running_mean", running_mean, "gamma", gamma, APART)
-                    | _clash("batch_norm_forward", "running_mean", running_mean, "beta", beta, APART)
-                    | _clash("batch_norm_forward", "running_mean", running_mean, "running_var", running_var, APART)):
+            if (_clash(op, "running_mean", running_mean, "x", x, APART)
+                    | _clash(op, "running_mean", running_mean, "gamma", gamma, APART)
+                    | _clash(op, "running_mean", running_mean, "beta", beta, APART)
+                    | _clash(op, "running_mean", running_mean, "running_var", running_var, APART)):
                 rm_held = _rows(_packed(running_mean, t), t, &rmr)
-            if (_clash("batch_norm_forward", "running_var", running_var, "x", x, APART)
-                    | _clash("batch_norm_forward", "running_var", running_var, "gamma", gamma, APART)
-                    | _clash("batch_norm_forward", "running_var", running_var, "beta", beta, APART)):
+            if (_clash(op, "running_var", running_var, "x", x, APART)
+                    | _clash(op, "running_var", running_var, "gamma", gamma, APART)
+                    | _clash(op, "running_var", running_var, "beta", beta, APART)):
                 rv_held = _rows(_packed(running_var, t), t, &rvr)
-    y = _target("batch_norm_forward", out, t, <cnp.ndarray>x, xr.d, &yr)
+    y = _target(op, out, t, <cnp.ndarray>x, xr.d, &yr)
     if out is not None:
-        if (_clash("batch_norm_forward", "out", out, "x", x, IN_PLACE)
-                | _clash("batch_norm_forward", "out", out, "gamma", gamma, APART)
-                | _clash("batch_norm_forward", "out", out, "beta", beta, APART)
-                | _clash("batch_norm_forward", "out", out, "running_mean", running_mean, APART)
-                | _clash("batch_norm_forward", "out", out, "running_var", running_var, APART)):
+        if (_clash(op, "out", out, "x", x, IN_PLACE)
+                | _clash(op, "out", out, "gamma", gamma, APART)
+                | _clash(op, "out", out, "beta", beta, APART)
+                | _clash(op, "out", out, "running_mean", running_mean, APART)
+                | _clash(op, "out", out, "running_var", running_var, APART)):
             y = _new(t, <cnp.ndarray>x, xr.d, &yr)
     mean = _new_vector(cnp.NPY_DOUBLE, xr.d, &mr)
     rstd = _new_vector(cnp.NPY_DOUBLE, xr.d, &sr)
-    _take("batch_norm_forward", "x", x_held, t, xr.n, xr.d, &xr)
-    _take("batch_norm_forward", "gamma", gamma_held, t, 1, xr.d, &gr)
-    _take("batch_norm_forward", "beta", beta_held, t, 1, xr.d, &br)
+    _take(op, "x", x_held, t, xr.n, xr.d, &xr)
+    _take(op, "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take(op, "beta", beta_held, t, 1, xr.d, &br)
     if running_mean is not None:
-        _take("batch_norm_forward", "running_mean", rm_held, t, 1, xr.d, &rmr)
-        _take("batch_norm_forward", "running_var", rv_held, t, 1, xr.d, &rvr)
-    _take("batch_norm_forward", "out", y, t, xr.n, xr.d, &yr)
+        _take(op, "running_mean", rm_held, t, 1, xr.d, &rmr)
+        _take(op, "running_var", rv_held, t, 1, xr.d, &rvr)
+    _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_batch_norm_forward_f32(
-            context, xr.n, xr.d, <const float *>xr.data, xr.stride, <const float *>gr.data, <const float *>br.data,
-            &options, <float *>rmr.data, <float *>rvr.data, <float *>yr.data, yr.stride, <double *>mr.data,
-            <double *>sr.data)
-    else:
-        status = normcore_batch_norm_forward_f64(
-            context, xr.n, xr.d, <const double *>xr.data, xr.stride, <const double *>gr.data, <const double *>br.data,
-            &options, <double *>rmr.data, <double *>rvr.data, <double *>yr.data, yr.stride, <double *>mr.data,
-            <double *>sr.data)
+    status = BY_DTYPE(normcore_batch_norm_forward, t, context, xr.n, xr.d, xr.data, xr.stride, gr.data, br.data,
+                      &options, rmr.data, rvr.data, yr.data, yr.stride, mr.data, sr.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
         if status == NORMCORE_ERROR_VALUE and running_var is not None:
-            _check_variance("batch_norm_forward", "running_var", rv_held)
-        _fail("batch_norm_forward", status)
+            _check_variance(op, "running_var", rv_held)
+        _fail(op, status)
     if training and running_mean is not None:
         _finish(running_mean, rm_held)
         _finish(running_var, rv_held)
@@ -163,49 +159,41 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, algorithm="fused", bint tra
     ValueError
         Shapes that do not fit, or an unknown algorithm.
     """
+    cdef str op = "batch_norm_backward"
     cdef Rows dyr, xr, gr, dxr, dgr, dbr
     cdef const double *mean_data
     cdef const double *rstd_data
     cdef normcore_batch_norm_algorithm chosen
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = max(_type("batch_norm_backward", "dy", dy, 2), _type("batch_norm_backward", "x", x, 2),
-                     _type("batch_norm_backward", "gamma", gamma, 0))
+    cdef int t = max(_type(op, "dy", dy, 2), _type(op, "x", x, 2), _type(op, "gamma", gamma, 0))
     if algorithm == "fused":
         chosen = NORMCORE_BATCH_NORM_FUSED
     elif algorithm == "graph":
         chosen = NORMCORE_BATCH_NORM_GRAPH
     else:
-        raise ValueError(f"batch_norm_backward: algorithm is {algorithm!r}; it must be 'fused' or 'graph'")
-    _same_shape("batch_norm_backward", "dy", dy, "x", x)
+        raise ValueError(f"{op}: algorithm is {algorithm!r}; it must be 'fused' or 'graph'")
+    _same_shape(op, "dy", dy, "x", x)
     dy_held = _rows(dy, t, &dyr)
     x_held = _rows(x, t, &xr)
-    gamma_held = _vector("batch_norm_backward", "gamma", gamma, t, "x", x, xr.d, &gr)
-    mean_held = _statistic("batch_norm_backward", "mean", mean, x, False)
-    rstd_held = _statistic("batch_norm_backward", "rstd", rstd, x, False)
+    gamma_held = _vector(op, "gamma", gamma, t, "x", x, xr.d, &gr)
+    mean_held = _statistic(op, "mean", mean, x, False)
+    rstd_held = _statistic(op, "rstd", rstd, x, False)
     dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
     dgamma = _new_vector(t, xr.d, &dgr)
     dbeta = _new_vector(t, xr.d, &dbr)
-    _take("batch_norm_backward", "dy", dy_held, t, xr.n, xr.d, &dyr)
-    _take("batch_norm_backward", "x", x_held, t, xr.n, xr.d, &xr)
-    _take("batch_norm_backward", "gamma", gamma_held, t, 1, xr.d, &gr)
-    _take("batch_norm_backward", "dx", dx, t, xr.n, xr.d, &dxr)
-    mean_data = _take_doubles("batch_norm_backward", "mean", mean_held, xr.d)
-    rstd_data = _take_doubles("batch_norm_backward", "rstd", rstd_held, xr.d)
+    _take(op, "dy", dy_held, t, xr.n, xr.d, &dyr)
+    _take(op, "x", x_held, t, xr.n, xr.d, &xr)
+    _take(op, "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take(op, "dx", dx, t, xr.n, xr.d, &dxr)
+    mean_data = _take_doubles(op, "mean", mean_held, xr.d)
+    rstd_data = _take_doubles(op, "rstd", rstd_held, xr.d)
     state = _release_gil(<double>xr.n * xr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_batch_norm_backward_f32(
-            context, xr.n, xr.d, <const float *>dyr.data, dyr.stride, <const float *>xr.data, xr.stride,
-            <const float *>gr.data, mean_data, rstd_data, training, chosen, <float *>dxr.data, dxr.stride,
-            <float *>dgr.data, <float *>dbr.data)
-    else:
-        status = normcore_batch_norm_backward_f64(
-            context, xr.n, xr.d, <const double *>dyr.data, dyr.stride, <const double *>xr.data, xr.stride,
-            <const double *>gr.data, mean_data, rstd_data, training, chosen, <double *>dxr.data, dxr.stride,
-            <double *>dgr.data, <double *>dbr.data)
+    status = BY_DTYPE(normcore_batch_norm_backward, t, context, xr.n, xr.d, dyr.data, dyr.stride, xr.data, xr.stride,
+                      gr.data, mean_data, rstd_data, training, chosen, dxr.data, dxr.stride, dgr.data, dbr.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("batch_norm_backward", status)
+        _fail(op, status)
     return dx, dgamma, dbeta
 
 
@@ -234,45 +222,35 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
     ValueError
         Shapes that do not fit, a bad eps or `out`.
     """
+    cdef str op = "layer_norm_forward"
     cdef Rows xr, gr, br, yr
     cdef double *mean_data
     cdef double *rstd_data
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int ndim
-    cdef int t = max(_type("layer_norm_forward", "x", x, 1), _type("layer_norm_forward", "gamma", gamma, 0),
-                     _type("layer_norm_forward", "beta", beta, 0))
-    cdef double epsilon = _epsilon("layer_norm_forward", eps, t)
+    cdef int t = max(_type(op, "x", x, 1), _type(op, "gamma", gamma, 0), _type(op, "beta", beta, 0))
+    cdef double epsilon = _epsilon(op, eps, t)
     x_held = _rows(x, t, &xr)
-    gamma_held = _vector("layer_norm_forward", "gamma", gamma, t, "x", x, xr.d, &gr)
-    beta_held = _vector("layer_norm_forward", "beta", beta, t, "x", x, xr.d, &br)
-    y = _target("layer_norm_forward", out, t, <cnp.ndarray>x, xr.d, &yr)
+    gamma_held = _vector(op, "gamma", gamma, t, "x", x, xr.d, &gr)
+    beta_held = _vector(op, "beta", beta, t, "x", x, xr.d, &br)
+    y = _target(op, out, t, <cnp.ndarray>x, xr.d, &yr)
     if out is not None:
-        if (_clash("layer_norm_forward", "out", out, "x", x, IN_PLACE)
-                | _clash("layer_norm_forward", "out", out, "gamma", gamma, APART)
-                | _clash("layer_norm_forward", "out", out, "beta", beta, APART)):
+        if (_clash(op, "out", out, "x", x, IN_PLACE)
+                | _clash(op, "out", out, "gamma", gamma, APART)
+                | _clash(op, "out", out, "beta", beta, APART)):
             y = _new(t, <cnp.ndarray>x, xr.d, &yr)
-    ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
-    mean = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
-    rstd = cnp.PyArray_EMPTY(ndim - 1, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
-    _take("layer_norm_forward", "x", x_held, t, xr.n, xr.d, &xr)
-    _take("layer_norm_forward", "gamma", gamma_held, t, 1, xr.d, &gr)
-    _take("layer_norm_forward", "beta", beta_held, t, 1, xr.d, &br)
-    _take("layer_norm_forward", "out", y, t, xr.n, xr.d, &yr)
-    mean_data = <double *>_take_doubles("layer_norm_forward", "x", mean, xr.n)
-    rstd_data = <double *>_take_doubles("layer_norm_forward", "x", rstd, xr.n)
+    mean = _new_by_row(op, "x", x, xr.n, &mean_data)
+    rstd = _new_by_row(op, "x", x, xr.n, &rstd_data)
+    _take(op, "x", x_held, t, xr.n, xr.d, &xr)
+    _take(op, "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take(op, "beta", beta_held, t, 1, xr.d, &br)
+    _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_layer_norm_forward_f32(
-            context, xr.n, xr.d, <const float *>xr.data, xr.stride, <const float *>gr.data, <const float *>br.data,
-            epsilon, <float *>yr.data, yr.stride, mean_data, rstd_data)
-    else:
-        status = normcore_layer_norm_forward_f64(
-            context, xr.n, xr.d, <const double *>xr.data, xr.stride, <const double *>gr.data, <const double *>br.data,
-            epsilon, <double *>yr.data, yr.stride, mean_data, rstd_data)
+    status = BY_DTYPE(normcore_layer_norm_forward, t, context, xr.n, xr.d, xr.data, xr.stride, gr.data, br.data,
+                      epsilon, yr.data, yr.stride, mean_data, rstd_data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("layer_norm_forward", status)
+        _fail(op, status)
     return _finish(out, y), mean, rstd
 
 
@@ -298,40 +276,32 @@ def layer_norm_backward(dy, x, gamma, mean, rstd):
     ValueError
         Shapes that do not fit.
     """
+    cdef str op = "layer_norm_backward"
     cdef Rows dyr, xr, gr, dxr, dgr, dbr
     cdef const double *mean_data
     cdef const double *rstd_data
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = max(_type("layer_norm_backward", "dy", dy, 1), _type("layer_norm_backward", "x", x, 1),
-                     _type("layer_norm_backward", "gamma", gamma, 0))
-    _same_shape("layer_norm_backward", "dy", dy, "x", x)
+    cdef int t = max(_type(op, "dy", dy, 1), _type(op, "x", x, 1), _type(op, "gamma", gamma, 0))
+    _same_shape(op, "dy", dy, "x", x)
     dy_held = _rows(dy, t, &dyr)
     x_held = _rows(x, t, &xr)
-    gamma_held = _vector("layer_norm_backward", "gamma", gamma, t, "x", x, xr.d, &gr)
-    mean_held = _statistic("layer_norm_backward", "mean", mean, x, True)
-    rstd_held = _statistic("layer_norm_backward", "rstd", rstd, x, True)
+    gamma_held = _vector(op, "gamma", gamma, t, "x", x, xr.d, &gr)
+    mean_held = _statistic(op, "mean", mean, x, True)
+    rstd_held = _statistic(op, "rstd", rstd, x, True)
     dx = _new(t, <cnp.ndarray>x, xr.d, &dxr)
     dgamma = _new_vector(t, xr.d, &dgr)
     dbeta = _new_vector(t, xr.d, &dbr)
-    _take("layer_norm_backward", "dy", dy_held, t, xr.n, xr.d, &dyr)
-    _take("layer_norm_backward", "x", x_held, t, xr.n, xr.d, &xr)
-    _take("layer_norm_backward", "gamma", gamma_held, t, 1, xr.d, &gr)
-    _take("layer_norm_backward", "dx", dx, t, xr.n, xr.d, &dxr)
-    mean_data = _take_doubles("layer_norm_backward", "mean", mean_held, xr.n)
-    rstd_data = _take_doubles("layer_norm_backward", "rstd", rstd_held, xr.n)
+    _take(op, "dy", dy_held, t, xr.n, xr.d, &dyr)
+    _take(op, "x", x_held, t, xr.n, xr.d, &xr)
+    _take(op, "gamma", gamma_held, t, 1, xr.d, &gr)
+    _take(op, "dx", dx, t, xr.n, xr.d, &dxr)
+    mean_data = _take_doubles(op, "mean", mean_held, xr.n)
+    rstd_data = _take_doubles(op, "rstd", rstd_held, xr.n)
     state = _release_gil(<double>xr.n * xr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_layer_norm_backward_f32(
-            context, xr.n, xr.d, <const float *>dyr.data, dyr.stride, <const float *>xr.data, xr.stride,
-            <const float *>gr.data, mean_data, rstd_data, <float *>dxr.data, dxr.stride, <float *>dgr.data,
-            <float *>dbr.data)
-    else:
-        status = normcore_layer_norm_backward_f64(
-            context, xr.n, xr.d, <const double *>dyr.data, dyr.stride, <const double *>xr.data, xr.stride,
-            <const double *>gr.data, mean_data, rstd_data, <double *>dxr.data, dxr.stride, <double *>dgr.data,
-            <double *>dbr.data)
+    status = BY_DTYPE(normcore_layer_norm_backward, t, context, xr.n, xr.d, dyr.data, dyr.stride, xr.data, xr.stride,
+                      gr.data, mean_data, rstd_data, dxr.data, dxr.stride, dgr.data, dbr.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("layer_norm_backward", status)
+        _fail(op, status)
     return dx, dgamma, dbeta

@@ -1,5 +1,8 @@
 # Updates of parameters from gradients, and the norm that clipping needs.
 
+cdef extern from *:
+    by_dtype normcore_optimizer_update, normcore_sum_of_squares
+
 
 cdef dict OPTIMIZERS = {"sgd": NORMCORE_SGD, "momentum": NORMCORE_MOMENTUM, "nesterov": NORMCORE_NESTEROV,
                         "rmsprop": NORMCORE_RMSPROP, "adam": NORMCORE_ADAM}
@@ -102,7 +105,7 @@ cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_r
     needs_second = kind in (NORMCORE_RMSPROP, NORMCORE_ADAM)
     for name, slot, needed in (("slot1", slot1, needs_first), ("slot2", slot2, needs_second)):
         if (slot is not None) != needed:
-            raise ValueError(f"optimizer_update: {optimizer} {'needs' if needed else 'has no'} {name}")
+            raise ValueError(f"{op}: {optimizer} {'needs' if needed else 'has no'} {name}")
     _type(op, "params", params, 1)
     n = cnp.PyArray_DIMS(<cnp.ndarray>params)[0]
     _flat(op, "params", params, t, n, True, &pr)
@@ -125,15 +128,10 @@ cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_r
     if needs_second:
         _take(op, "slot2", slot2, t, 1, n, &second)
     state = _release_gil(n)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_optimizer_update_f32(context, &options, n, <float *>pr.data, <const float *>gr.data,
-                                               <float *>first.data, <float *>second.data)
-    else:
-        status = normcore_optimizer_update_f64(context, &options, n, <double *>pr.data, <const double *>gr.data,
-                                               <double *>first.data, <double *>second.data)
+    status = BY_DTYPE(normcore_optimizer_update, t, context, &options, n, pr.data, gr.data, first.data, second.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("optimizer_update", status)
+        _fail(op, status)
 
 
 def optimizer_update_groups(optimizer, groups, learning_rate, momentum, decay_rate, beta1, beta2, eps, gradient_scale,
@@ -168,23 +166,21 @@ def sum_of_squares(x):
     ValueError
         `x` is 0-d.
     """
+    cdef str op = "sum_of_squares"
     cdef Rows rows
     cdef normcore_status status
     cdef PyThreadState *state
     cdef double result = 0.0
     cdef size_t n
-    cdef int t = _type("sum_of_squares", "x", x, 1)
+    cdef int t = _type(op, "x", x, 1)
     held = _rows(x, t, &rows)
     if rows.stride != rows.d:
         held = _rows(_packed(x, t), t, &rows)
-    _take("sum_of_squares", "x", held, t, rows.n, rows.d, &rows)
+    _take(op, "x", held, t, rows.n, rows.d, &rows)
     n = rows.n * rows.d
     state = _release_gil(n)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_sum_of_squares_f32(context, n, <const float *>rows.data, &result)
-    else:
-        status = normcore_sum_of_squares_f64(context, n, <const double *>rows.data, &result)
+    status = BY_DTYPE(normcore_sum_of_squares, t, context, n, rows.data, &result)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("sum_of_squares", status)
+        _fail(op, status)
     return result

@@ -1,4 +1,4 @@
-# The C library in this process: its statuses as exceptions, the context of all calls, instruction sets, threads, the GIL.
+# The C library in this process: its statuses as exceptions, the context of all calls, instruction sets, threads.
 import os
 
 from libc.stdlib cimport getenv
@@ -37,38 +37,6 @@ cdef int _create_context() except -1:
     if status != NORMCORE_OK:
         _fail("normcore", status)
     return 0
-
-
-cdef extern from *:
-    """
-    /* Lines are traced with the GIL, which a build for coverage therefore never gives away. */
-    #ifdef CYTHON_TRACE_NOGIL
-    #define NORMCORE_GIL_WORK HUGE_VAL
-    #else
-    #define NORMCORE_GIL_WORK 16384.0
-    #endif
-    """
-    const double NORMCORE_GIL_WORK
-
-cdef extern from "Python.h":
-    ctypedef struct PyThreadState:
-        pass
-    PyThreadState *PyEval_SaveThread() noexcept nogil
-    void PyEval_RestoreThread(PyThreadState *state) noexcept nogil
-
-# Giving the GIL away and taking it back costs 50 ns: a twentieth of the work of this many elements.
-cdef double GIL_WORK = NORMCORE_GIL_WORK
-
-
-# Between these two no Python object is touched. The pair instead of `with nogil`: it can depend on the work without a
-# second copy of each call.
-cdef inline PyThreadState *_release_gil(double work) noexcept nogil:
-    return PyEval_SaveThread() if work >= GIL_WORK else NULL
-
-
-cdef inline void _restore_gil(PyThreadState *state) noexcept nogil:
-    if state != NULL:
-        PyEval_RestoreThread(state)
 
 
 def available_isas():
@@ -113,15 +81,16 @@ def set_isa(name):
     ValueError
         This machine or build has no such instruction set; nothing has changed.
     """
+    cdef str op = "set_isa"
     cdef bytes encoded
     cdef const char *text = NULL
     if name is not None:
         if not isinstance(name, str):
-            raise TypeError(f"set_isa: name is a {type(name).__name__}; it must be a str or None")
+            raise TypeError(f"{op}: name is a {type(name).__name__}; it must be a str or None")
         encoded = name.encode("utf-8", "replace")
         text = encoded
     if "\0" in (name or "") or normcore_set_isa(text) != NORMCORE_OK:
-        raise ValueError(f"set_isa: name is {name!r}; it must be one of {', '.join(available_isas())}")
+        raise ValueError(f"{op}: name is {name!r}; it must be one of {', '.join(available_isas())}")
 
 
 def get_num_threads():
@@ -145,10 +114,11 @@ def set_num_threads(n):
     TypeError, ValueError
         `n` is not an integer, or out of range; or it is 0 and NORMCORE_NUM_THREADS is not a number from 1 to 1024.
     """
-    cdef size_t count = _integer("set_num_threads", "n", n, 0, NORMCORE_MAX_THREADS)
+    cdef str op = "set_num_threads"
+    cdef size_t count = _integer(op, "n", n, 0, NORMCORE_MAX_THREADS)
     cdef normcore_status status = normcore_context_set_num_threads(context, count)
     if status != NORMCORE_OK:
-        _fail("set_num_threads", status)
+        _fail(op, status)
 
 
 def selftest():
@@ -159,14 +129,15 @@ def selftest():
     RuntimeError
         Names the check that failed.
     """
+    cdef str op = "selftest"
     cdef const char *what = NULL
     cdef normcore_status status
     with nogil:
         status = normcore_selftest(&what)
     if status == NORMCORE_ERROR_SELFTEST:
-        raise RuntimeError(f"selftest: {'' if what == NULL else what.decode('ascii')}")
+        raise RuntimeError(f"{op}: {'' if what == NULL else what.decode('ascii')}")
     if status != NORMCORE_OK:
-        _fail("selftest", status)
+        _fail(op, status)
 
 
 def cpu_features():

@@ -1,5 +1,8 @@
 # Dropout, and numbers from Philox streams.
 
+cdef extern from *:
+    by_dtype normcore_dropout, normcore_random_uniform, normcore_random_normal
+
 
 cdef object _dropout(str op, str name, object x, object keep, object seed, object stream, object offset, object out):
     cdef Rows xr, yr
@@ -17,12 +20,8 @@ cdef object _dropout(str op, str name, object x, object keep, object seed, objec
     _take(op, name, x_held, t, xr.n, xr.d, &xr)
     _take(op, "out", y, t, xr.n, xr.d, &yr)
     state = _release_gil(<double>xr.n * xr.d)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_dropout_f32(context, xr.n, xr.d, <const float *>xr.data, xr.stride, probability, seed_word,
-                                      stream_word, offset_word, <float *>yr.data, yr.stride)
-    else:
-        status = normcore_dropout_f64(context, xr.n, xr.d, <const double *>xr.data, xr.stride, probability, seed_word,
-                                      stream_word, offset_word, <double *>yr.data, yr.stride)
+    status = BY_DTYPE(normcore_dropout, t, context, xr.n, xr.d, xr.data, xr.stride, probability, seed_word, stream_word,
+                      offset_word, yr.data, yr.stride)
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail(op, status)
@@ -87,32 +86,29 @@ def random_uniform(n, *, seed, stream=0, offset=0, low=0.0, high=1.0, dtype="flo
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
     """
+    cdef str op = "random_uniform"
     cdef Rows rows
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = _dtype("random_uniform", dtype)
-    cdef size_t count = _count("random_uniform", n)
-    cdef uint64_t seed_word = _uint64("random_uniform", "seed", seed)
-    cdef uint64_t stream_word = _uint64("random_uniform", "stream", stream)
-    cdef uint64_t offset_word = _uint64("random_uniform", "offset", offset)
-    cdef double least = _finite("random_uniform", "low", low)
-    cdef double most = _finite("random_uniform", "high", high)
-    _check_fit("random_uniform", "low", low, least, t)
-    _check_fit("random_uniform", "high", high, most, t)
+    cdef int t = _dtype(op, dtype)
+    cdef size_t count = _count(op, n)
+    cdef uint64_t seed_word = _uint64(op, "seed", seed)
+    cdef uint64_t stream_word = _uint64(op, "stream", stream)
+    cdef uint64_t offset_word = _uint64(op, "offset", offset)
+    cdef double least = _finite(op, "low", low)
+    cdef double most = _finite(op, "high", high)
+    _check_fit(op, "low", low, least, t)
+    _check_fit(op, "high", high, most, t)
     if most < least:
-        raise ValueError(f"random_uniform: high is {high!r}, which is less than low, {low!r}")
-    _check_fit("random_uniform", "high - low", None, most - least, t)
+        raise ValueError(f"{op}: high is {high!r}, which is less than low, {low!r}")
+    _check_fit(op, "high - low", None, most - least, t)
     result = _new_vector(t, count, &rows)
     state = _release_gil(count)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_random_uniform_f32(context, seed_word, stream_word, offset_word, count, least, most,
-                                             <float *>rows.data)
-    else:
-        status = normcore_random_uniform_f64(context, seed_word, stream_word, offset_word, count, least, most,
-                                             <double *>rows.data)
+    status = BY_DTYPE(normcore_random_uniform, t, context, seed_word, stream_word, offset_word, count, least, most,
+                      rows.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("random_uniform", status)
+        _fail(op, status)
     return result
 
 
@@ -149,29 +145,26 @@ def random_normal(n, *, seed, stream=0, offset=0, mean=0.0, scale=1.0, dtype="fl
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
     """
+    cdef str op = "random_normal"
     cdef Rows rows
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef int t = _dtype("random_normal", dtype)
-    cdef size_t count = _count("random_normal", n)
-    cdef uint64_t seed_word = _uint64("random_normal", "seed", seed)
-    cdef uint64_t stream_word = _uint64("random_normal", "stream", stream)
-    cdef uint64_t offset_word = _uint64("random_normal", "offset", offset)
-    cdef double centre = _finite("random_normal", "mean", mean)
-    cdef double deviation = _not_negative("random_normal", "scale", scale)
-    _check_fit("random_normal", "mean", mean, centre, t)
-    _check_deviation("random_normal", "scale", scale, centre, deviation, t)
+    cdef int t = _dtype(op, dtype)
+    cdef size_t count = _count(op, n)
+    cdef uint64_t seed_word = _uint64(op, "seed", seed)
+    cdef uint64_t stream_word = _uint64(op, "stream", stream)
+    cdef uint64_t offset_word = _uint64(op, "offset", offset)
+    cdef double centre = _finite(op, "mean", mean)
+    cdef double deviation = _not_negative(op, "scale", scale)
+    _check_fit(op, "mean", mean, centre, t)
+    _check_deviation(op, "scale", scale, centre, deviation, t)
     result = _new_vector(t, count, &rows)
     state = _release_gil(count)
-    if t == cnp.NPY_FLOAT:
-        status = normcore_random_normal_f32(context, seed_word, stream_word, offset_word, count, centre, deviation,
-                                            <float *>rows.data)
-    else:
-        status = normcore_random_normal_f64(context, seed_word, stream_word, offset_word, count, centre, deviation,
-                                            <double *>rows.data)
+    status = BY_DTYPE(normcore_random_normal, t, context, seed_word, stream_word, offset_word, count, centre, deviation,
+                      rows.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("random_normal", status)
+        _fail(op, status)
     return result
 
 
@@ -195,20 +188,21 @@ def random_integers(n, bound, *, seed, stream=0, offset=0):
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
     """
+    cdef str op = "random_integers"
     cdef Rows rows
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef size_t count = _count("random_integers", n)
-    cdef uint64_t limit = _integer("random_integers", "bound", bound, 1, 1 << 63)
-    cdef uint64_t seed_word = _uint64("random_integers", "seed", seed)
-    cdef uint64_t stream_word = _uint64("random_integers", "stream", stream)
-    cdef uint64_t offset_word = _uint64("random_integers", "offset", offset)
+    cdef size_t count = _count(op, n)
+    cdef uint64_t limit = _integer(op, "bound", bound, 1, 1 << 63)
+    cdef uint64_t seed_word = _uint64(op, "seed", seed)
+    cdef uint64_t stream_word = _uint64(op, "stream", stream)
+    cdef uint64_t offset_word = _uint64(op, "offset", offset)
     result = _new_vector(cnp.NPY_INT64, count, &rows)
     state = _release_gil(count)
     status = normcore_random_integers(context, seed_word, stream_word, offset_word, count, limit, <int64_t *>rows.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("random_integers", status)
+        _fail(op, status)
     return result
 
 
@@ -229,17 +223,18 @@ def random_permutation(n, *, seed, stream=0, offset=0):
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
     """
+    cdef str op = "random_permutation"
     cdef Rows rows
     cdef normcore_status status
     cdef PyThreadState *state
-    cdef size_t count = _count("random_permutation", n)
-    cdef uint64_t seed_word = _uint64("random_permutation", "seed", seed)
-    cdef uint64_t stream_word = _uint64("random_permutation", "stream", stream)
-    cdef uint64_t offset_word = _uint64("random_permutation", "offset", offset)
+    cdef size_t count = _count(op, n)
+    cdef uint64_t seed_word = _uint64(op, "seed", seed)
+    cdef uint64_t stream_word = _uint64(op, "stream", stream)
+    cdef uint64_t offset_word = _uint64(op, "offset", offset)
     result = _new_vector(cnp.NPY_INT64, count, &rows)
     state = _release_gil(count)
     status = normcore_random_permutation(context, seed_word, stream_word, offset_word, count, <int64_t *>rows.data)
     _restore_gil(state)
     if status != NORMCORE_OK:
-        _fail("random_permutation", status)
+        _fail(op, status)
     return result
