@@ -67,9 +67,8 @@ except ValueError as _error:  # an environment variable that makes no sense
 
 if TYPE_CHECKING:
     from .labels import encode_labels
-    from .mlp import MLP
+    from .mlp import MLP, load_model, save_model
     from .random import Generator
-    from .serialization import load_model, save_model
     from .training.history import History
     from .training.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
     from .training.stopping import NonFiniteError
@@ -146,8 +145,8 @@ _LAZY = {
     "StepSchedule": "training.schedules",
     "Trainer": "training.trainer",
     "encode_labels": "labels",
-    "load_model": "serialization",
-    "save_model": "serialization",
+    "load_model": "mlp",
+    "save_model": "mlp",
 }
 
 

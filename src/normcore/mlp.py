@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, SupportsIndex, get_args
+from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from normcore import _core
+from normcore import _core, losses
 from normcore._checks import check_dtype, check_number, check_uint64
+from normcore._description import SCALE_NAMES, check_feature_scale, check_names, judge_feature_scale, scaled
+from normcore._fields import Fields
+from normcore._text import printable
+from normcore.archive import Archive, Spec, open_archive, unsigned_header, write_archive
+from normcore.losses import Loss
+from normcore.model_file import config_of, metadata_of
 from normcore.random import Generator
 
-__all__ = ["MLP"]
+__all__ = ["MLP", "load_model", "save_model"]
 
 Norm = Literal["batch", "layer"] | None
 Activation = Literal["relu", "leaky_relu", "tanh", "logistic", "silu"]
@@ -27,6 +34,7 @@ _NORMS = (None, "batch", "layer")
 _ACTIVATIONS = get_args(Activation)
 _MOST_DROPOUT = 1.0 - 2.0**-32  # units are kept by comparing 32-bit words
 _BUFFER_NAMES = ("running_mean", "running_var")
+_MODEL = "model"
 
 
 def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
@@ -38,11 +46,6 @@ def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
         raise ValueError(f"MLP: sizes is {list(result)}; it needs at least two entries: features and outputs")
     if any(size < 1 for size in result):
         raise ValueError(f"MLP: sizes is {list(result)}; each entry must be at least 1")
-    if result[-1] == 1:
-        raise ValueError(
-            f"MLP: sizes is {list(result)}; the softmax over one output is 1 whatever its logit: use two, one for each "
-            "class"
-        )
     return result
 
 
@@ -83,14 +86,14 @@ def _floats(values: npt.ArrayLike, operation: str, name: str) -> FloatArray:
     return array
 
 
-def check_features(X: npt.ArrayLike, features: int, dtype: np.dtype[Any], operation: str) -> FloatArray:
-    """Return `X` as an array of `dtype` with at least two axes, the last one `features` long; any layout is kept."""
+def _check_features(X: npt.ArrayLike, features: int, operation: str) -> FloatArray:
+    """Return `X` as an array with at least two axes, the last one `features` long; any layout is kept."""
     array = _floats(X, operation, "X")
     if array.ndim < 2:
         raise ValueError(f"{operation}: X is {array.shape}; it must be (rows, features) (one row is X[np.newaxis])")
     if array.shape[-1] != features:
         raise ValueError(f"{operation}: X is {array.shape} but the model takes {features} features on its last axis")
-    return _convert(array, dtype, operation, "X")
+    return array
 
 
 def check_targets(
@@ -153,13 +156,34 @@ def check_weights(
     return flat
 
 
+class _Place(NamedTuple):
+    """One array of a network: its name everywhere, and where it lies in the flat array of its kind."""
+
+    name: str
+    kind: str
+    part: slice
+    shape: tuple[int, ...]
+
+
+def _places(network: _core.Network) -> tuple[list[_Place], list[_Place]]:
+    """Parameters and running statistics: the one place that names arrays."""
+    parameters: list[_Place] = []
+    buffers: list[_Place] = []
+    for kind, layer, offset, rows, cols in network.segments():
+        place = _Place(
+            f"{kind}{layer + 1}", kind, slice(offset, offset + rows * cols), (rows, cols) if kind == "w" else (cols,)
+        )
+        (buffers if kind in _BUFFER_NAMES else parameters).append(place)
+    return parameters, buffers
+
+
 class MLP:
-    """A multilayer perceptron classifier with optional batch or layer normalisation and dropout.
+    """A multilayer perceptron with optional batch or layer normalisation and dropout, and what its data mean.
 
     Parameters
     ----------
     sizes : sequence of int
-        Features, hidden widths ..., outputs (classes); at least two, each at least 1, outputs at least 2.
+        Features, hidden widths ..., outputs; at least two, each at least 1.
     norm : None, "batch" or "layer"
         Normalisation after each hidden affine map.
     activation : "relu", "leaky_relu", "tanh", "logistic" or "silu"
@@ -177,12 +201,36 @@ class MLP:
         which is the seed, so that two models made from one generator differ.
     eps, momentum, unbiased_running_var
         Of the normalisation, as in `batch_norm_forward`: running = momentum * running + (1 - momentum) * batch.
+    loss : str or `normcore.losses.Loss`
+        What the outputs mean: `predict`, `predict_proba` and `score` follow it. "cross_entropy" (one output or more for
+        each class, of which there are at least two) unless another is named.
+    feature_names, class_names : sequence of str, optional
+        Of the features, and of the outputs (the classes): different ones. They are kept, saved and shown, and change no
+        number.
+    feature_mean, feature_scale : (features,), optional, both or neither
+        Mean and standard deviation of the raw features, or whatever else they are to be scaled by: see Notes. Finite;
+        the scale is greater than 0.
 
     Notes
     -----
+    **A model with a scale takes raw rows, in every method that takes X**, and so does a `Trainer` of it: what the
+    network sees is ``(X - feature_mean) / feature_scale``, computed in double and rounded once. Without one it sees X
+    itself. The scale is part of the model and of its file, so that nobody who loads it need know how it was trained;
+    it cannot be changed afterwards, for the parameters belong to it.
+
     Parameters are one flat array, `theta`, of which ``parameters()`` gives views: write into them, do not replace them.
     The same holds for ``gradients()`` and for the running statistics, ``buffers()``. A model is for one thread at a
     time. The same seed gives the same weights on every machine.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> X, y = np.array([[1.0, 3000.0], [3.0, 1000.0], [2.0, 5000.0]]), np.array([0, 1, 0])
+    >>> model = nc.MLP([2, 8, 2], feature_mean=X.mean(axis=0), feature_scale=X.std(axis=0), class_names=["no", "yes"])
+    >>> history = nc.Trainer(model, epochs=60, learning_rate=0.01).fit(X, y)
+    >>> [model.class_names[k] for k in model.predict(X)]
+    ['no', 'yes', 'no']
     """
 
     def __init__(
@@ -198,17 +246,39 @@ class MLP:
         eps: float = 1e-5,
         momentum: float = 0.9,
         unbiased_running_var: bool = False,
+        loss: str | Loss = "cross_entropy",
+        feature_names: Iterable[str] | None = None,
+        class_names: Iterable[str] | None = None,
+        feature_mean: npt.ArrayLike | None = None,
+        feature_scale: npt.ArrayLike | None = None,
     ) -> None:
-        self._build(sizes, norm, dropout, weight_scale, dtype, eps, momentum, unbiased_running_var, activation)
+        self._configure(
+            sizes,
+            norm=norm,
+            activation=activation,
+            dropout=dropout,
+            weight_scale=weight_scale,
+            dtype=dtype,
+            eps=eps,
+            momentum=momentum,
+            unbiased_running_var=unbiased_running_var,
+            loss=loss,
+            feature_names=feature_names,
+            class_names=class_names,
+            feature_mean=feature_mean,
+            feature_scale=feature_scale,
+        )
+        self._allocate()
         seed = int(rng.integers(1 << 63, 1)[0]) if isinstance(rng, Generator) else check_uint64(rng, "MLP", "rng")
         try:
             self._network.initialize(self._theta, self._buffers, seed=seed, weight_scale=self._weight_scale)
         except ValueError as error:
             raise _renamed(error, "Network.initialize", "MLP") from None
 
-    def _build(
+    def _configure(
         self,
         sizes: Iterable[SupportsIndex],
+        *,
         norm: Norm,
         dropout: float,
         weight_scale: float | None,
@@ -217,8 +287,13 @@ class MLP:
         momentum: float,
         unbiased_running_var: bool,
         activation: Activation = "relu",
+        loss: str | Loss | Mapping[str, Any] = "cross_entropy",
+        feature_names: Iterable[str] | None = None,
+        class_names: Iterable[str] | None = None,
+        feature_mean: npt.ArrayLike | None = None,
+        feature_scale: npt.ArrayLike | None = None,
     ) -> None:
-        """Check the configuration and make all arrays, zero."""
+        """Check the configuration, before anything of the size of the network is allocated."""
         self._sizes = _check_sizes(sizes)
         if not (norm is None or isinstance(norm, str)) or norm not in _NORMS:
             raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
@@ -254,6 +329,17 @@ class MLP:
             detail = str(error).removeprefix("Network: ")
             where = "" if detail.startswith("eps ") else f"sizes is {list(self._sizes)}: "
             raise ValueError(f"MLP: {where}{detail}") from None
+        self._places, self._buffer_places = _places(self._network)
+        if isinstance(loss, Mapping):
+            parameters = {key: value for key, value in loss.items() if key != "name"}
+            loss = Loss(loss["name"], parameters)
+        self._loss = losses.get(loss)
+        self._feature_names = check_names(feature_names, self.features, "feature_names")
+        self._class_names = check_names(class_names, self.outputs, "class_names")
+        self._scale = check_feature_scale(feature_mean, feature_scale, self.features)
+
+    def _allocate(self) -> None:
+        """Make all arrays, zero."""
         count = self._network.parameter_count
         try:
             self._theta: FloatArray = np.zeros(count, dtype=self._dtype)
@@ -265,21 +351,9 @@ class MLP:
         self._pass: _core.Pass | None = None
         self._pass_input: FloatArray | None = None
         self._pass_shape: tuple[int, ...] = ()  # of the outputs: the input may be reshaped by who owns it
-        self._parameter_views: dict[str, FloatArray] = {}
-        self._gradient_views: dict[str, FloatArray] = {}
-        self._buffer_views: dict[str, FloatArray] = {}
-        self._weight_slices: list[slice] = []
-        for kind, layer, offset, rows, cols in self._network.segments():
-            name = f"{kind}{layer + 1}"
-            part = slice(offset, offset + rows * cols)
-            shape = (rows, cols) if kind == "w" else (cols,)
-            if kind in _BUFFER_NAMES:
-                self._buffer_views[name] = self._buffers[part].reshape(shape)
-                continue
-            self._parameter_views[name] = self._theta[part].reshape(shape)
-            self._gradient_views[name] = self._gradients[part].reshape(shape)
-            if kind == "w":
-                self._weight_slices.append(part)
+        self._parameter_views = {p.name: self._theta[p.part].reshape(p.shape) for p in self._places}
+        self._gradient_views = {p.name: self._gradients[p.part].reshape(p.shape) for p in self._places}
+        self._buffer_views = {p.name: self._buffers[p.part].reshape(p.shape) for p in self._buffer_places}
 
     # ------------------------------------------------------------------ configuration
 
@@ -295,7 +369,7 @@ class MLP:
 
     @property
     def outputs(self) -> int:
-        """Number of logits, that is of classes."""
+        """Number of outputs: with cross-entropy that of the classes."""
         return self._sizes[-1]
 
     @property
@@ -328,8 +402,39 @@ class MLP:
         """float32 or float64."""
         return self._dtype
 
+    @property
+    def loss(self) -> Loss:
+        """What the outputs mean; may be set, by name too, before the model is trained."""
+        return self._loss
+
+    @loss.setter
+    def loss(self, loss: str | Loss) -> None:
+        self._loss = losses.get(loss)
+
+    @property
+    def feature_names(self) -> tuple[str, ...] | None:
+        """Names of the features, or None."""
+        return self._feature_names
+
+    @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """Names of the outputs, or None."""
+        return self._class_names
+
+    @property
+    def feature_mean(self) -> FloatArray | None:
+        """What is subtracted from raw features, a float64 copy (features,); None: nothing."""
+        return None if self._scale is None else self._scale[0].copy()
+
+    @property
+    def feature_scale(self) -> FloatArray | None:
+        """What centred features are divided by, a float64 copy (features,); None: nothing."""
+        return None if self._scale is None else self._scale[1].copy()
+
     def config(self) -> dict[str, Any]:
         """Return what the model was made with, as a dict fit for JSON."""
+        names = {"feature_names": self._feature_names, "class_names": self._class_names}
+        scale = (None, None) if self._scale is None else (array.tolist() for array in self._scale)
         return {
             "sizes": list(self._sizes),
             "norm": self._norm,
@@ -340,13 +445,17 @@ class MLP:
             "eps": self._eps,
             "momentum": self._momentum,
             "unbiased_running_var": self._unbiased_running_var,
+            "loss": {"name": self._loss.name, **self._loss.parameters},
+            **{key: None if value is None else list(value) for key, value in names.items()},
+            **dict(zip(SCALE_NAMES, scale, strict=True)),
         }
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> MLP:
         """Return a model with that `config()` and all parameters and running statistics 0."""
         model = cls.__new__(cls)
-        model._build(**config)
+        model._configure(**config)
+        model._allocate()
         return model
 
     def __repr__(self) -> str:
@@ -357,6 +466,8 @@ class MLP:
             options.append(f"activation={self._activation!r}")
         if self._dropout:
             options.append(f"dropout={self._dropout!r}")
+        if self._loss.name != "cross_entropy":
+            options.append(f"loss={self._loss!r}")
         options.append(f"dtype={self._dtype.name!r}")
         return f"MLP({', '.join(options)})"
 
@@ -391,17 +502,25 @@ class MLP:
 
     def weight_slices(self) -> list[slice]:
         """Where the weight matrices lie in `theta`, in order."""
-        return list(self._weight_slices)
+        return [place.part for place in self._places if place.kind == "w"]
 
     # ------------------------------------------------------------------ evaluation
 
+    def _rows(self, X: npt.ArrayLike, operation: str) -> FloatArray:
+        """The rows as the network sees them: checked, scaled if the model has a scale, and of its dtype."""
+        array = _check_features(X, self.features, operation)
+        if self._scale is None:
+            return _convert(array, self._dtype, operation, "X")
+        return scaled(array, *self._scale, self._dtype, operation)
+
     def forward(self, X: npt.ArrayLike, *, out: FloatArray | None = None) -> FloatArray:
-        """Logits in evaluation mode: running statistics for batch norm, no dropout.
+        """Outputs in evaluation mode: running statistics for batch norm, no dropout.
 
         Parameters
         ----------
         X : (..., features) float32 or float64, of any layout
-            The leading axes are the rows. Converted to the model's dtype if it has the other one.
+            The leading axes are the rows, raw ones if the model has a scale. Converted to the model's dtype if they
+            have the other one.
         out : (..., outputs) of the model's dtype, optional
             Where to put the result; it overlaps neither X nor the model.
 
@@ -409,41 +528,58 @@ class MLP:
         -------
         (..., outputs) of the model's dtype. Each row depends on nothing but that row: any split gives the same bits.
         """
-        return self._forward(X, out, "MLP.forward")
+        return self._forward(self._rows(X, "MLP.forward"), out, "MLP.forward")
 
-    def _forward(self, X: npt.ArrayLike, out: FloatArray | None, operation: str) -> FloatArray:
-        array = check_features(X, self.features, self._dtype, operation)
+    def _forward(self, rows: FloatArray, out: FloatArray | None, operation: str) -> FloatArray:
+        """`forward` of rows as `_rows` gives them."""
         if out is None:
-            out = np.empty((*array.shape[:-1], self.outputs), dtype=self._dtype)
+            out = np.empty((*rows.shape[:-1], self.outputs), dtype=self._dtype)
         else:
             self._check_apart(out, operation, "out")
         try:
-            self._network.forward(array, self._theta, self._buffers, out)
+            self._network.forward(rows, self._theta, self._buffers, out)
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.forward", operation) from None
         return out
 
-    def predict(self, X: npt.ArrayLike) -> npt.NDArray[np.int64]:
-        """Class of each row, int64 (...,): the index of the first greatest logit (a NaN counts as greatest)."""
-        classes: npt.NDArray[np.int64] = self._forward(X, None, "MLP.predict").argmax(axis=-1)
-        return classes.astype(np.int64, copy=False)
+    def _judged(self, X: npt.ArrayLike, operation: str) -> FloatArray:
+        """Outputs for X, to be understood by the loss."""
+        if self._loss.has_classes and self.outputs == 1:
+            raise ValueError(
+                f"{operation}: the model has one output, and the softmax over it is 1 whatever it is: use two, one for "
+                "each class, or another loss, such as 'logistic'"
+            )
+        return self._forward(self._rows(X, operation), None, operation)
+
+    def predict(self, X: npt.ArrayLike) -> npt.NDArray[Any]:
+        """What `loss` predicts for each row of X (..., features).
+
+        With cross-entropy the class, int64 (...,): the index of the first greatest output (a NaN counts as greatest).
+        See `normcore.losses.Loss.predict` for the others.
+        """
+        return self._loss.predict(self._judged(X, "MLP.predict"))
 
     def predict_proba(self, X: npt.ArrayLike) -> FloatArray:
-        """Class probabilities (..., outputs) of the model's dtype: the softmax of ``forward(X)``."""
-        logits = self._forward(X, None, "MLP.predict_proba")
-        flat = logits.reshape(-1, self.outputs)
-        _core.softmax(flat, out=flat)
-        return logits
+        """Probabilities (..., outputs) of the model's dtype: with cross-entropy of the classes, by softmax.
 
-    def score(self, X: npt.ArrayLike, y: npt.ArrayLike) -> float:
-        """Accuracy: the share of rows whose class is that of `y` (labels, or soft targets, whose greatest counts)."""
-        logits = self._forward(X, None, "MLP.score")
-        targets = check_targets(y, logits.shape[:-1], self.outputs, self._dtype, "MLP.score")
-        labels = targets if targets.ndim == 1 else targets.argmax(axis=1)
-        if not labels.size:
+        TypeError if `loss` is one that predicts numbers.
+        """
+        return self._loss.predict_proba(self._judged(X, "MLP.predict_proba"))
+
+    def score(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
+        """How well X predicts y, by the metric of `loss`.
+
+        With cross-entropy the accuracy: the share of rows whose class is that of `y` (labels, or soft targets, whose
+        greatest counts). With losses of numbers r2. See `normcore.losses.Loss.score`.
+        """
+        operation = "MLP.score"
+        outputs = self._judged(X, operation)
+        shape = outputs.shape[:-1]
+        targets = self._loss.check_targets(y, shape, self.outputs, operation, dtype=self._dtype)
+        if not len(targets):
             raise ValueError("MLP.score: X has no rows")
-        predicted = logits.reshape(-1, self.outputs).argmax(axis=1)
-        return int(np.count_nonzero(predicted == labels)) / labels.size
+        weights = check_weights(sample_weight, shape, operation, "sample_weight")
+        return self._loss.score(outputs.reshape(-1, self.outputs), targets, weights)
 
     # ------------------------------------------------------------------ seeing inside
 
@@ -492,7 +628,7 @@ class MLP:
         True
         """
         operation = "MLP.activations"
-        array = check_features(X, self.features, self._dtype, operation)
+        array = self._rows(X, operation)
         if training:
             self._check_rows(math.prod(array.shape[:-1]), array, operation)
         seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
@@ -569,7 +705,7 @@ class MLP:
         True
         """
         operation = "MLP.forward_training"
-        array = check_features(X, self.features, self._dtype, operation)
+        array = self._rows(X, operation)
         rows = math.prod(array.shape[:-1])
         self._check_rows(rows, array, operation)
         seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
@@ -600,7 +736,8 @@ class MLP:
         doutputs : (..., outputs) float32 or float64
             Gradient of any loss with respect to what `forward_training` returned.
         dx : (..., features) of the model's dtype, optional
-            Where to put the gradient with respect to X. It overlaps neither X nor the model.
+            Where to put the gradient with respect to X, raw rows if the model has a scale. It overlaps neither X nor
+            the model.
 
         Returns
         -------
@@ -622,6 +759,9 @@ class MLP:
             self._network.backward(array, self._theta, self._pass, gradient, self._gradients, dx)
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.backward", operation, dy="doutputs", grads="gradients_flat") from None
+        if dx is not None and self._scale is not None:
+            with np.errstate(all="ignore"):
+                dx[...] = dx.astype(np.float64) / self._scale[1]
         return self.gradients()
 
     def _check_apart(self, out: Any, operation: str, name: str) -> None:
@@ -681,7 +821,7 @@ class MLP:
             ``gradients()``: views, overwritten by the next call.
         """
         loss, _ = self._training_pass(
-            X,
+            self._rows(X, "MLP.loss_and_grads"),
             y,
             class_weight,
             sample_weight,
@@ -696,7 +836,7 @@ class MLP:
 
     def _training_pass(
         self,
-        X: npt.ArrayLike,
+        array: FloatArray,
         y: npt.ArrayLike,
         class_weight: ClassWeight,
         sample_weight: npt.ArrayLike | None,
@@ -707,8 +847,8 @@ class MLP:
         operation: str,
         update_statistics: bool = True,
     ) -> tuple[float, float]:
-        """Check everything, run one training pass, return (loss, sum of weights); the gradients are in place."""
-        array = check_features(X, self.features, self._dtype, operation)
+        """Check everything but the rows, which are as `_rows` gives them, run one training pass, return (loss, sum of
+        weights); the gradients are in place."""
         shape = array.shape[:-1]
         targets = check_targets(y, shape, self.outputs, self._dtype, operation)
         self._check_rows(targets.shape[0], array, operation)
@@ -752,19 +892,208 @@ class MLP:
         return {"config": self.config(), "theta": self._theta, "buffers": self._buffers}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
-        self._build(**state["config"])
+        self._configure(**state["config"])
+        self._allocate()
         self._theta[...] = state["theta"]
         self._buffers[...] = state["buffers"]
 
-    def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
-        """Write the model to a safetensors file, whole or not at all; see `normcore.serialization.save_model`."""
-        from normcore.serialization import save_model
+    # ------------------------------------------------------------------ seen from outside
 
+    def digest(self) -> str:
+        """SHA-256 of all parameters, then all running statistics, in their order and little-endian, in hexadecimal.
+
+        The same on every machine for the same model: of a file it is the digest of its data, before the scale of the
+        features. That of the README goes on with the losses of the training.
+
+        Examples
+        --------
+        >>> import normcore as nc
+        >>> nc.MLP([4, 8, 3], rng=0).digest()[:16]
+        '9423343db4745c09'
+        """
+        digest = hashlib.sha256()
+        for array in (self._theta, self._buffers):
+            digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
+        return digest.hexdigest()
+
+    def summary(self) -> str:
+        """Return a table of the layers as text: operations, numbers of outputs, arrays and their sizes.
+
+        Examples
+        --------
+        >>> import normcore as nc
+        >>> print(nc.MLP([64, 50, 10], norm="layer", dropout=0.1).summary())
+        layer  operation    outputs  parameters  arrays
+        1      affine            50       3,250  w1 (64, 50), b1 (50,)
+               layer norm        50         100  gamma1 (50,), beta1 (50,)
+               relu              50
+               dropout 0.1       50
+        2      affine            10         510  w2 (50, 10), b2 (10,)
+        64 features as they are; loss cross_entropy; 3,860 parameters, 0 running statistics, 15,440 bytes of float32
+        """
+        lines = [("layer", "operation", "outputs", "parameters", "arrays")]
+        for layer in range(1, self.layers + 1):
+            here = [place for place in (*self._places, *self._buffer_places) if place.name == f"{place.kind}{layer}"]
+            norm = [place for place in here if place.kind not in ("w", "b")]
+            operations = [("affine", [place for place in here if place.kind in ("w", "b")])]
+            if layer < self.layers:
+                operations += [(f"{self._norm} norm", norm)] if norm else []
+                operations += [(self._activation, [])]
+                operations += [(f"dropout {self._dropout:g}", [])] if self._dropout else []
+            for number, (name, places) in enumerate(operations):
+                count = sum(math.prod(place.shape) for place in places if place in self._places)
+                arrays = ", ".join(f"{place.name} {place.shape}" for place in places)
+                shown = f"{count:,}" if count else ""
+                lines.append(("" if number else str(layer), name, str(self._sizes[layer]), shown, arrays))
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        table = [
+            f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}".rstrip()
+            for a, b, c, d, e in lines
+        ]
+        size = self._theta.nbytes + self._buffers.nbytes
+        shown = repr(self._loss).removeprefix("losses.").removesuffix("()")
+        table.append(
+            f"{self.features} features{' as they are' if self._scale is None else ', scaled'}; loss {shown}; "
+            f"{self._theta.size:,} parameters, {self._buffers.size:,} running statistics, {size:,} bytes of "
+            f"{self._dtype.name}"
+        )
+        return "\n".join(table)
+
+    # ------------------------------------------------------------------ files
+
+    def save(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
+        """Write the model to a safetensors file, whole or not at all; see `normcore.save_model`."""
         save_model(path, self, extra)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> MLP:
         """Return the model in the file; ValueError, naming the file, if it is not sound."""
-        from normcore.serialization import load_model
-
         return load_model(path)[0]
+
+
+# ---------------------------------------------------------------------- files
+
+
+def model_arrays(model: MLP) -> dict[str, FloatArray]:
+    """The arrays of a file by name, in their order there: parameters, running statistics, scale of the features."""
+    scale = {} if model._scale is None else dict(zip(SCALE_NAMES, model._scale, strict=True))
+    return {**model.parameters(), **model.buffers(), **scale}
+
+
+def model_metadata(model: MLP, operation: str) -> dict[str, str]:
+    """The entries of a file; ValueError, of the operation, where a name cannot be written."""
+    return metadata_of(model.config(), operation)
+
+
+def model_in(archive: Archive, fields: Fields) -> MLP:
+    """Return the model that an archive describes, whose `model_arrays` are still to be read.
+
+    ValueError, naming the file, before anything of the size of the network is allocated if the archive does not begin
+    with its arrays.
+    """
+    try:
+        config = config_of(fields, len(archive.specs))
+        model = MLP.__new__(MLP)
+        model._configure(**config)
+        expected: dict[str, Spec] = {
+            place.name: (model.dtype.name, place.shape) for place in (*model._places, *model._buffer_places)
+        }
+        if any(name in archive.specs for name in SCALE_NAMES):
+            expected |= {name: ("float64", (model.features,)) for name in SCALE_NAMES}
+        _check_specs(expected, archive.specs)
+        model._allocate()
+        if SCALE_NAMES[0] in expected:
+            model._scale = (np.ones(model.features), np.ones(model.features))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ValueError(f"{archive.name}: no sound model: {printable(str(error)[:500])}") from None
+    return model
+
+
+def _check_specs(expected: Mapping[str, Spec], found: Mapping[str, Spec]) -> None:
+    if missing := [name for name in expected if name not in found]:
+        raise ValueError(f"arrays missing: {', '.join(missing[:8])}")
+    for name, (dtype, shape) in expected.items():
+        if found[name] != (dtype, shape):
+            raise ValueError(f"{name} is {found[name][0]} {found[name][1]}; its configuration says {dtype} {shape}")
+    for wanted, there in zip(expected, found, strict=False):
+        if wanted != there:
+            raise ValueError(f"{there} stands where {wanted} belongs")
+
+
+def check_read(model: MLP, name: str) -> None:
+    """Judge what has been read into the arrays of a model from the file `name`; ValueError if no model has that."""
+    check_statistics(model, model.buffers_flat, name)
+    if model._scale is not None:
+        try:
+            judge_feature_scale(*model._scale)
+        except ValueError as error:
+            raise ValueError(f"{name}: no sound model: {error}") from None
+
+
+def check_statistics(model: MLP, flat: FloatArray, name: str, group: str = "") -> None:
+    """Refuse what no training gives: the root of a negative variance would be NaN, or, with eps, anything.
+
+    `flat` is laid out as ``model.buffers_flat``. ValueError that names the file `name` and the entry of `group`.
+    """
+    for place in model._buffer_places:
+        part = flat[place.part]
+        if place.kind == "running_var" and (part < 0.0).any():
+            index = int(np.flatnonzero(part < 0.0)[0])
+            raise ValueError(
+                f"{name}: no sound model: {group}{place.name}[{index}] is {part[index]}, a negative variance"
+            )
+
+
+def save_model(path: str | os.PathLike[str], model: MLP, extra: Mapping[str, Any] | None = None) -> None:
+    """Write `model`, and what the caller wants to keep with it, to a safetensors file.
+
+    Parameters
+    ----------
+    path : path of the file
+        An older file of that name is replaced at the end, and not before the new one is safe on the disk.
+    extra : mapping, optional
+        Anything fit for JSON; covered by the checksum too. Names, scale of the features and loss are the model's own.
+
+    Raises
+    ------
+    TypeError
+        `extra` is no mapping or cannot be written as JSON.
+    ValueError
+        `extra` and names are too large: the header, which they are in, may have 1 MiB, and `extra` 10 000 lists and
+        objects; or a name is not valid Unicode.
+    OSError
+        The file cannot be written; then no part of it is left, and an older one is untouched. Unless the message says
+        that the new file is in place: then only its folder could not be synced, and a loss of power may undo the save.
+    """
+    if not isinstance(model, MLP):
+        raise TypeError(f"save_model: model is a {type(model).__name__}; it must be an MLP")
+    write_archive(path, _MODEL, model_metadata(model, "save_model"), model_arrays(model), extra)
+
+
+def check_saving(model: MLP, extra: Mapping[str, Any] | None = None) -> None:
+    """Raise what `save_model` will, whatever the parameters become: before a training rather than after it."""
+    unsigned_header(_MODEL, model_metadata(model, "save_model"), model_arrays(model), extra)
+
+
+def load_model(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
+    """Read a file of `save_model`: (model, extra).
+
+    Raises OSError if it cannot be read, and ValueError, naming the file and what is wrong, if it is truncated, damaged
+    in any bit, no normcore model, of another version, or holds what no model has. Nothing in a file is ever executed.
+    Arrays are read into the model's own: beside those, whatever the file is, a load takes about 1 MiB of memory, and
+    what the Python objects of names and `extra` take, whose text has 1 MiB at most.
+    """
+    with open_archive(path, _MODEL) as archive:
+        with archive.damage_first():
+            extra = archive.extra()
+            fields = Fields(archive.metadata)
+            model = model_in(archive, fields)
+            try:
+                fields.finish()
+                if unknown := [name for name in archive.specs if name not in model_arrays(model)]:
+                    raise ValueError(f"unknown arrays: {', '.join(unknown[:8])}")
+            except ValueError as error:
+                raise ValueError(f"{archive.name}: no sound model: {error}") from None
+        archive.read(model_arrays(model))
+        check_read(model, archive.name)
+    return model, extra

@@ -16,7 +16,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from normcore.serialization import read_archive
+from normcore.archive import read_archive
 
 STEPS = 400
 RUN = f"""

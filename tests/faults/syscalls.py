@@ -27,7 +27,7 @@ SAVED, IN_PLACE, FAILED, NO_NAME = 10, 11, 12, 13
 def save(path: str, limit: int | None) -> int:
     """In a process of its own: wait for a line, save, and say by the exit status how it went."""
     from normcore import MLP
-    from normcore.serialization import save_model
+    from normcore.mlp import save_model
 
     model = MLP([3, 4, 2], norm="batch", rng=2)
     ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1 & 0xFFFFFFFF), 0, 0, 0)  # PR_SET_PTRACER: strace may attach

@@ -7,7 +7,7 @@ One change at a time is made in
 * runtime/{check,context,options}.c, network/mlp_shape.c and ops/scalars.h of src/normcore/core, whole;
 * ops/*.c and network/mlp.c there, from the head of each public function to its normcore_call_run, and what is called
   there;
-* src/normcore/serialization.py, what load_model and read_archive need.
+* src/normcore/archive.py, what read_archive needs.
 
 Each comparison loses or gains its boundary or is turned round, && and || change places, a ! falls, the condition of
 an if is negated, an integer constant becomes one more and one less. Then the tests of that file run until one fails. C
@@ -379,7 +379,7 @@ COMPARISONS: dict[type[ast.cmpop], type[ast.cmpop]] = {
 
 
 def reading(tree: ast.Module) -> list[ast.stmt]:
-    """The functions and classes that load_model and read_archive need, and the constants these name."""
+    """The functions and classes that read_archive needs, and the constants these name."""
     by_name: dict[str, ast.stmt] = {}
     for node in tree.body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -395,7 +395,6 @@ def reading(tree: ast.Module) -> list[ast.stmt]:
                 if isinstance(node, ast.Name):
                     take(node.id)
 
-    take("load_model")
     take("read_archive")
     return list(taken.values())
 
@@ -477,14 +476,14 @@ class PythonTests:
         import numpy  # noqa: F401
         import pytest  # noqa: F401
 
-        import normcore.serialization
+        import normcore.archive
         import normcore.training.trainer
 
         self.limit = 600.0
         start = time.monotonic()
-        text = Path(normcore.serialization.__file__).read_text()
-        if not self.survives(Mutant("serialization.py", "", text)):
-            raise SystemExit("the tests of serialization.py fail without any mutation")
+        text = Path(normcore.archive.__file__).read_text()
+        if not self.survives(Mutant("archive.py", "", text)):
+            raise SystemExit("the tests of archive.py fail without any mutation")
         self.limit = 10 + 6 * (time.monotonic() - start)
 
     def survives(self, mutant: Mutant) -> bool:
@@ -511,7 +510,7 @@ class PythonTests:
                 os.dup2(null, descriptor)
             import pytest
 
-            import normcore.serialization as module
+            import normcore.archive as module
 
             # Into the module that is there: others hold it, or names of it that are rebound in them as well.
             old = dict(vars(module))
@@ -563,7 +562,7 @@ def main() -> int:
     options = parser.parse_args()
     part, parts = (int(number) for number in options.part.split("/"))
 
-    every = [mutant for file in PROGRAMS for mutant in c_mutants(file)] + list(python_mutants("serialization.py"))
+    every = [mutant for file in PROGRAMS for mutant in c_mutants(file)] + list(python_mutants("archive.py"))
     there = Counter(mutant.key for mutant in every)
     mutants = [m for m in every if chosen(m.key, part, parts) and re.search(options.only, m.key)]
     if options.list:

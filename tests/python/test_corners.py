@@ -103,7 +103,7 @@ def test_a_line_of_numbers_and_the_name_of_the_target_is_a_header(
     model = tmp_path / "m.safetensors"
     assert main(["train", str(tmp_path / "x.csv"), "--target", "kind", "-o", str(model), *QUICK]) == 0
     assert "20 rows, 2 features, 2 classes (a, b)" in capsys.readouterr().out
-    assert nc.load_model(model)[1]["feature_names"] == ["2020", "2021"]
+    assert nc.MLP.load(model).feature_names == ("2020", "2021")
 
 
 def test_predictions_beside_labels_that_are_all_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

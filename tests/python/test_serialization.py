@@ -25,17 +25,19 @@ import pytest
 import safetensors.numpy
 
 import archives
-from archives import metadata_of
+from archives import arrays_of, metadata_of
 from check_points import interrupted_everywhere
-from normcore import MLP, Generator, _atomic
-from normcore import serialization as files
-from normcore.serialization import load_model, read_archive, save_model, write_archive
+from normcore import MLP, Generator, _atomic, losses
+from normcore import archive as files
+from normcore.archive import read_archive, read_extra, write_archive
+from normcore.mlp import load_model, save_model
 
-EXTRA = {"classes": ["naïve", "b", None], "mean": [1.5, -2.0], "columns": {"x": 1}}
+EXTRA = {"texts": ["naïve", "b\x7f", None], "numbers": [1.5, -2.0], "columns": {"x": 1}}
+NAMES = ["a", 'naïve "x"\\', "\x7f\n\x9b\U0001f600"]
 
 
-def make_model(norm: Any = "batch", dtype: str = "float32") -> MLP:
-    model = MLP([3, 4, 2], norm=norm, dropout=0.25, dtype=dtype, weight_scale=0.3, rng=5)
+def make_model(norm: Any = "batch", dtype: str = "float32", **more: Any) -> MLP:
+    model = MLP([3, 4, 2], norm=norm, dropout=0.25, dtype=dtype, weight_scale=0.3, rng=5, **more)
     rng = Generator(8)
     model.theta[...] = rng.normal(model.theta.size, dtype=dtype)
     model.buffers_flat[...] = rng.uniform(model.buffers_flat.size, 0.5, 2.0, dtype=dtype)
@@ -89,8 +91,8 @@ def test_nan_and_infinity_are_kept(tmp_path: Path) -> None:
 
 def test_any_safetensors_reader_can_read_it(saved: Path) -> None:
     tensors = safetensors.numpy.load_file(saved)
-    expected = {**make_model().parameters(), **make_model().buffers()}
-    assert set(tensors) == set(expected)
+    expected = arrays_of(make_model())
+    assert list(tensors) == list(expected)  # in the order of the data
     for name, array in expected.items():
         np.testing.assert_array_equal(tensors[name], array)
 
@@ -127,14 +129,7 @@ def archive(path: Path, change: Any = None, tensors: Any = None) -> None:
     metadata = metadata_of(model)
     if change is not None:
         change(metadata)
-    path.write_bytes(archives.archive(metadata, files.model_tensors(model) if tensors is None else tensors))
-
-
-def set_config(**changes: Any) -> Any:
-    def change(metadata: dict[str, str]) -> None:
-        metadata["config"] = json.dumps({**json.loads(metadata["config"]), **changes})
-
-    return change
+    path.write_bytes(archives.archive(metadata, arrays_of(model) if tensors is None else tensors))
 
 
 def test_the_helper_writes_sound_files(tmp_path: Path) -> None:
@@ -148,24 +143,58 @@ def test_the_helper_writes_sound_files(tmp_path: Path) -> None:
         (lambda m: m.pop("format"), "no normcore program wrote"),
         (lambda m: m.update(format="pt"), "no normcore program wrote"),
         (lambda m: m.update(format="normcore checkpoint"), "this is a 'normcore checkpoint' file"),
-        (lambda m: m.update(format_version="2"), "format version '2'; this normcore reads '1'"),
+        (
+            lambda m: m.update(format_version="1"),
+            "written in format 1, which was never released and is not read any more",
+        ),
+        (lambda m: m.update(format_version="3"), "format version '3'; this normcore reads '2'"),
         (lambda m: m.pop("format_version"), "format version None"),
-        (lambda m: m.update(sha256="0" * 64), "SHA-256"),
-        (lambda m: m.pop("extra"), "missing or unknown: extra"),
-        (lambda m: m.update(more="x"), "missing or unknown: more"),
+        (lambda m: m.update(contract="x"), "its numeric contract is 'x'"),
+        (lambda m: m.update(sha256="0" * 64), "SHA-256 of its content is not"),
+        (lambda m: m.update(sha256="0" * 63), "its SHA-256 is '000"),
+        (lambda m: m.update(sha256="F" * 64), "its SHA-256 is 'FFF"),
+        (lambda m: m.pop("extra"), "no metadata entry extra"),
+        (lambda m: m.update(more="x"), "no sound model: unknown entries: more"),
         (lambda m: m.update(extra="[1]"), "extra is no JSON object"),
-        (lambda m: m.update(config="{"), "config is no JSON object"),
-        (lambda m: m.update(config="[" * 100_000), "config is no JSON object"),
-        (lambda m: m.update(config="{}"), "no sound model: no 'sizes'"),
-        (set_config(sizes=[3, 5, 2]), r"w1 is float32 \(3, 4\); its configuration says float32 \(3, 5\)"),
-        (set_config(sizes=[3, 4]), "arrays missing or unknown"),
-        (set_config(sizes=[3, 4, 10**30]), "w2 is"),
-        (set_config(sizes=7), "no sound model"),
-        (set_config(dtype="float64"), "w1 is float32 .* says float64"),
-        (set_config(norm="group"), "arrays missing or unknown: running_mean1, running_var1|norm is 'group'"),
-        (set_config(norm=None), "arrays missing or unknown: beta1, gamma1"),
-        (set_config(dropout=2.0), "dropout is 2.0"),
-        (set_config(depth=2), "no sound model: .*depth"),
+        (lambda m: m.update(extra="{"), "extra is no JSON object"),
+        (lambda m: m.update(extra="[" * 100_000), "extra is no JSON object"),
+        (lambda m: m.pop("sizes"), "no sound model: no entry sizes"),
+        (lambda m: m.pop("loss"), "no sound model: no entry loss"),
+        (lambda m: m.update(sizes="3,5,2"), r"w1 is float32 \(3, 4\); its configuration says float32 \(3, 5\)"),
+        (lambda m: m.update(sizes="3,4"), "unknown arrays: gamma1, beta1, w2, b2"),
+        (lambda m: m.update(sizes="3,4,10000000000000000000"), "sizes is"),
+        (lambda m: m.update(sizes="3,4,100000000000000000000"), "sizes is .*it must be 1 to 9 integers"),
+        (lambda m: m.update(sizes="3, 4,2"), "sizes is '3, 4,2'; it must be 1 to"),
+        (lambda m: m.update(sizes="3,04,2"), "sizes is '3,04,2'; it must be 1 to"),
+        (lambda m: m.update(sizes=""), "sizes is ''; it must be 1 to"),
+        (lambda m: m.update(sizes="7"), "no sound model"),
+        (lambda m: m.update(dtype="float64"), "w1 is float32 .* says float64"),
+        (lambda m: m.update(norm="group"), "norm is 'group'"),
+        (lambda m: m.update(norm="none"), "gamma1 stands where w2 belongs"),
+        (lambda m: m.update(norm="layer"), "unknown arrays: running_mean1, running_var1"),
+        (lambda m: m.update(dropout="0x1.0000000000000p+1"), "dropout is 2.0"),
+        (lambda m: m.update(dropout="0.25"), "dropout is '0.25'; it must be a number in hexadecimal"),
+        (lambda m: m.update(dropout="0x1p-2"), "dropout is '0x1p-2'; it must be a number in hexadecimal"),
+        (lambda m: m.update(dropout="nan"), "dropout is 'nan'; it must be a number in hexadecimal"),
+        (lambda m: m.update(eps="0x1.0000000000000p+9999"), "eps is .*; it must be a number in hexadecimal"),
+        (lambda m: m.update(eps="inf"), "eps is inf"),
+        (lambda m: m.update(unbiased_running_var="1"), "unbiased_running_var is '1'; it must be true or false"),
+        (lambda m: m.update(loss="0-1"), "there is no loss '0-1'"),
+        (lambda m: m.update({"loss.tau": "0x1.0000000000000p-1"}), "there is no parameter 'tau'"),
+        (lambda m: m.update(loss="quantile", **{"loss.tau": "0x1.0000000000000p+0"}), "tau is 1.0"),
+        (lambda m: m.update(class_names="[]"), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a"]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","b","c"]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a", "b"]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","b",]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a",7]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","b"'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","b"]]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","\\n"]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","\\u00EF"]'), "class_names is .*a JSON array of 2 strings"),
+        (lambda m: m.update(class_names='["a","\\u0041"]'), "class_names is .*nothing escaped that need not be"),
+        (lambda m: m.update(class_names='["a","\\ud83d"]'), "class_names is .*valid Unicode"),
+        (lambda m: m.update(class_names='["a","a"]'), "class_names has 'a' twice"),
     ],
 )
 def test_foreign_and_inconsistent_files(tmp_path: Path, change: Any, message: str) -> None:
@@ -177,18 +206,34 @@ def test_foreign_and_inconsistent_files(tmp_path: Path, change: Any, message: st
 
 def test_wrong_arrays(tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
-    good = files.model_tensors(make_model())
-    for tensors in (
-        {**good, "w1": np.zeros((4, 3), np.float32)},
-        {**good, "w1": good["w1"].astype(np.float64)},
-        {**good, "b1": good["b1"].reshape(1, -1)},
-        {**good, "w9": good["w1"]},
-        {name: array for name, array in good.items() if name != "running_var1"},
-        {},
+    good = arrays_of(make_model())
+    scale = {"feature_mean": np.zeros(3), "feature_scale": np.ones(3)}
+    for tensors, message in (
+        (
+            {**good, "w1": np.zeros((4, 3), np.float32)},
+            r"w1 is float32 \(4, 3\); its configuration says float32 \(3, 4\)",
+        ),
+        ({**good, "w1": good["w1"].astype(np.float64)}, "w1 is float64"),
+        ({**good, "b1": good["b1"].reshape(1, -1)}, r"b1 is float32 \(1, 4\)"),
+        ({**good, "w9": good["w1"]}, "unknown arrays: w9"),
+        ({name: array for name, array in good.items() if name != "running_var1"}, "arrays missing: running_var1"),
+        (dict(reversed(good.items())), "running_var1 stands where w1 belongs"),
+        ({"x": np.zeros(2), **good}, "x stands where w1 belongs"),
+        ({}, "sizes is '3,4,2'; it must be 1 to 1 integers"),
+        ({**good, "feature_mean": np.zeros(3)}, "arrays missing: feature_scale"),
+        ({**good, "feature_scale": np.ones(3)}, "arrays missing: feature_mean"),
+        ({**good, **scale, "feature_mean": np.zeros(4)}, r"feature_mean is float64 \(4,\)"),
+        ({**good, **scale, "feature_mean": np.zeros(3, np.float32)}, r"feature_mean is float32"),
+        ({**scale, **good}, "feature_mean stands where w1 belongs"),
+        ({**good, **scale, "feature_scale": np.array([1.0, 0.0, 1.0])}, r"feature_scale\[1\] is 0.0"),
+        ({**good, **scale, "feature_scale": np.array([1.0, 1.0, np.inf])}, r"feature_scale\[2\] is inf"),
+        ({**good, **scale, "feature_mean": np.array([np.nan, 1.0, np.inf])}, r"feature_mean\[0\] is nan"),
     ):
         archive(path, tensors=tensors)
-        with pytest.raises(ValueError, match=r"odd\.safetensors: no sound model: .*(w1|b1|w9|running_var1)"):
+        with pytest.raises(ValueError, match=rf"odd\.safetensors: no sound model: .*{message}"):
             load_model(path)
+    archive(path, tensors={**good, **scale})
+    assert load_model(path)[0].feature_scale is not None
 
 
 @pytest.mark.parametrize(
@@ -233,11 +278,15 @@ def test_unreadable_files(tmp_path: Path) -> None:
 
 def test_archives_of_other_kinds(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    write_archive(path, "thing", {"a": 1}, {"x": np.arange(3)[::-1], "empty": np.zeros((0, 2))}, {"b": 2})
-    config, tensors, extra, contract = read_archive(path, "thing")
-    assert (config, extra, contract) == ({"a": 1}, {"b": 2}, "NC1")
+    arrays = {"x": np.arange(3)[::-1], "empty": np.zeros((0, 2)), "a": np.array(7, np.int8), "b": np.zeros(0)}
+    write_archive(path, "thing", {"a": '1"\\'}, arrays, {"b": 2})
+    metadata, tensors, extra, contract = read_archive(path, "thing")
+    assert (metadata, extra, contract) == ({"a": '1"\\'}, {"b": 2}, "NC1")
+    assert read_extra(path, "thing") == {"b": 2}
     assert tensors["x"].tolist() == [2, 1, 0]
     assert tensors["empty"].shape == (0, 2)
+    assert tensors["a"] == 7
+    assert set(safetensors.numpy.load_file(path)) == set(arrays)
     with pytest.raises(ValueError, match="this is a 'normcore thing' file"):
         load_model(path)
 
@@ -251,36 +300,85 @@ def test_only_the_one_layout_of_a_content_is_read(tmp_path: Path) -> None:
     header = good[8 : 8 + length].rstrip()
 
     def write(changed: bytes) -> None:
-        changed += b" " * (-len(changed) % 8)
+        changed += b" " * (-(8 + len(changed)) % 64)
         path.write_bytes(struct.pack("<Q", len(changed)) + changed + good[8 + length :])
 
     write(header)
     assert path.read_bytes() == good
     entries = json.loads(header)
-    first = next(name for name in entries if name != "__metadata__")
+    b1 = header[header.index(b'"b1"') : header.index(b',"b2"')]
     for changed in (
-        json.dumps(entries).encode(),  # blanks
+        json.dumps(entries, sort_keys=True).encode(),  # blanks
         json.dumps(dict(reversed(entries.items())), separators=(",", ":")).encode(),
         header[:-1] + b"," + header[1:],  # every key twice
+        header.replace(b1, b1 + b"," + b1),
+        header.replace(b1 + b",", b1),
+        header.replace(b1 + b",", b1 + b",,"),
         header[:-1] + b",}",
         header.replace(b"}}", b"},}", 1),
         header.replace(b"w1", b"\\u0077" + b"1"),
         header.replace(b'"format"', b'"f\\u006frmat"'),
         header.replace(b'"format":"n', b'"format":"\\n'),
+        header.replace(b'"extra":"{}"', b'"extra":"{\\/}"'),
+        header.replace(b'"extra":"{}"', b'"extra":"{\x7f}"'),
+        header.replace(b'"extra":"{}"', b'"extra":{}'),
         header.replace(b'"shape":[', b'"shape":[0', 1),
+        header.replace(b'"shape":[4', b'"shape":[-4', 1),
+        header.replace(b'"shape":[4]', b'"shape":[4,1,1,1,1,1,1,1,1]', 1),
         header.replace(b'"data_offsets":[', b'"data_offsets":[1', 1),
-        header + b" " * 16,
+        header.replace(b'"data_offsets":[0,', b'"data_offsets":[00,', 1),
+        header + b" " * 64,
+        header + b"x",
         header[:-1],
         header[:-20],
         b" " + header,
-        header.replace(f'"{first}"'.encode(), '"\xe9"'.encode()),
+        header.replace(b'"b1"', b'"\xe9"'),
+        header.replace(b'"b1"', b'"b-1"'),
+        header.replace(b'"b1"', b'""'),
+        header.replace(b'"b1"', b'"b' + b"1" * 64 + b'"'),
         header.replace(b"F32", b"F99", 1),
         header.replace(b"F32", b"I32", 1),
+        header.replace(b'"__metadata__":{', b'"__metadata__":{}', 1),
+        header.replace(b'"__metadata__":{', b'"__metadata__":[', 1),
     ):
         assert changed != header
         write(changed)
         with pytest.raises(ValueError, match=r"odd\.safetensors: (damaged|no sound model|not a )"):
             load_model(path)
+
+
+def test_holes_and_overlaps(tmp_path: Path) -> None:
+    """Arrays cover the data, each byte once, whatever their offsets say; their size is that of dtype and shape."""
+    path = tmp_path / "odd.safetensors"
+
+    def entry(begin: int, end: int, size: int) -> dict[str, Any]:
+        return {"data_offsets": [begin, end], "dtype": "F32", "shape": [size]}
+
+    metadata = metadata_of(make_model()) | {"format": "normcore thing", "sha256": "0" * 64}
+    for entries, sound in (
+        ({"a": entry(0, 8, 2), "b": entry(8, 16, 2)}, True),
+        ({"a": entry(8, 16, 2), "b": entry(0, 8, 2)}, True),
+        ({"a": entry(0, 8, 2), "b": entry(8, 8, 0), "c": entry(8, 16, 2)}, True),
+        ({"a": entry(4, 12, 2), "b": entry(12, 16, 1)}, False),  # a hole before
+        ({"a": entry(0, 8, 2), "b": entry(12, 16, 1)}, False),  # and between
+        ({"a": entry(0, 8, 2), "b": entry(4, 16, 3)}, False),  # an overlap
+        ({"a": entry(0, 16, 4), "b": entry(0, 16, 4)}, False),
+        ({"a": entry(0, 16, 4), "b": entry(4, 8, 1)}, False),
+        ({"a": entry(0, 16, 3)}, False),
+        ({"a": entry(16, 0, 4)}, False),
+        ({"a": entry(0, 16, 1 << 53)}, False),
+        ({"a": entry(0, 12, 3)}, False),  # something after it
+        ({}, False),
+    ):
+        header = json.dumps({"__metadata__": metadata, **entries}, sort_keys=True, separators=(",", ":")).encode()
+        header += b" " * (-(8 + len(header)) % 64)
+        unsigned = struct.pack("<Q", len(header)) + header + bytes(16)
+        path.write_bytes(unsigned.replace(b"0" * 64, hashlib.sha256(unsigned).hexdigest().encode()))
+        if sound:
+            assert set(read_archive(path, "thing")[1]) == set(entries)
+            continue
+        with pytest.raises(ValueError, match=r"odd\.safetensors: (damaged: .*the place of|truncated or damaged)"):
+            read_archive(path, "thing")
 
 
 def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
@@ -298,12 +396,20 @@ def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
 
 def test_too_much_for_a_header(tmp_path: Path) -> None:
     model = make_model()
-    with pytest.raises(ValueError, match=r"save_model: configuration and extra take .* accepted are 1048576"):
+    with pytest.raises(ValueError, match=r"save_model: names, extra and all else .* accepted are 1048568"):
         save_model(tmp_path / "m", model, {"text": "x" * (1 << 20)})
     with pytest.raises(ValueError, match="save_model: extra has more than 10000 lists"):
         save_model(tmp_path / "m", model, {"lists": [[]] * 10_000})
     with pytest.raises(ValueError, match="save_thing: 4097 arrays"):
         write_archive(tmp_path / "m", "thing", {}, {f"x{i}": np.zeros(0) for i in range(4097)})
+    with pytest.raises(ValueError, match="save_thing: 'a-b' cannot be the name"):
+        write_archive(tmp_path / "m", "thing", {}, {"a-b": np.zeros(0)})
+    with pytest.raises(ValueError, match="save_thing: '' cannot be the name"):
+        write_archive(tmp_path / "m", "thing", {"": ""}, {})
+    with pytest.raises(ValueError, match="save_thing: a is not printable ASCII"):
+        write_archive(tmp_path / "m", "thing", {"a": "\x7f"}, {})
+    with pytest.raises(ValueError, match="save_thing: 257 entries"):
+        write_archive(tmp_path / "m", "thing", {f"x{i}": "" for i in range(252)}, {})
     assert only(tmp_path)
     save_model(tmp_path / "m", model, {"text": '\\"' * 100_000, "lists": [[]] * 9_000})
     assert load_model(tmp_path / "m")[1]["text"] == '\\"' * 100_000
@@ -315,20 +421,22 @@ def test_messages_hold_no_control_characters(tmp_path: Path) -> None:
     evil = "\x1b]0;owned\x07\x9b2J\u202e"
     path = tmp_path / f"{evil}.safetensors"
     model = make_model()
-    metadata = metadata_of(model)
-    config = model.config()
+    metadata, evils = metadata_of(model), json.dumps([evil, "b"], separators=(",", ":"))
     for change in (
         {"format": f"normcore {evil}"},
         {"format_version": evil},
         {"contract": evil},
         {evil: ""},
-        {"config": json.dumps({**config, evil: 1})},
-        {"config": json.dumps({**config, "norm": evil})},
-        {"config": json.dumps({**config, "dtype": evil})},
-        {"config": json.dumps({**config, "sizes": [evil] * 3})},
+        {"norm": evil},
+        {"dtype": evil},
+        {"sizes": evil},
+        {"loss": evil},
+        {"class_names": evil},
+        {"class_names": evils[:-1] + ',"c"]'},
+        {"class_names": evils.replace('"b"', evils[1 : evils.index(",")])},
     ):
         # Those that JSON must escape are refused before; \x7f to \x9f and beyond would be those that it need not.
-        path.write_bytes(archives.archive(metadata | change, files.model_tensors(model)))
+        path.write_bytes(archives.archive(metadata | change, arrays_of(model)))
         with pytest.raises(ValueError, match=r"\\x1b") as caught:
             load_model(path)
         assert str(caught.value).isprintable()
@@ -355,8 +463,7 @@ from collections.abc import Iterator
 from pathlib import Path
 import numpy as np
 import archives
-from normcore import MLP, serialization as files
-from normcore.serialization import load_model, save_model
+from normcore import MLP, load_model, save_model
 
 path = Path(sys.argv[1]) / "m"
 
@@ -378,14 +485,14 @@ def load(name):
 
 
 def raw(header, body=b"", length=None):
-    header += b" " * (-len(header) % 8)
+    header += b" " * (-(8 + len(header)) % 64)
     path.write_bytes(struct.pack("<Q", len(header) if length is None else length) + header + body)
 
 
 MIB = 1 << 20
 form = b'"__metadata__":{"format":"normcore model"}'
 model = MLP([3, 4, 2], norm="batch")
-tensors = files.model_tensors(model)
+tensors = archives.arrays_of(model)
 save_model(path, model)
 load("warm")
 load("small")
@@ -399,14 +506,17 @@ raw(b"{" + form + b" " * 1_000_000 + b"}")
 load("blanks")
 raw(b'{"__metadata__":{"format":"normcore model","x":"' + b'\\\\"' * 500_000)
 load("a string without end")
-specs = {f"x{i:05}": ("float32", (0,)) for i in range(17_000)}
-raw(files._header(archives.metadata_of(model), specs)[:MIB])
+empty = {f"x{i:05}": np.zeros(0, np.float32) for i in range(17_000)}
+raw(archives.header(archives.metadata_of(model), empty)[8 : 8 + MIB])
 load("17 000 empty tensors")
-for name, config in (
-    ("nested configuration", '{"a":[' + "{}," * 300_000 + "{}]}"),
-    ("half a million layers", json.dumps({**model.config(), "sizes": [1] * 340_000})),
+for name, change in (
+    ("one name of brackets", {"class_names": "[" * 900_000}),
+    ("half a million names", {"class_names": json.dumps([""] * 340_000, separators=(",", ":"))}),
+    ("half a million layers", {"sizes": ",".join(["1"] * 500_000)}),
+    ("a million digits", {"sizes": "1" * 1_000_000}),
+    ("a thousand entries", {f"x{i:05}": "" for i in range(30_000)}),
 ):
-    path.write_bytes(archives.archive({**archives.metadata_of(model), "config": config}, tensors))
+    path.write_bytes(archives.archive(archives.metadata_of(model) | change, tensors))
     load(name)
 extra = '{"a":[' + "[]," * 300_000 + "[]]}"
 path.write_bytes(archives.archive({**archives.metadata_of(model), "extra": extra}, tensors))
@@ -416,8 +526,8 @@ path.write_bytes(good)
 os.truncate(path, 1 << 30)
 load("1 GiB without content")
 model = MLP([1 << 10, 1 << 12, 10])
-claims = files._header({**archives.metadata_of(model), "sha256": "0" * 64}, {"w1": ("float32", (1 << 20, 1 << 20))})
-raw(claims)
+claims = archives.header({**archives.metadata_of(model), "sha256": "0" * 64}, {"w1": np.zeros((1, 3), np.float32)})[8:]
+raw(claims.replace(b"[0,12]", b"[0,%d]" % (1 << 42)).replace(b"[1,3]", b"[%d,%d]" % (1 << 20, 1 << 20)).rstrip())
 load("a claim of 4 TiB")
 save_model(path, model)
 del model
@@ -428,11 +538,8 @@ load("honest")
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the peak is read in /proc")
 def test_memory_of_loading(tmp_path: Path) -> None:
     """At most the size of the file and 1 MiB, whatever the file is."""
-    script = MEMORY.replace(
-        "os.truncate(path, 8 + len(claims) + (1 << 40) * 4)", "os.truncate(path, 8 + len(claims) + (1 << 33))"
-    )
     done = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)],
+        [sys.executable, "-c", MEMORY, str(tmp_path)],
         capture_output=True,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(__file__).parent)},
@@ -440,7 +547,7 @@ def test_memory_of_loading(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     lines = [line.split(":") for line in done.stdout.splitlines()]
-    assert len(lines) == 14
+    assert len(lines) == 17
     for name, result, peak, size in lines:
         assert result == ("loaded" if name in ("warm", "small", "honest") else "refused"), name
         if name != "warm":
@@ -837,51 +944,61 @@ def test_a_pipe_without_an_end(saved: Path, tmp_path: Path) -> None:
 
 
 def test_the_largest_header(tmp_path: Path) -> None:
-    """1 MiB just fits, for writer and reader; the next multiple of 8 bytes for neither."""
+    """1 MiB with its length just fits, for writer and reader; the next multiple of 64 bytes for neither."""
     model, path = make_model(), tmp_path / "m"
 
     def header(text: str) -> int:
         save_model(path, model, {"text": text})
         return int(struct.unpack("<Q", path.read_bytes()[:8])[0])
 
-    text = "x" * (files._MAX_HEADER - 8 - header(""))
+    text = "x" * (files._MAX_HEADER - 64 - header(""))
     while header(text) < files._MAX_HEADER:
         text += "x"
     assert load_model(path)[1] == {"text": text}
-    text += "x" * 8
-    with pytest.raises(ValueError, match=f"take {files._MAX_HEADER + 8} bytes"):
+    text += "x" * 64
+    with pytest.raises(ValueError, match=f"take {files._MAX_HEADER + 64} bytes"):
         save_model(path, model, {"text": text})
     metadata = metadata_of(model) | {"extra": json.dumps({"text": text}, separators=(",", ":"))}
-    metadata["config"] = json.dumps(model.config(), sort_keys=True, separators=(",", ":"))
-    path.write_bytes(archives.archive(metadata, files.model_tensors(model)))
-    with pytest.raises(ValueError, match=f"it claims a header of {files._MAX_HEADER + 8} bytes"):
+    path.write_bytes(archives.archive(metadata, arrays_of(model)))
+    with pytest.raises(ValueError, match=f"it claims a header of {files._MAX_HEADER + 64} bytes"):
         load_model(path)
 
 
-@pytest.mark.parametrize("key", ["config", "extra"])
-def test_the_most_lists_that_are_read(key: str, tmp_path: Path) -> None:
+def test_the_most_lists_that_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
     for count, sound in ((files._MAX_NESTED, True), (files._MAX_NESTED + 1, False)):
         text = json.dumps({"lists": [[]] * (count - 2)})
         assert text.count("[") + text.count("{") == count
-        metadata = metadata_of(make_model()) | {"format": "normcore thing", "config": "{}", key: text}
-        path.write_bytes(archives.archive(metadata, {}))
+        path.write_bytes(archives.archive(metadata_of(make_model()) | {"format": "normcore thing", "extra": text}, {}))
         if sound:
             read_archive(path, "thing")
         else:
-            with pytest.raises(ValueError, match=f"its {key} is no JSON object, or has more than 10000"):
+            with pytest.raises(ValueError, match="its extra is no JSON object, or has more than 10000"):
+                read_archive(path, "thing")
+
+
+def test_the_most_entries_that_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "a"
+    metadata = metadata_of(make_model()) | {"format": "normcore thing"}
+    for count, sound in ((256, True), (257, False)):
+        more = {f"x{i}": "" for i in range(count - len(metadata) - 1)}
+        path.write_bytes(archives.archive(metadata | more, {}))
+        if sound:
+            assert len(read_archive(path, "thing")[0]) == 256 - 5
+        else:
+            with pytest.raises(ValueError, match=r"not as normcore writes it \(the metadata at its byte"):
                 read_archive(path, "thing")
 
 
 def test_the_most_tensors_that_are_read(tmp_path: Path) -> None:
     path = tmp_path / "a"
-    metadata = metadata_of(make_model()) | {"format": "normcore thing", "config": "{}"}
+    metadata = metadata_of(make_model()) | {"format": "normcore thing"}
     for count in (4096, 4097):
         path.write_bytes(archives.archive(metadata, {f"x{i:04}": np.zeros(0, np.int8) for i in range(count)}))
         if count == 4096:
             assert len(read_archive(path, "thing")[1]) == count
         else:
-            with pytest.raises(ValueError, match=r"not as normcore writes it \(its entry 4097\)"):
+            with pytest.raises(ValueError, match=r"not as normcore writes it \(the entry at its byte"):
                 read_archive(path, "thing")
 
 
@@ -890,23 +1007,24 @@ def test_the_most_tensors_that_are_read(tmp_path: Path) -> None:
 
 def test_an_array_larger_than_any_memory_that_has_no_element(tmp_path: Path) -> None:
     """Its bytes are all there, and yet NumPy cannot make it."""
-    specs = {"x": ("int8", (0, 1 << 40, 1 << 40))}
-    metadata = metadata_of(make_model()) | {"format": "normcore thing", "config": "{}"}
-    digest = hashlib.sha256(files._digest_head(metadata, specs)).hexdigest()
-    header = files._header(metadata | {"sha256": digest}, specs)
-    (tmp_path / "a").write_bytes(struct.pack("<Q", len(header)) + header)
+    metadata = metadata_of(make_model()) | {"format": "normcore thing", "sha256": "0" * 64}
+    head = archives.header(metadata, {"x": np.zeros((0, 1, 1), np.int8)}).rstrip()[8:]
+    head = head.replace(b"[0,1,1]", b"[0,%d,%d]" % (1 << 40, 1 << 40))
+    head += b" " * (-(8 + len(head)) % 64)
+    unsigned = struct.pack("<Q", len(head)) + head
+    (tmp_path / "a").write_bytes(unsigned.replace(b"0" * 64, hashlib.sha256(unsigned).hexdigest().encode()))
     with pytest.raises(ValueError, match="a: damaged: it claims a tensor larger than any memory"):
         read_archive(tmp_path / "a", "thing")
 
 
 def test_a_file_that_is_cut_while_it_is_read(saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    objects = files._Archive.objects
+    extra = files.Archive.extra
 
     def cut(archive: Any) -> Any:
         os.truncate(saved, saved.stat().st_size - 1)
-        return objects(archive)
+        return extra(archive)
 
-    monkeypatch.setattr(files._Archive, "objects", cut)
+    monkeypatch.setattr(files.Archive, "extra", cut)
     with pytest.raises(ValueError, match="truncated while it was read"):
         load_model(saved)
 
@@ -990,33 +1108,74 @@ def test_more_in_a_pipe_after_a_pause(saved: Path, tmp_path: Path) -> None:
 def test_the_first_negative_variance_is_named(tmp_path: Path) -> None:
     model = make_model()
     model.buffers()["running_var1"][...] = [0.0, -1.0, -2.0, 0.0]
-    arrays = files.model_tensors(model)
+    arrays = arrays_of(model)
     (tmp_path / "m").write_bytes(archives.archive(metadata_of(model), arrays))
     with pytest.raises(ValueError, match=r"running_var1\[1\] is -1.0, a negative variance"):
         load_model(tmp_path / "m")
 
 
-@pytest.mark.parametrize(("sizes", "missing"), [([3, 2], "b1"), ([3, 2, 2], "w2"), ([3, 2, 2, 2], "w2")])
-def test_the_array_that_is_missing_is_named(sizes: list[int], missing: str, tmp_path: Path) -> None:
-    """Where there are fewer arrays than layers, one, before anything of that size is made."""
-    metadata = metadata_of(MLP(sizes, norm=None))
-    (tmp_path / "m").write_bytes(archives.archive(metadata, {"w1": np.zeros((3, 2), np.float32)}))
-    with pytest.raises(ValueError, match=f"arrays missing or unknown: {missing}$"):
-        load_model(tmp_path / "m")
-
-
 def test_eight_names_are_enough(tmp_path: Path) -> None:
-    wrong = {f"x{i}": np.zeros(1) for i in range(20)}
-    (tmp_path / "m").write_bytes(archives.archive(metadata_of(make_model()), wrong))
-    with pytest.raises(ValueError, match="arrays missing or unknown: ") as caught:
+    """Of arrays that there should be, and of arrays that there should not."""
+    good, many = arrays_of(make_model()), {f"x{i}": np.zeros(1) for i in range(20)}
+    metadata = metadata_of(make_model())
+    for content, message in ((many, "arrays missing: "), ({**good, **many}, "unknown arrays: ")):
+        (tmp_path / "m").write_bytes(archives.archive(metadata, content))
+        with pytest.raises(ValueError, match=message) as caught:
+            load_model(tmp_path / "m")
+        assert len(str(caught.value).rpartition(": ")[2].split(", ")) == 8
+    (tmp_path / "m").write_bytes(archives.archive(metadata | {f"x{i}": "" for i in range(20)}, good))
+    with pytest.raises(ValueError, match="unknown entries: ") as caught:
         load_model(tmp_path / "m")
     assert len(str(caught.value).rpartition(": ")[2].split(", ")) == 8
 
 
 def test_long_details_are_cut(tmp_path: Path) -> None:
     model = make_model("layer")
-    metadata = metadata_of(model) | {"config": json.dumps({**model.config(), "norm": "x" * 5000})}
-    (tmp_path / "m").write_bytes(archives.archive(metadata, files.model_tensors(model)))
-    with pytest.raises(ValueError, match="no sound model") as caught:
-        load_model(tmp_path / "m")
-    assert len(str(caught.value).partition("no sound model: ")[2]) == 500
+    for change, length in (({"norm": "x" * 5000}, 500), ({"sizes": "x" * 5000}, 200)):
+        (tmp_path / "m").write_bytes(archives.archive(metadata_of(model) | change, arrays_of(model)))
+        with pytest.raises(ValueError, match="no sound model") as caught:
+            load_model(tmp_path / "m")
+        assert len(str(caught.value).partition("no sound model: ")[2]) <= length
+
+
+# ---------------------------------------------------------------------- what a model knows of its data
+
+
+@pytest.mark.parametrize(
+    "loss", ["cross_entropy", "logistic", losses.huber(delta=0.1), losses.quantile(tau=0.9), "squared_error"]
+)
+def test_loss_names_and_scale_are_kept(tmp_path: Path, loss: Any) -> None:
+    model = make_model(
+        feature_names=NAMES,
+        class_names=["", "b"],
+        feature_mean=[0.1, -2, 1e30],
+        feature_scale=[5e-324, 1, 1e30],
+        loss=loss,
+    )
+    save_model(tmp_path / "m", model)
+    assert (tmp_path / "m").read_bytes() == archives.archive(metadata_of(model), arrays_of(model))
+    loaded, _ = load_model(tmp_path / "m")
+    assert loaded.config() == model.config()
+    assert loaded.loss == losses.get(loss)
+    assert loaded.feature_names == tuple(NAMES)
+    assert loaded.class_names == ("", "b")
+    X = Generator(1).normal((5, 3), dtype="float64") * [1e-320, 1.0, 1.0] + [0.1, 0, 0]
+    assert loaded.predict(X).tobytes() == model.predict(X).tobytes()
+
+
+def test_names_that_cannot_be_written(tmp_path: Path) -> None:
+    for names in (["a", "\ud83d", "c"], ["a", "\ude00\ud83d", "c"]):
+        with pytest.raises(ValueError, match=r"save_model: feature_names\[1\] is '.*', which is not valid Unicode"):
+            save_model(tmp_path / "m", make_model(feature_names=names))
+    assert only(tmp_path)
+
+
+def test_the_data_in_the_file_are_what_is_digested(tmp_path: Path) -> None:
+    for dtype in ("float32", "float64"):
+        model = make_model(dtype=dtype)
+        save_model(tmp_path / "m", model)
+        content = (tmp_path / "m").read_bytes()
+        begin = 8 + int.from_bytes(content[:8], "little")
+        assert begin % 64 == 0
+        assert hashlib.sha256(content[begin:]).hexdigest() == model.digest()
+        assert content[begin : begin + model.theta.nbytes] == model.theta.tobytes()

@@ -154,7 +154,8 @@ def run(options: argparse.Namespace) -> int:
     )
     trained.save(options.output)
 
-    model, classes, held_out = trained.model, trained.description.classes, trained.held_out
+    model, held_out = trained.model, trained.held_out
+    classes = model.class_names or ()
     rows = trained.score.rows + (held_out.rows if held_out else 0)
     layers = "-".join(str(size) for size in model.sizes)
     norm = "no normalisation" if options.norm == "none" else f"{options.norm} normalisation"

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcore import _core
 from normcore.labels import encode_labels
+from normcore.mlp import MLP
 from normcore.tables.reading import DataError, parse_number
 
-__all__ = ["column_statistics", "encode_texts", "standardise"]
+__all__ = ["check_scaled", "column_statistics", "encode_texts"]
 
 
 def encode_texts(labels: Sequence[str]) -> tuple[NDArray[np.int64], list[str]]:
@@ -42,15 +42,13 @@ def column_statistics(
     return mean, np.where(constant, 1.0, 1.0 / rstd)
 
 
-def standardise(
-    x: NDArray[np.float64], mean: NDArray[np.float64], scale: NDArray[np.float64], dtype: str, source: object
-) -> NDArray[Any]:
-    """(x - mean) / scale in `dtype`; DataError, which names `source`, if a value does not fit it."""
+def check_scaled(model: MLP, x: NDArray[np.float64], source: object) -> None:
+    """DataError, which names `source`, if a value of the finite rows `x` is infinite in the scale of the model."""
+    mean, scale = model.feature_mean, model.feature_scale
     with np.errstate(over="ignore"):
-        result = ((x - mean) / scale).astype(dtype)
+        result = (x if mean is None or scale is None else (x - mean) / scale).astype(model.dtype)
     if not np.isfinite(result).all():
         row, column = (int(i) for i in np.argwhere(~np.isfinite(result))[0])
         raise DataError(
             f"{source}: {x[row, column]:g} (feature {column + 1}) is too far from the training rows' values"
         )
-    return result

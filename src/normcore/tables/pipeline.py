@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -14,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from normcore import _core
-from normcore.mlp import MLP
+from normcore.archive import read_extra
+from normcore.mlp import MLP, check_saving, load_model, save_model
 from normcore.random import Generator
-from normcore.serialization import archive_extra, check_extra, load_model, save_model
 from normcore.tables.description import FORMAT, Description
-from normcore.tables.encoding import column_statistics, encode_texts, standardise
+from normcore.tables.encoding import check_scaled, column_statistics, encode_texts
 from normcore.tables.reading import DataError, Table, read_table
 from normcore.training.history import History
 from normcore.training.schedules import CosineSchedule, Schedule
@@ -66,7 +67,7 @@ class Score:
 
 @dataclass(frozen=True)
 class TrainedTable:
-    """A model, what its inputs and outputs mean, and how it came about.
+    """A model, which knows what its inputs and outputs mean, and how it came about.
 
     Attributes
     ----------
@@ -108,9 +109,13 @@ class Predictions:
 
 @dataclass(frozen=True)
 class _Split:
-    """The rows to train on and those held out, with everything ready for the network."""
+    """The rows to train on and those held out, as they are in the table, and what the model is to know of them."""
 
     description: Description
+    classes: list[str]
+    feature_names: list[str] | None
+    mean: NDArray[np.float64]
+    scale: NDArray[np.float64]
     x_train: NDArray[Any]
     codes_train: NDArray[np.int64]
     x_test: NDArray[Any]
@@ -161,8 +166,8 @@ def train_table(
     >>> lines = [f"{i},{i % 7},{'low' if i < 30 else 'high'}" for i in range(60)]
     >>> _ = (folder / "t.csv").write_text("height,rest,class\\n" + "\\n".join(lines))
     >>> trained = train_table(folder / "t.csv", Settings(hidden=(8,), epochs=30, learning_rate=0.01))
-    >>> trained.description.classes, trained.held_out.rows
-    (['high', 'low'], 12)
+    >>> trained.model.class_names, trained.held_out.rows
+    (('high', 'low'), 12)
     >>> trained.save(folder / "model.safetensors")
     >>> predictions = predict_table(folder / "model.safetensors", folder / "t.csv")
     >>> [predictions.classes[code] for code in predictions.codes[[0, -1]]]
@@ -171,12 +176,11 @@ def train_table(
     settings = Settings() if settings is None else settings
     table = read_table(Path(path), target=target, header=header, delimiter=delimiter)
     split = _split(table, settings, Path(path), named)
-    check_extra(split.description.to_extra())  # before the work, not after it
     # All that the bits of the result depend on.
     begun = asdict(settings)
     begun["hidden"] = list(settings.hidden)
     begun["contract"] = _core.CONTRACT
-    begun["data"] = _digest(split.x_train, split.codes_train, split.x_test, split.codes_test)
+    begun["data"] = _digest(split)
 
     trainer = None
     if checkpoint is not None and Path(checkpoint).exists():
@@ -185,6 +189,9 @@ def train_table(
             resumed(trainer)
     if trainer is None:
         trainer = _new_trainer(split, settings)
+    for x in (split.x_train, split.x_test):
+        check_scaled(trainer.model, x, path)
+    check_saving(trainer.model, split.description.to_extra())  # before the work, not after it
     if checkpoint is not None:
 
         def save(trainer: Trainer, logs: dict[str, Any]) -> None:
@@ -196,14 +203,14 @@ def train_table(
         split.x_train, split.codes_train, validation_data=(split.x_test, split.codes_test) if held_out else None
     )
 
-    model, classes = trainer.model, split.description.classes
+    model = trainer.model
     score = _score(model, split.x_train, split.codes_train)
     test = _score(model, split.x_test, split.codes_test) if held_out else None
     losses = [*history.loss[-1:], score.loss, *([test.loss] if test else [])]
     _check_sound(model, losses, named)
     most = int(np.bincount(split.codes_train).argmax())
     share = float((split.codes_test == most).mean()) if held_out else None
-    return TrainedTable(model, split.description, history, score, test, classes[most], share)
+    return TrainedTable(model, split.description, history, score, test, split.classes[most], share)
 
 
 def _split(table: Table, settings: Settings, path: Path, named: Callable[[str], str]) -> _Split:
@@ -229,17 +236,21 @@ def _split(table: Table, settings: Settings, path: Path, named: Callable[[str], 
     train, test = order[held_out:], order[:held_out]
     mean, scale = column_statistics(table.features[train], path, table.names)
     return _Split(
-        Description(classes, table.names, table.target, table.position, mean, scale),
-        standardise(table.features[train], mean, scale, settings.dtype, path),
+        Description(table.target, table.position),
+        classes,
+        table.names,
+        mean,
+        scale,
+        table.features[train],
         codes[train],
-        standardise(table.features[test], mean, scale, settings.dtype, path),
+        table.features[test],
         codes[test],
     )
 
 
-def _digest(*arrays: NDArray[Any]) -> str:
-    digest = hashlib.sha256()
-    for array in arrays:
+def _digest(split: _Split) -> str:
+    digest = hashlib.sha256(json.dumps([split.classes, split.feature_names]).encode())
+    for array in (split.x_train, split.codes_train, split.x_test, split.codes_test):
         digest.update(f"{array.dtype.str} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return digest.hexdigest()
@@ -247,7 +258,7 @@ def _digest(*arrays: NDArray[Any]) -> str:
 
 def _resume(path: Path, settings: Mapping[str, Any], named: Callable[[str], str]) -> Trainer:
     """The trainer in a checkpoint of the same training."""
-    extra = archive_extra(path, "checkpoint")
+    extra = read_extra(path, "checkpoint")
     begun = extra.get("settings")
     if extra.get("format") != FORMAT or not isinstance(begun, dict):
         raise DataError(f"{path}: a checkpoint, but none of normcore train")
@@ -265,12 +276,16 @@ def _new_trainer(split: _Split, settings: Settings) -> Trainer:
     rows, columns = split.x_train.shape
     norm: Any = None if settings.norm == "none" else settings.norm
     model = MLP(
-        [columns, *settings.hidden, len(split.description.classes)],
+        [columns, *settings.hidden, len(split.classes)],
         norm=norm,
         dropout=settings.dropout,
         weight_scale=settings.weight_scale,
         dtype=settings.dtype,
         rng=settings.seed,
+        feature_names=split.feature_names,
+        class_names=split.classes,
+        feature_mean=split.mean,
+        feature_scale=split.scale,
     )
     learning_rate: float | Schedule = settings.learning_rate
     if settings.schedule == "cosine":
@@ -328,8 +343,8 @@ def predict_table(
 ) -> Predictions:
     """Predict the class of each row of a CSV or NPZ file, in order, with a saved model.
 
-    A model of `train_table` knows the scale of its features and finds their columns by name, where both have names. One
-    of ``MLP.save`` takes the features as they are and calls its classes by number.
+    The rows are those of the table, which the model scales if it has a scale. Its columns are found by name, where both
+    have names, and its classes are called by number if it has no names for them.
 
     Parameters
     ----------
@@ -351,27 +366,26 @@ def predict_table(
     unsound = _not_finite(model)
     if unsound is not None:
         raise DataError(f"{model_path}: {unsound} of the model is not finite; its training diverged")
-    trained_here = extra.get("format") == FORMAT
-    if trained_here:
-        known = Description.from_extra(extra, model.features, model.outputs, model_path)
-    else:
-        known = Description.plain(model.features, model.outputs)
-    classes = known.classes
+    if not model.loss.has_classes:
+        raise DataError(f"{model_path}: the loss of the model is {model.loss.name}; it predicts no classes")
+    known = Description.from_extra(extra, model.features, model_path)
+    classes = [str(i) for i in range(model.outputs)] if model.class_names is None else list(model.class_names)
     table = read_table(
         path,
         target=known.target,
         header=header,
         delimiter=delimiter,
-        expected_names=known.feature_names,
+        expected_names=model.feature_names,
         expected_count=model.features,
         expected_position=known.target_position,
         known_labels=set(classes),
     )
     labels = {label for label in table.labels or () if label}
-    if trained_here and labels and labels.isdisjoint(classes):
+    if model.class_names is not None and labels and labels.isdisjoint(classes):
         raise DataError(
             f"{path}: no label in {table.target} is a class of the model ({some(classes)}); leave the column out if it "
             "is not the target"
         )
-    x = standardise(table.features, known.mean, known.scale, np.dtype(model.dtype).name, path)
+    x = table.features
+    check_scaled(model, x, path)
     return Predictions(classes, model.predict(x), model.predict_proba(x) if probabilities else None, table.labels)

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
-from normcore.mlp import MLP, check_features, check_targets, check_weights
+from normcore.mlp import MLP, check_targets, check_weights
 from normcore.random import Generator
 
 __all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "Batch", "DataSet", "batch_bounds", "epoch_order"]
@@ -25,12 +25,12 @@ _EVALUATION_ROWS = 1024  # rows a forward pass: bounds the work memory; the resu
 
 
 class DataSet:
-    """Checked features and targets, with what evaluation needs, made once a fit."""
+    """Checked features, as the network sees them, and targets, with what evaluation needs, made once a fit."""
 
     def __init__(
         self, model: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, operation: str
     ) -> None:
-        features = check_features(X, model.features, model.dtype, operation)
+        features = model._rows(X, operation)
         if features.ndim != 2:
             raise ValueError(f"{operation}: X is {features.shape}; it must be (rows, {model.features})")
         if not features.shape[0]:
@@ -57,7 +57,7 @@ class DataSet:
         logits = self._logits
         for start in range(0, self.rows, _EVALUATION_ROWS):
             rows = slice(start, start + _EVALUATION_ROWS)
-            model.forward(self.X[rows], out=logits[rows])
+            model._forward(self.X[rows], logits[rows], "Trainer.fit")
         loss, _, _ = _core.softmax_cross_entropy(
             logits,
             self.y,

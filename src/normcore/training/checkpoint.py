@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import os
 import sys
 import warnings
@@ -15,16 +14,9 @@ import numpy.typing as npt
 
 from normcore import _core
 from normcore._checks import check_number
-from normcore.mlp import MLP, check_class_weight
-from normcore.serialization import (
-    Spec,
-    check_statistics,
-    model_tensors,
-    new_model,
-    open_archive,
-    path_name,
-    write_archive,
-)
+from normcore._fields import Fields, texts_of
+from normcore.archive import Spec, open_archive, path_name, write_archive
+from normcore.mlp import MLP, check_class_weight, check_read, check_statistics, model_arrays, model_in, model_metadata
 from normcore.training.batches import DROPOUT_STREAM, SHUFFLE_STREAM
 from normcore.training.callbacks import check_callbacks
 from normcore.training.history import CURVES, REASONS, History
@@ -53,23 +45,6 @@ _SETTINGS = (
     "on_nonfinite",
     "seed",
 )
-
-
-def _get(entries: Mapping[str, Any], group: str, name: str) -> Any:
-    if name not in entries:
-        raise ValueError(f"no entry {group}.{name}" if group else f"no entry {name}")
-    return entries[name]
-
-
-def _check_entry(value: Any, name: str, maximum: int) -> int:
-    """Return an integer of a checkpoint; JSON's true is none."""
-    if type(value) is not int or not 0 <= value <= maximum:
-        raise ValueError(f"{name} is {value!r}; it must be an integer in [0, {maximum}]")
-    return value
-
-
-def _entry(state: Mapping[str, Any], name: str, maximum: int) -> int:
-    return _check_entry(_get(state, "state", name), f"state.{name}", maximum)
 
 
 @contextlib.contextmanager
@@ -113,22 +88,19 @@ class Resumable:
         settings: dict[str, Any] = {"optimizer": optimizer.name, "learning_rate": rate}
         settings |= {name: getattr(optimizer, name) for name in _OPTIMIZER_SETTINGS}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
-        config = {
-            "model": self.model.config(),
-            "trainer": settings,
-            "state": {
-                "updates": optimizer.updates,
-                "epoch": self.epoch,
-                "step": self.step_count,
-                "batch": self._batch,
-                "rows": self._rows,
-                "best_epoch": history.best_epoch,
-                "best_value": history.best_value,
-                "stopped_reason": history.stopped_reason,
-                "skipped_steps": history.skipped_steps,
-            },
+        state = {
+            "updates": optimizer.updates,
+            "epoch": self.epoch,
+            "step": self.step_count,
+            "batch": self._batch,
+            "rows": self._rows,
+            "best_epoch": history.best_epoch,
+            "best_value": history.best_value,
+            "stopped_reason": history.stopped_reason,
         }
-        tensors = model_tensors(self.model, "model.")
+        metadata = model_metadata(self.model, "save_checkpoint")
+        metadata |= texts_of("trainer", settings) | texts_of("state", state)
+        tensors = model_arrays(self.model)
         optional = {
             "class_weight": self.class_weight,
             "optimizer.slot1": optimizer.slot1,
@@ -140,7 +112,8 @@ class Resumable:
         tensors |= {name: array for name, array in optional.items() if array is not None}
         for name in ("loss", *CURVES):
             tensors[f"history.{name}"] = np.array(getattr(history, name), dtype=np.float64)
-        write_archive(path, _CHECKPOINT, config, tensors, extra)
+        tensors["history.skipped_steps"] = np.array(history.skipped_steps, dtype=np.int64)
+        write_archive(path, _CHECKPOINT, metadata, tensors, extra)
 
     @classmethod
     def resume(
@@ -177,14 +150,13 @@ class Resumable:
         with open_archive(name, _CHECKPOINT) as archive:
             name, contract = archive.name, archive.contract
             with archive.damage_first(), _laid_to(name):
-                config, _ = archive.objects()
-                for key in ("model", "trainer", "state"):
-                    if not isinstance(_get(config, "", key), Mapping):
-                        raise ValueError(f"{key} is {config[key]!r}; it must be an object")
-                specs = {key.removeprefix("model."): spec for key, spec in archive.specs.items() if key[:6] == "model."}
-                model = new_model(config["model"], specs, name)
-                settings = dict(config["trainer"])
-                stored = settings.pop("learning_rate", None)
+                fields = Fields(archive.metadata)
+                model = model_in(archive, fields)
+                settings = fields.values("trainer")
+                for key in ("optimizer", "learning_rate", *_OPTIMIZER_SETTINGS, *_SETTINGS):
+                    if key not in settings:
+                        raise ValueError(f"no entry trainer.{key}")
+                stored = settings.pop("learning_rate")
                 rate = stored if learning_rate is None else learning_rate
                 if rate is None:
                     raise ValueError("its learning rate was a plain function: give learning_rate")
@@ -192,7 +164,8 @@ class Resumable:
                     rate = schedule_from_dict(rate)
                 new: Callable[..., Self] = cls
                 trainer = new(model, learning_rate=rate, callbacks=callbacks, progress=progress, **settings)
-                trainer._set_position(config["state"])
+                trainer._set_position(fields)
+                fields.finish()
                 arrays = trainer._arrays(archive.specs)
             archive.read(arrays)
             with _laid_to(name):
@@ -208,7 +181,7 @@ class Resumable:
     def _arrays(self, specs: Mapping[str, Spec]) -> dict[str, FloatArray]:
         """What a checkpoint with those tensors is read into, by name: for the most part the arrays that are trained."""
         model, optimizer = self.model, self.optimizer
-        arrays = model_tensors(model, "model.")
+        arrays = model_arrays(model)
         for name, slot in (("slot1", optimizer.slot1), ("slot2", optimizer.slot2)):
             if slot is not None:
                 arrays[f"optimizer.{name}"] = slot
@@ -218,24 +191,26 @@ class Resumable:
                 arrays[f"{group}.buffers"] = np.empty_like(model.buffers_flat)
         if "class_weight" in specs:
             arrays["class_weight"] = np.empty(model.outputs)
+        lists = {f"history.{curve}": ("float64", self.epoch + 1) for curve in CURVES}
+        lists |= {"history.loss": ("float64", self.step_count), "history.skipped_steps": ("int64", self.step_count)}
+        wrong = sorted((arrays.keys() | lists.keys()) ^ specs.keys())
+        if wrong:
+            raise ValueError(f"arrays missing or unknown: {', '.join(wrong[:8])}")
         for name, array in arrays.items():
-            dtype, shape = _get(specs, "", name)
+            dtype, shape = specs[name]
             if (dtype, shape) != (array.dtype.name, array.shape):
                 raise ValueError(f"{name} is {dtype} {shape}, which does not fit the model")
-        for curve in ("loss", *CURVES):
-            dtype, shape = _get(specs, "", f"history.{curve}")
-            limit = self.step_count if curve == "loss" else self.epoch + 1
-            if len(shape) != 1 or dtype != "float64" or shape[0] > limit:
-                raise ValueError(
-                    f"history.{curve} is {dtype} {shape}; it must be float64 and have one axis of at most {limit}"
-                )
-            arrays[f"history.{curve}"] = np.empty(shape)
+        for name, (wanted, limit) in lists.items():
+            dtype, shape = specs[name]
+            if len(shape) != 1 or dtype != wanted or shape[0] > limit:
+                raise ValueError(f"{name} is {dtype} {shape}; it must be {wanted} and have one axis of at most {limit}")
+            arrays[name] = np.empty(shape, wanted)
         return arrays
 
     def _set_arrays(self, arrays: Mapping[str, FloatArray], name: str) -> None:
         """Take over what has been read into the arrays of `_arrays` from the file `name`."""
         model = self.model
-        check_statistics(model, model.buffers_flat, name)
+        check_read(model, name)
         for slot in ("slot1", "slot2"):
             array = arrays.get(f"optimizer.{slot}")
             if array is not None and (not all_finite(array) or (slot == "slot2" and bool((array < 0.0).any()))):
@@ -252,30 +227,24 @@ class Resumable:
         self.class_weight = check_class_weight(arrays.get("class_weight"), model.outputs, "Trainer")
         for curve in ("loss", *CURVES):
             getattr(self.history, curve).extend(arrays[f"history.{curve}"].tolist())
+        skipped = arrays["history.skipped_steps"]
+        if ((skipped < 0) | (skipped >= self.step_count)).any():
+            raise ValueError(f"history.skipped_steps must be in [0, {self.step_count})")
+        self.history.skipped_steps.extend(skipped.tolist())
 
-    def _set_position(self, state: Mapping[str, Any]) -> None:
+    def _set_position(self, fields: Fields) -> None:
         optimizer, history = self.optimizer, self.history
         # The streams of the seed end somewhere: see SHUFFLE_STREAM and DROPOUT_STREAM.
-        self.epoch = _entry(state, "epoch", SHUFFLE_STREAM - 1)
-        self.step_count = _entry(state, "step", DROPOUT_STREAM // self.model.layers - 1)
-        self._rows = _entry(state, "rows", sys.maxsize)
-        self._batch = _entry(state, "batch", self._rows)
-        optimizer.updates = _entry(state, "updates", self.step_count)
-        skipped = _get(state, "state", "skipped_steps")
-        if not isinstance(skipped, list):
-            raise ValueError(f"state.skipped_steps is {skipped!r}; it must be a list")
-        for index, step in enumerate(skipped):
-            _check_entry(step, f"state.skipped_steps[{index}]", self.step_count - 1)
-        history.skipped_steps.extend(skipped)
-        best_epoch, best_value, reason = (
-            _get(state, "state", name) for name in ("best_epoch", "best_value", "stopped_reason")
-        )
-        if best_epoch is not None:
-            _check_entry(best_epoch, "state.best_epoch", self.epoch)
+        self.epoch = fields.integer("state.epoch", SHUFFLE_STREAM - 1)
+        self.step_count = fields.integer("state.step", DROPOUT_STREAM // self.model.layers - 1)
+        self._rows = fields.integer("state.rows", sys.maxsize)
+        self._batch = fields.integer("state.batch", self._rows)
+        optimizer.updates = fields.integer("state.updates", self.step_count)
+        best_epoch = None if fields.is_none("state.best_epoch") else fields.integer("state.best_epoch", self.epoch)
+        best_value = None if fields.is_none("state.best_value") else fields.double("state.best_value")
+        reason = None if fields.is_none("state.stopped_reason") else fields.text("state.stopped_reason")
         if (best_epoch is None) != (best_value is None):
             raise ValueError(f"state.best_epoch is {best_epoch} but state.best_value is {best_value!r}")
-        if best_value is not None and (not isinstance(best_value, float) or math.isnan(best_value)):
-            raise ValueError(f"state.best_value is {best_value!r}; it must be a number")
         if reason is not None and reason not in REASONS:
             raise ValueError(f"state.stopped_reason is {reason!r}; it must be one of {', '.join(REASONS)}")
         history.best_epoch, history.best_value, history.stopped_reason = best_epoch, best_value, reason

@@ -187,7 +187,7 @@ class Trainer(Resumable):
     # ------------------------------------------------------------------ one step
 
     def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Do one optimisation step on the batch `X` (rows, features), `y` as in `MLP.loss_and_grads`.
+        """Do one optimisation step on the batch `X` (rows, features), `X` and `y` as in `MLP.loss_and_grads`.
 
         Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
         `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``. A step
@@ -197,13 +197,14 @@ class Trainer(Resumable):
         token = object()
         try:
             self._claim(token, "Trainer.step")
+            rows = self.model._rows(X, "Trainer.step")
             rate = self._next_rate()
             if self._kept.last is None:
-                return self._step(X, y, sample_weight, rate, None)
+                return self._step(rows, y, sample_weight, rate, None)
             with HeldSignals():
                 had_best = self._kept.leave()
                 try:
-                    return self._step(X, y, sample_weight, rate, None)
+                    return self._step(rows, y, sample_weight, rate, None)
                 except BaseException:
                     if had_best:
                         self._show_best()
@@ -214,7 +215,7 @@ class Trainer(Resumable):
 
     def _step(
         self,
-        X: npt.ArrayLike,
+        X: npt.NDArray[Any],
         y: npt.ArrayLike,
         sample_weight: npt.ArrayLike | None,
         rate: float,
@@ -240,7 +241,7 @@ class Trainer(Resumable):
             raise
         return gradients.loss
 
-    def _gradients(self, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> _Gradients:
+    def _gradients(self, X: npt.NDArray[Any], y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> _Gradients:
         """Forward, loss and backward pass; the L2 term's own gradient is the optimiser's to add."""
         model = self.model
         loss, weight = model._training_pass(
@@ -261,7 +262,7 @@ class Trainer(Resumable):
         """Make one of the gradients of all processes that train the model: of one process, as they are."""
         return gradients
 
-    def _guard(self, gradients: _Gradients, X: npt.ArrayLike) -> tuple[float, tuple[str, str] | None]:
+    def _guard(self, gradients: _Gradients, X: npt.NDArray[Any]) -> tuple[float, tuple[str, str] | None]:
         """Norm of the gradients; and if that, the loss or the running statistics are not finite, where and how."""
         flat = self.model.gradients_flat
         norm_squared = _core.sum_of_squares(flat)
