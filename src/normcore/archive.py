@@ -258,6 +258,8 @@ class Archive:
     ----------
     name : str
         Of the file, fit for a message.
+    kind : str
+        "model" or "checkpoint".
     contract : str
         The numeric contract of the writer.
     sha256 : str
@@ -268,11 +270,12 @@ class Archive:
         Of the tensors, in the order of their data.
     """
 
-    def __init__(self, file: io.RawIOBase, name: str, kind: str) -> None:
+    def __init__(self, file: io.RawIOBase, name: str, kind: str | None) -> None:
         self.name = name
         self._file: io.RawIOBase | io.BytesIO = file
         header = self._read_header()
         texts, self.specs, place = self._checked(header, kind)
+        self.kind = texts["format"].removeprefix(_FORMAT.format(""))
         self.contract, self.sha256, self._extra = (texts[key] for key in ("contract", "sha256", "extra"))
         self.metadata = {key: text for key, text in texts.items() if key not in _OWN_KEYS}
         self._digest = hashlib.sha256(struct.pack("<Q", len(header)))
@@ -316,9 +319,9 @@ class Archive:
             raise ValueError(f"{name}: truncated in its header, or not a safetensors file")
         return bytes(header)
 
-    def _checked(self, header: bytes, kind: str) -> tuple[dict[str, str], dict[str, Spec], int]:
+    def _checked(self, header: bytes, kind: str | None) -> tuple[dict[str, str], dict[str, Spec], int]:
         """The content of the header, of a file of this kind and version, and the place of the digest in it."""
-        name, expected = self.name, _FORMAT.format(kind)
+        name, expected = self.name, _FORMAT.format("file" if kind is None else kind)
         if b'"format":"' + _FORMAT.format("").encode() not in header:
             if not (header.startswith(b"{") and header.rstrip().endswith(b"}")):
                 raise ValueError(f"{name}: not a safetensors file, or damaged: its header is no JSON object")
@@ -337,7 +340,7 @@ class Archive:
             raise ValueError(f"{name}: damaged: its header is not as normcore writes it ({error})") from None
         if missing := _OWN_KEYS - set(metadata):
             raise ValueError(f"{name}: damaged: no metadata entry {min(missing)}")
-        if metadata["format"] != expected:
+        if kind is not None and metadata["format"] != expected:
             raise ValueError(f"{name}: this is a {metadata['format']!r} file; expected is {expected!r}")
         if not re.fullmatch("[0-9a-f]{64}", metadata["sha256"]):
             raise ValueError(f"{name}: damaged: its SHA-256 is {metadata['sha256'][:80]!r}")
@@ -398,9 +401,9 @@ class Archive:
 
 
 @contextlib.contextmanager
-def open_archive(path: str | os.PathLike[str], kind: str) -> Iterator[Archive]:
-    """Open a file of `write_archive`; raises as `read_archive`."""
-    name = path_name(path, f"load_{kind}")
+def open_archive(path: str | os.PathLike[str], kind: str | None) -> Iterator[Archive]:
+    """Open a file of `write_archive`, of one kind or of any; raises as `read_archive`."""
+    name = path_name(path, f"load_{kind or 'file'}")
     with naming(name), open(name, "rb", buffering=0) as file:
         yield Archive(file, printable(name), kind)
 

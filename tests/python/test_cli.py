@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import os
@@ -657,6 +658,44 @@ def test_info(capsys: pytest.CaptureFixture[str]) -> None:
     text = run(capsys, "info")[1]
     assert len(text.splitlines()) == len(facts)
     assert normcore.get_isa() in text
+
+
+def test_info_of_a_file(tmp_path: Path, trained: Path, flowers: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run(capsys, "info", trained)
+    assert (code, err) == (0, "")
+    model, extra = load_model(trained)
+    for part in (
+        "kind                 model\n",
+        f"digest               {model.digest()}\n",
+        "feature names        width, height, unit\n",
+        "class names          east, north, south\n",
+        'loss                 {"name": "cross_entropy"}\n',
+        "weight scale         none\n",
+        "feature mean         ",
+        model.summary(),
+    ):
+        assert part in out
+    facts = json.loads(run(capsys, "info", trained, "--json")[1])
+    assert facts | model.config() == facts
+    assert facts["extra"] == extra
+    assert (
+        hashlib.sha256(trained.read_bytes().replace(facts["sha256"].encode(), b"0" * 64)).hexdigest() == facts["sha256"]
+    )
+
+    assert run(capsys, "train", flowers, "-o", tmp_path / "m", "--checkpoint", tmp_path / "c", *QUICK)[0] == 0
+    facts = json.loads(run(capsys, "info", tmp_path / "c", "--json")[1])
+    assert facts["kind"] == "checkpoint"
+    assert facts["state"]["epoch"] == 30
+    assert facts["trainer"]["betas"] == [0.9, 0.999]
+    assert facts["digest"] == MLP.load(tmp_path / "m").digest()
+
+    assert "takes no FILE" in refusal(capsys, "info", trained, "--verify")
+    assert "absent: No such file" in refusal(capsys, "info", tmp_path / "absent")
+    assert "t.csv: " in refusal(capsys, "info", write_csv(tmp_path / "t.csv", flower_rows()))
+    content = bytearray(trained.read_bytes())
+    content[-1] ^= 1
+    trained.write_bytes(content)
+    assert "damaged: the SHA-256" in refusal(capsys, "info", trained)
 
 
 def test_info_exits_1_when_the_selftest_fails(

@@ -549,9 +549,7 @@ def test_too_many_columns_for_a_model_are_refused_before_the_training(
 ) -> None:
     path = tmp_path / "wide.csv"
     names = ",".join(f"a column of its own, the {i}th".replace(",", ";") for i in range(60_000))
-    path.write_text(
-        f"{names},label\n" + "".join(",".join([str(i % 7 / 3)] * 60_000) + f",{i % 2}\n" for i in range(6))
-    )
+    path.write_text(f"{names},label\n" + "".join(",".join([str(i % 7 / 3)] * 60_000) + f",{i % 2}\n" for i in range(6)))
     monkeypatch.delattr(Trainer, "fit")
     assert main(["train", str(path), "-o", str(tmp_path / "m"), "--hidden", "none"]) == 2
     assert "accepted are 1048568" in capsys.readouterr().err

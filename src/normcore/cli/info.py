@@ -1,4 +1,4 @@
-"""``normcore info``: what a bug report should hold."""
+"""``normcore info``: what a bug report should hold, or what is in a file."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import argparse
 import json
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 import normcore
-from normcore.cli.common import add_command, import_modules, say
+from normcore.cli.common import CommandError, add_command, import_modules, say
 
 __all__ = ["add", "run"]
 
@@ -22,14 +23,15 @@ def add(commands: Any) -> None:
         commands,
         "info",
         run,
-        lambda options: (
-            import_modules("normcore.verification", optional=("sklearn.datasets",)) if options.verify else None
-        ),
-        "show version, instruction sets, threads and the self-test's result",
+        _prepare,
+        "show version, instruction sets, threads and the self-test's result, or what is in a file",
         "Show what a bug report should hold, and run the self-test. Exit code 1 if the\n"
-        "self-test or the verification fails.",
-        ["info", "info --json", "info --verify"],
+        "self-test or the verification fails.\n\n"
+        "With FILE, a model or a checkpoint: verify it and show its network, what its\n"
+        "inputs and outputs mean, and the SHA-256 of its parameters.",
+        ["info", "info --json", "info --verify", "info iris.safetensors"],
     )
+    parser.add_argument("file", metavar="FILE", nargs="?", type=Path, help="model or checkpoint")
     parser.add_argument("--json", action="store_true", help="as JSON")
     parser.add_argument(
         "--verify",
@@ -39,7 +41,64 @@ def add(commands: Any) -> None:
     )
 
 
+def _prepare(options: argparse.Namespace) -> None:
+    if options.file is not None:
+        import_modules("normcore.mlp")
+    elif options.verify:
+        import_modules("normcore.verification", optional=("sklearn.datasets",))
+
+
 def run(options: argparse.Namespace) -> int:
+    if options.file is None:
+        return _installation(options)
+    if options.verify:
+        raise CommandError("--verify is about this machine and takes no FILE, which is always verified")
+    facts, summary = _contents(options.file)
+    if options.json:
+        _print_json(facts)
+        return 0
+    width = max(map(len, facts))
+    for name, fact in facts.items():
+        say(f"{name.replace('_', ' '):<{width}} {_in_words(fact)}")
+    say("")
+    for line in summary.splitlines():
+        say(line)
+    return 0
+
+
+def _in_words(fact: Any) -> str:
+    if fact is None:
+        return "none"
+    if isinstance(fact, Sequence) and not isinstance(fact, str):
+        first = ", ".join(f"{entry:g}" if isinstance(entry, float) else str(entry) for entry in fact[:8])
+        return first + (f", ... ({len(fact)})" if len(fact) > 8 else "")
+    return json.dumps(fact) if isinstance(fact, dict) else str(fact)
+
+
+def _contents(path: Path) -> tuple[dict[str, Any], str]:
+    """The facts about a model or checkpoint, all of which has been verified, and the summary of its network."""
+    from normcore._fields import Fields
+    from normcore.archive import open_archive
+    from normcore.mlp import check_read, model_arrays, model_in
+
+    with open_archive(path, None) as archive:
+        with archive.damage_first():
+            fields, extra = Fields(archive.metadata), archive.extra()
+            model = model_in(archive, fields)
+            training = {group: fields.values(group) for group in ("trainer", "state")}
+        archive.read(model_arrays(model))
+        check_read(model, archive.name)
+    facts: dict[str, Any] = {"file": str(path), "kind": archive.kind, "contract": archive.contract}
+    facts |= {"sha256": archive.sha256, "digest": model.digest(), **model.config()}
+    facts |= {group: values for group, values in training.items() if values}
+    return {**facts, "extra": extra}, model.summary()
+
+
+def _print_json(facts: dict[str, Any]) -> None:
+    print(json.dumps(facts, indent=2).replace("\x7f", "\\u007f"))  # the one control character that JSON lets through
+
+
+def _installation(options: argparse.Namespace) -> int:
     try:
         normcore.selftest()
         failure = None
@@ -69,9 +128,7 @@ def run(options: argparse.Namespace) -> int:
             checks if options.json else f"{equal} equal, {differences} with other bits, {left_out} not compared"
         )
     if options.json:
-        print(
-            json.dumps(facts, indent=2).replace("\x7f", "\\u007f")
-        )  # the one control character that JSON lets through
+        _print_json(facts)
     else:
         for name, fact in facts.items():
             shown = ", ".join(fact) if isinstance(fact, list) else "not installed" if fact is None else fact
