@@ -65,6 +65,8 @@ def test_every_method_takes_raw_rows(dtype: str, given_as: str, shape: tuple[int
     assert model.loss_and_grads(X, y)[0] == plain.loss_and_grads(Z, y)[0]
     assert model.gradients_flat.tobytes() == plain.gradients_flat.tobytes()
     assert model.forward_training(X).tobytes() == plain.forward_training(Z).tobytes()
+    inside, expected = model.activations(X, training=True), plain.activations(Z, training=True)
+    assert all(array.tobytes() == expected[name].tobytes() for name, array in inside.items())
     model.backward(out)
     plain.backward(out)
     assert model.gradients_flat.tobytes() == plain.gradients_flat.tobytes()
@@ -268,3 +270,4 @@ def test_summary() -> None:
         "2 features, scaled; loss quantile(tau=0.9); 25 parameters, 0 running statistics, 200 bytes of float64"
     )
     assert "layer norm" in MLP([2, 3, 2], norm="layer").summary()
+    assert "silu" in MLP([2, 3, 2], activation="silu").summary()
