@@ -100,6 +100,10 @@ cdef inline int _take(str op, str name, object a, int t, size_t n, size_t d, Row
     could use as it lay, has changed since. From the first of these to the call nothing adds to `distractions`."""
     if NORMCORE_UNDISTURBED and rows.seen == distractions and rows.n == n and rows.d == d:
         return 0
+    return _look_again(op, name, a, t, n, d, rows)
+
+
+cdef int _look_again(str op, str name, object a, int t, size_t n, size_t d, Rows *rows) except -1:
     if not _as_it_lies(<cnp.ndarray>a, t, rows) or rows.n != n or rows.d != d:
         _changed(op, name)
     return 0
