@@ -392,7 +392,8 @@ class Trainer(Resumable):
         Parameters
         ----------
         X : (rows, features) float32 or float64
-            Used as it is if it is C-contiguous and of the model's dtype; else converted once.
+            Raw rows if the model has a scale, which are scaled once. Else used as they are if they are C-contiguous and
+            of the model's dtype; else converted once.
         y : (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets
         validation_data : (X, y), optional
         sample_weight : (rows,), optional
