@@ -100,6 +100,7 @@ int harness_main(int argc, char **argv, const test *tests, size_t count) {
                seconds() - start, failures_ == failures ? "ok" : "FAILED");
         fflush(stdout);
         ran++;
+        if (failures_ && getenv("TEST_STOP")) break;
     }
     if (ran == 0) harness_fail(__FILE__, __LINE__, "no test was run");
     if (failures_) fprintf(stderr, "%lu of %lu checks failed\n", (unsigned long)failures_, (unsigned long)checks_);
