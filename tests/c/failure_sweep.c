@@ -168,19 +168,16 @@ static int trial(call *c, snapshot base, int with_context, size_t threads, long 
     return failed_ > 0;
 }
 
-static void sweep(const operation *o, int large, int with_context, size_t threads) {
+static void sweep(const operation *o, size_t n, size_t k, size_t m, int with_context, size_t threads) {
     call c;
-    const int mlp = strstr(o->name, "mlp") != NULL;
-    const size_t n = o->flags & ONE_ROW ? (large ? 500000 : 3000) : large ? (mlp ? 1111 : 2600) : 600;
-    call_prepare(&c, o, n, large ? 173 * (size_t)large : 21, large ? 41 * (size_t)large : 13, PLAIN, next_number(), 1,
-                 GUARD_AFTER);
+    call_prepare(&c, o, n, k, m, PLAIN, next_number(), 1, GUARD_AFTER);
     CHECK_STATUS(NORMCORE_OK, call_run(&c, NULL));
     const snapshot base = call_snapshot(&c);
     for (int for_ever = 0; for_ever < 2; for_ever++) {
         long at = 0;
         do {
-            harness_note("%s, %s, %lu threads, %s request %ld", o->name, large ? "large" : "small",
-                         (unsigned long)threads, for_ever ? "from" : "at", at);
+            harness_note("%s, n=%lu k=%lu m=%lu, %lu threads, %s request %ld", o->name, (unsigned long)n,
+                         (unsigned long)k, (unsigned long)m, (unsigned long)threads, for_ever ? "from" : "at", at);
         } while (trial(&c, base, with_context, threads, at, for_ever) && ++at < MOST_REQUESTS);
         CHECK(at < MOST_REQUESTS);
     }
@@ -190,7 +187,11 @@ static void sweep(const operation *o, int large, int with_context, size_t thread
 static void sweep_all(int large, int with_context, size_t threads) {
     const operation *o;
     refusals_ = survivals_ = 0;
-    for (size_t i = 0; (o = operation_get(i)) != NULL; i++) sweep(o, large, with_context, threads);
+    for (size_t i = 0; (o = operation_get(i)) != NULL; i++) {
+        const int mlp = strstr(o->name, "mlp") != NULL;
+        const size_t n = o->flags & ONE_ROW ? (large ? 500000 : 3000) : large ? (mlp ? 1111 : 2600) : 600;
+        sweep(o, n, large ? 173 : 21, large ? 41 : 13, with_context, threads);
+    }
 }
 
 /* Without notice of forks a context would not be safe in a child. Only the first context of a process asks for it. */
@@ -243,14 +244,15 @@ static void test_all_cpus(void) {
 /* Work that is worth waking threads for: none of what a pool needs is missed by a result. */
 static void test_a_pool(void) {
     sweep_all(1, 1, 3);
-    sweep(&affine_operations().items[0], 3, 1, 2); /* on two CPUs already, one worker is kept off the caller's */
+    /* A product just worth two threads: on two CPUs already, one worker is kept off the caller's. */
+    sweep(&affine_operations().items[0], 410, 519, 123, 1, 2);
     CHECK(refusals_ > 100 && survivals_ > 100);
 }
 
 /* A forked child makes anew what a pool needs, and that can fail too. */
 static void test_a_pool_after_a_fork(void) {
     call c;
-    call_prepare(&c, &affine_operations().items[0], 1300, 500, 200, PLAIN, next_number(), 1, GUARD_AFTER);
+    call_prepare(&c, &cross_entropy_operations().items[0], 2600, 500, 1, PLAIN, next_number(), 1, GUARD_AFTER);
     CHECK_STATUS(NORMCORE_OK, call_run(&c, NULL));
     const snapshot base = call_snapshot(&c);
     for (int for_ever = 0; for_ever < 2; for_ever++)
