@@ -29,6 +29,12 @@ def get_include() -> str:
     ------
     FileNotFoundError
         If the package runs from a source tree without having been installed.
+
+    Examples
+    --------
+    >>> import os
+    >>> "normcore.h" in os.listdir(nc.get_include())
+    True
     """
     return str(_installed("include", "normcore.h").parent)
 
@@ -40,12 +46,26 @@ def get_library_dir() -> str:
     ------
     FileNotFoundError
         If the package runs from a source tree without having been installed.
+
+    Examples
+    --------
+    >>> import os
+    >>> "libnormcore.a" in os.listdir(nc.get_library_dir())
+    True
     """
     return str(_installed("lib", "libnormcore.a").parent)
 
 
 def show_config() -> None:
-    """Print versions, CPU features, instruction sets, threads and folders: what a bug report should hold."""
+    """Print versions, CPU features, instruction sets, threads and folders: what a bug report should hold.
+
+    Examples
+    --------
+    >>> nc.show_config()
+    normcore         ...
+    python           ..., numpy ...
+    ...
+    """
     import platform
 
     import numpy as np

@@ -25,6 +25,12 @@ def encode_labels(y: Iterable[Hashable]) -> tuple[npt.NDArray[np.int64], list[An
     classes : list
         The value that each code stands for: ``classes[codes[i]] == y[i]``. In ascending order, or, where the values
         have no common order (as 1 and "a"), in that of their first appearance. NumPy scalars come out as Python's.
+
+    Examples
+    --------
+    >>> codes, classes = nc.encode_labels(["dog", "cat", "dog"])
+    >>> codes.tolist(), classes
+    ([1, 0, 1], ['cat', 'dog'])
     """
     if isinstance(y, np.ma.MaskedArray):
         raise TypeError("encode_labels: masked arrays are not accepted")

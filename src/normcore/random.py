@@ -29,6 +29,16 @@ class Generator:
     -----
     Philox4x32-10 (Salmon et al., SC'11) makes an endless array of 32-bit words. The generator moves along it: a float32
     value uses one word; a float64 value or an integer uses two, from an even position on. Not for cryptography.
+
+    Examples
+    --------
+    >>> generator = nc.Generator(7)
+    >>> generator.uniform(3)
+    array([0.75015222, 0.08565787, 0.79528404])
+    >>> generator.integers(6, size=(2, 4)).tolist()
+    [[5, 0, 5, 1], [0, 5, 3, 2]]
+    >>> generator
+    Generator(seed=7, stream=0, position=22)
     """
 
     __slots__ = ("_position", "_seed", "_stream")

@@ -86,6 +86,11 @@ def relu_forward(x, *, out=None):
         `x` is no NumPy array of float32 or float64.
     ValueError
         `x` is 0-d, or a bad `out`.
+
+    Examples
+    --------
+    >>> nc.relu_forward(np.array([-1.5, 0.0, 2.0]))
+    array([0., 0., 2.])
     """
     return _map("relu_forward", NORMCORE_ACTIVATION_RELU, x, out)
 
@@ -111,6 +116,12 @@ def relu_backward(dy, y, *, out=None):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that differ, or a bad `out`.
+
+    Examples
+    --------
+    >>> y = nc.relu_forward(np.array([-1.5, 0.0, 2.0]))
+    >>> nc.relu_backward(np.array([5.0, 6.0, 7.0]), y)
+    array([0., 0., 7.])
     """
     return _map2("relu_backward", NORMCORE_ACTIVATION_RELU, dy, y, out)
 
@@ -136,6 +147,11 @@ def leaky_relu_forward(x, *, slope=0.01, out=None):
         `x` is no NumPy array of float32 or float64.
     ValueError
         `x` is 0-d, `slope` out of its range, or a bad `out`.
+
+    Examples
+    --------
+    >>> nc.leaky_relu_forward(np.array([-1.5, 0.0, 2.0]), slope=0.1)
+    array([-0.15,  0.  ,  2.  ])
     """
     cdef str op = "leaky_relu_forward"
     return _map(op, NORMCORE_ACTIVATION_LEAKY_RELU, x, out, _fraction(op, "slope", slope))
@@ -164,6 +180,12 @@ def leaky_relu_backward(dy, y, *, slope=0.01, out=None):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that differ, `slope` out of its range, or a bad `out`.
+
+    Examples
+    --------
+    >>> y = nc.leaky_relu_forward(np.array([-1.5, 0.0, 2.0]), slope=0.1)
+    >>> nc.leaky_relu_backward(np.ones(3), y, slope=0.1)
+    array([0.1, 0.1, 1. ])
     """
     cdef str op = "leaky_relu_backward"
     return _map2(op, NORMCORE_ACTIVATION_LEAKY_RELU, dy, y, out, "y", _fraction(op, "slope", slope))
@@ -173,6 +195,11 @@ def tanh_forward(x, *, out=None):
     """Hyperbolic tangent, within 2 units in the last place; ``tanh_forward(-x)`` is exactly ``-tanh_forward(x)``.
 
     Parameters and errors are those of `relu_forward`.
+
+    Examples
+    --------
+    >>> nc.tanh_forward(np.array([-20.0, 0.0, 0.5], dtype=np.float32))
+    array([-1.        ,  0.        ,  0.46211717], dtype=float32)
     """
     return _map("tanh_forward", NORMCORE_ACTIVATION_TANH, x, out)
 
@@ -181,6 +208,11 @@ def tanh_backward(dy, y, *, out=None):
     """Gradient of tanh: ``dy * (1 - y**2)``.
 
     `y` is the output of `tanh_forward`. Parameters and errors are those of `relu_backward`.
+
+    Examples
+    --------
+    >>> nc.tanh_backward(np.ones(3), np.array([-1.0, 0.0, 0.5]))
+    array([0.  , 1.  , 0.75])
     """
     return _map2("tanh_backward", NORMCORE_ACTIVATION_TANH, dy, y, out)
 
@@ -190,6 +222,11 @@ def logistic_forward(x, *, out=None):
 
     Small results keep their digits: there is no overflow, and subnormal results are right.
     Parameters and errors are those of `relu_forward`.
+
+    Examples
+    --------
+    >>> nc.logistic_forward(np.array([-100.0, 0.0, 100.0]))
+    array([3.72007598e-44, 5.00000000e-01, 1.00000000e+00])
     """
     return _map("logistic_forward", NORMCORE_ACTIVATION_LOGISTIC, x, out)
 
@@ -198,6 +235,11 @@ def logistic_backward(dy, y, *, out=None):
     """Gradient of the logistic function: ``dy * y * (1 - y)``.
 
     `y` is the output of `logistic_forward`. Parameters and errors are those of `relu_backward`.
+
+    Examples
+    --------
+    >>> nc.logistic_backward(np.ones(3), np.array([0.0, 0.5, 1.0]))
+    array([0.  , 0.25, 0.  ])
     """
     return _map2("logistic_backward", NORMCORE_ACTIVATION_LOGISTIC, dy, y, out)
 
@@ -206,6 +248,11 @@ def silu_forward(x, *, out=None):
     """Sigmoid linear unit (swish), ``x / (1 + exp(-x))``, within 2 units in the last place; -0 for -inf, its limit.
 
     Parameters and errors are those of `relu_forward`.
+
+    Examples
+    --------
+    >>> nc.silu_forward(np.array([-np.inf, 0.0, 1.0, 100.0]))
+    array([ -0.        ,   0.        ,   0.73105858, 100.        ])
     """
     return _map("silu_forward", NORMCORE_ACTIVATION_SILU, x, out)
 
@@ -231,6 +278,11 @@ def silu_backward(dy, x, *, out=None):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that differ, or a bad `out`.
+
+    Examples
+    --------
+    >>> nc.silu_backward(np.ones(3), np.array([-1000.0, 0.0, 1000.0]))
+    array([-0. ,  0.5,  1. ])
     """
     return _map2("silu_backward", NORMCORE_ACTIVATION_SILU, dy, x, out, "x")
 
@@ -255,6 +307,12 @@ def softmax(x, *, out=None):
         `x` is no NumPy array of float32 or float64.
     ValueError
         `x` is 0-d, or a bad `out`.
+
+    Examples
+    --------
+    >>> nc.softmax(np.log([[1.0, 2.0, 1.0], [3.0, 0.5, 0.5]]))
+    array([[0.25 , 0.5  , 0.25 ],
+           [0.75 , 0.125, 0.125]])
     """
     return _map("softmax", SOFTMAX, x, out)
 
@@ -263,6 +321,11 @@ def log_softmax(x, *, out=None):
     """Logarithm of softmax of each row: ``(x - max(x)) - log(sum(exp(x - max(x))))``.
 
     Parameters, special rows and errors are those of `softmax`.
+
+    Examples
+    --------
+    >>> nc.log_softmax(np.array([[0.0, 1e4]]))
+    array([[-10000.,      0.]])
     """
     return _map("log_softmax", LOG_SOFTMAX, x, out)
 
@@ -288,6 +351,12 @@ def softmax_backward(dy, y, *, out=None):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that differ, or a bad `out`.
+
+    Examples
+    --------
+    >>> y = np.array([[0.25, 0.5, 0.25]])
+    >>> nc.softmax_backward(np.array([[0.0, 1.0, 0.0]]), y)
+    array([[-0.125,  0.25 , -0.125]])
     """
     return _map2("softmax_backward", SOFTMAX, dy, y, out)
 
@@ -296,5 +365,11 @@ def log_softmax_backward(dy, y, *, out=None):
     """Gradient of log-softmax: ``dy - exp(y) * sum(dy)``, the sum along each row.
 
     `y` is the output of `log_softmax`. Parameters and errors are those of `softmax_backward`.
+
+    Examples
+    --------
+    >>> y = np.log([[0.25, 0.5, 0.25]])
+    >>> nc.log_softmax_backward(np.array([[0.0, -1.0, 0.0]]), y)
+    array([[ 0.25, -0.5 ,  0.25]])
     """
     return _map2("log_softmax_backward", LOG_SOFTMAX, dy, y, out)

@@ -33,6 +33,16 @@ def affine_forward(x, w, b=None, *, bint relu=False, out=None):
     Notes
     -----
     Summed over blocks of 256 of k in order, so that each row has the same bits in any batch, on any number of threads.
+
+    Examples
+    --------
+    >>> x, w = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0, -1.0], [0.0, 1.0, -1.0]])
+    >>> nc.affine_forward(x, w, np.array([0.0, 0.0, 4.0]))
+    array([[ 1.,  2.,  1.],
+           [ 3.,  4., -3.]])
+    >>> nc.affine_forward(x, w, relu=True)
+    array([[1., 2., 0.],
+           [3., 4., 0.]])
     """
     cdef str op = "affine_forward"
     cdef Rows xr, wr, br, yr
@@ -93,6 +103,19 @@ def affine_backward(dy, x, w):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that do not fit.
+
+    Examples
+    --------
+    >>> x, w = np.array([[1.0, 2.0], [3.0, 4.0]]), np.array([[1.0, 0.0, -1.0], [0.0, 1.0, -2.0]])
+    >>> dx, dw, db = nc.affine_backward(np.ones((2, 3)), x, w)
+    >>> dx
+    array([[ 0., -1.],
+           [ 0., -1.]])
+    >>> dw
+    array([[4., 4., 4.],
+           [6., 6., 6.]])
+    >>> db
+    array([2., 2., 2.])
     """
     cdef str op = "affine_backward"
     cdef Rows dyr, xr, wr, dxr, dwr, dbr

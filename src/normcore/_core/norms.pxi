@@ -65,6 +65,18 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
         An argument is no NumPy array of float32 or float64, or a running statistic is not of the operation's dtype.
     ValueError
         Shapes that do not fit, a parameter out of range, a bad `out` or running statistic. Nothing has been written.
+
+    Examples
+    --------
+    >>> x, running_mean, running_var = np.array([[0.0, 10.0], [2.0, 30.0]]), np.zeros(2), np.ones(2)
+    >>> y, mean, rstd = nc.batch_norm_forward(x, np.ones(2), np.zeros(2), running_mean, running_var, eps=0)
+    >>> y
+    array([[-1., -1.],
+           [ 1.,  1.]])
+    >>> mean, 1 / rstd
+    (array([ 1., 20.]), array([ 1., 10.]))
+    >>> running_mean, running_var
+    (array([0.1, 2. ]), array([ 1. , 10.9]))
     """
     cdef str op = "batch_norm_forward"
     cdef Rows xr, gr, br, yr, rmr, rvr, mr, sr
@@ -158,6 +170,16 @@ def batch_norm_backward(dy, x, gamma, mean, rstd, *, algorithm="fused", bint tra
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that do not fit, or an unknown algorithm.
+
+    Examples
+    --------
+    >>> x, gamma = np.array([[0.0, 10.0], [2.0, 30.0], [4.0, 20.0]]), np.ones(2)
+    >>> y, mean, rstd = nc.batch_norm_forward(x, gamma, np.zeros(2))
+    >>> dx, dgamma, dbeta = nc.batch_norm_backward(np.ones((3, 2)), x, gamma, mean, rstd)
+    >>> bool(np.abs(dx).max() < 1e-15)  # what is added to a whole column does not change y
+    True
+    >>> dbeta
+    array([3., 3.])
     """
     cdef str op = "batch_norm_backward"
     cdef Rows dyr, xr, gr, dxr, dgr, dbr
@@ -221,6 +243,16 @@ def layer_norm_forward(x, gamma, beta, *, eps=1e-5, out=None):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that do not fit, a bad eps or `out`.
+
+    Examples
+    --------
+    >>> x = np.array([[1.0, 3.0], [10.0, 50.0]])
+    >>> y, mean, rstd = nc.layer_norm_forward(x, np.ones(2), np.zeros(2), eps=0)
+    >>> y
+    array([[-1.,  1.],
+           [-1.,  1.]])
+    >>> mean, 1 / rstd
+    (array([ 2., 30.]), array([ 1., 20.]))
     """
     cdef str op = "layer_norm_forward"
     cdef Rows xr, gr, br, yr
@@ -275,6 +307,16 @@ def layer_norm_backward(dy, x, gamma, mean, rstd):
         An argument is no NumPy array of float32 or float64.
     ValueError
         Shapes that do not fit.
+
+    Examples
+    --------
+    >>> x, gamma = np.array([[1.0, 3.0, 8.0], [10.0, 50.0, 0.0]]), np.ones(3)
+    >>> y, mean, rstd = nc.layer_norm_forward(x, gamma, np.zeros(3))
+    >>> dx, dgamma, dbeta = nc.layer_norm_backward(np.ones((2, 3)), x, gamma, mean, rstd)
+    >>> bool(np.abs(dx).max() < 1e-15)  # what is added to a whole row does not change y
+    True
+    >>> dgamma.shape, dbeta
+    ((3,), array([2., 2., 2.]))
     """
     cdef str op = "layer_norm_backward"
     cdef Rows dyr, xr, gr, dxr, dgr, dbr

@@ -44,6 +44,15 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
     -----
     All numbers are judged after rounding to the dtype of `params`: in float32 a learning rate of 1e39 is infinite, a
     momentum of ``1 - 1e-9`` is 1, and an eps, l2 or gradient scale of 1e-46, which becomes 0, is refused too.
+
+    Examples
+    --------
+    >>> params, velocity = np.array([1.0, 1.0]), np.zeros(2)
+    >>> nc.optimizer_update("momentum", params, np.array([1.0, -2.0]), velocity, None, learning_rate=0.1)
+    >>> params
+    array([0.9, 1.2])
+    >>> velocity
+    array([-0.1,  0.2])
     """
     _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps, l2,
                       weight_decay, gradient_scale, step)
@@ -165,6 +174,11 @@ def sum_of_squares(x):
         `x` is no NumPy array of float32 or float64.
     ValueError
         `x` is 0-d.
+
+    Examples
+    --------
+    >>> nc.sum_of_squares(np.array([[1.0, 2.0], [2.0, 4.0]]))
+    25.0
     """
     cdef str op = "sum_of_squares"
     cdef Rows rows

@@ -45,6 +45,11 @@ def available_isas():
     Returns
     -------
     tuple of str
+
+    Examples
+    --------
+    >>> "scalar" in nc.available_isas()
+    True
     """
     cdef const char *name
     cdef size_t i = 0
@@ -64,6 +69,11 @@ def get_isa():
     ------
     ValueError
         The environment variable NORMCORE_ISA is not understood.
+
+    Examples
+    --------
+    >>> nc.get_isa() in nc.available_isas()
+    True
     """
     cdef const char *name = normcore_get_isa()
     if name == NULL:
@@ -80,6 +90,13 @@ def set_isa(name):
         `name` is neither str nor None.
     ValueError
         This machine or build has no such instruction set; nothing has changed.
+
+    Examples
+    --------
+    >>> nc.set_isa("scalar")
+    >>> nc.get_isa()
+    'scalar'
+    >>> nc.set_isa(None)
     """
     cdef str op = "set_isa"
     cdef bytes encoded
@@ -94,7 +111,13 @@ def set_isa(name):
 
 
 def get_num_threads():
-    """How many threads a call may use, the caller's among them."""
+    """How many threads a call may use, the caller's among them.
+
+    Examples
+    --------
+    >>> nc.get_num_threads() >= 1
+    True
+    """
     return normcore_context_get_num_threads(context)
 
 
@@ -113,6 +136,13 @@ def set_num_threads(n):
     ------
     TypeError, ValueError
         `n` is not an integer, or out of range; or it is 0 and NORMCORE_NUM_THREADS is not a number from 1 to 1024.
+
+    Examples
+    --------
+    >>> nc.set_num_threads(2)
+    >>> nc.get_num_threads()
+    2
+    >>> nc.set_num_threads(0)
     """
     cdef str op = "set_num_threads"
     cdef size_t count = _integer(op, "n", n, 0, NORMCORE_MAX_THREADS)
@@ -128,6 +158,10 @@ def selftest():
     ------
     RuntimeError
         Names the check that failed.
+
+    Examples
+    --------
+    >>> nc.selftest()  # no error: all is well
     """
     cdef str op = "selftest"
     cdef const char *what = NULL
@@ -146,5 +180,10 @@ def cpu_features():
     Returns
     -------
     str
+
+    Examples
+    --------
+    >>> isinstance(nc.cpu_features(), str)  # on x86 for example "popcnt avx2 fma"
+    True
     """
     return normcore_cpu_features().decode("ascii")

@@ -51,6 +51,15 @@ def dropout_forward(x, keep, *, seed, stream=0, offset=0, out=None):
         `x` is no NumPy array of float32 or float64, or an argument is no number of the kind it must be.
     ValueError
         A parameter out of range, or a bad `out`.
+
+    Examples
+    --------
+    >>> x = np.ones((2, 3))
+    >>> nc.dropout_forward(x, 0.5, seed=5)
+    array([[0., 2., 0.],
+           [0., 2., 2.]])
+    >>> nc.dropout_forward(x[1:], 0.5, seed=5, offset=3)  # the second row alone
+    array([[0., 2., 2.]])
     """
     return _dropout("dropout_forward", "x", x, keep, seed, stream, offset, out)
 
@@ -59,6 +68,12 @@ def dropout_backward(dy, keep, *, seed, stream=0, offset=0, out=None):
     """Gradient of dropout: the same mask and scale on `dy`, from the same keep, seed, stream and offset.
 
     Parameters and errors are those of `dropout_forward`.
+
+    Examples
+    --------
+    >>> nc.dropout_backward(np.full((2, 3), 10.0), 0.5, seed=5)
+    array([[ 0., 20.,  0.],
+           [ 0., 20., 20.]])
     """
     return _dropout("dropout_backward", "dy", dy, keep, seed, stream, offset, out)
 
@@ -85,6 +100,13 @@ def random_uniform(n, *, seed, stream=0, offset=0, low=0.0, high=1.0, dtype="flo
     ------
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
+
+    Examples
+    --------
+    >>> nc.random_uniform(3, seed=1)
+    array([0.89468472, 0.71126808, 0.87411194])
+    >>> nc.random_uniform(2, seed=1, offset=1)
+    array([0.71126808, 0.87411194])
     """
     cdef str op = "random_uniform"
     cdef Rows rows
@@ -144,6 +166,13 @@ def random_normal(n, *, seed, stream=0, offset=0, mean=0.0, scale=1.0, dtype="fl
     ------
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
+
+    Examples
+    --------
+    >>> nc.random_normal(3, seed=1, mean=100.0, scale=15.0)
+    array([118.77750139, 108.35639595, 117.19068962])
+    >>> nc.random_normal(3, seed=1, dtype="float32")
+    array([1.2279077 , 1.2518334 , 0.21656406], dtype=float32)
     """
     cdef str op = "random_normal"
     cdef Rows rows
@@ -187,6 +216,11 @@ def random_integers(n, bound, *, seed, stream=0, offset=0):
     ------
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
+
+    Examples
+    --------
+    >>> (nc.random_integers(10, 6, seed=1) + 1).tolist()  # ten throws of a die
+    [6, 5, 6, 4, 4, 6, 1, 1, 4, 6]
     """
     cdef str op = "random_integers"
     cdef Rows rows
@@ -222,6 +256,11 @@ def random_permutation(n, *, seed, stream=0, offset=0):
     ------
     TypeError, ValueError
         An argument of a wrong kind, or out of its range.
+
+    Examples
+    --------
+    >>> nc.random_permutation(8, seed=1).tolist()
+    [1, 0, 6, 2, 3, 5, 4, 7]
     """
     cdef str op = "random_permutation"
     cdef Rows rows

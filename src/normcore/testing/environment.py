@@ -13,6 +13,13 @@ def use_isa(name: str | None) -> Iterator[None]:
     """Use instruction set `name` (one of ``normcore.available_isas()``; None: the best) inside the block.
 
     The setting is that of the whole process, and the one found is put back.
+
+    Examples
+    --------
+    >>> from normcore.testing import use_isa
+    >>> with use_isa("scalar"):
+    ...     print(nc.get_isa())
+    scalar
     """
     from .. import get_isa, set_isa
 
@@ -26,7 +33,15 @@ def use_isa(name: str | None) -> Iterator[None]:
 
 @contextmanager
 def use_num_threads(count: int) -> Iterator[None]:
-    """Let calls use up to `count` threads inside the block; the number found is put back."""
+    """Let calls use up to `count` threads inside the block; the number found is put back.
+
+    Examples
+    --------
+    >>> from normcore.testing import use_num_threads
+    >>> with use_num_threads(3):
+    ...     print(nc.get_num_threads())
+    3
+    """
     from .. import get_num_threads, set_num_threads
 
     before = get_num_threads()

@@ -41,6 +41,12 @@ def numerical_gradient(
     ndarray of float64
         Exact to about 1e-10 of the scale of the function where that is smooth and scaled near 1; meaningless within a
         step of a kink (ReLU at 0).
+
+    Examples
+    --------
+    >>> from normcore.testing import numerical_gradient
+    >>> np.round(numerical_gradient(lambda x: x**2, np.array([1.0, -2.0, 3.0])), 6)
+    array([ 2., -4.,  6.])
     """
     point = np.array(x, dtype=np.float64, order="C")
     gradient = np.empty_like(point)
@@ -81,6 +87,16 @@ def check_gradients(
     AssertionError
         An element is further from its finite difference than `atol` plus `rtol` times the greatest magnitude in that
         gradient; the message names the input, the element and both values.
+
+    Examples
+    --------
+    >>> from normcore.testing import check_gradients
+    >>> x = np.array([0.5, -1.0])
+    >>> check_gradients(nc.tanh_forward, {"x": x}, {"x": nc.tanh_backward(np.ones(2), nc.tanh_forward(x))})
+    >>> check_gradients(nc.tanh_forward, {"x": x}, {"x": np.ones(2)})
+    Traceback (most recent call last):
+        ...
+    AssertionError: gradient of x at (1,): 1.0, finite differences give 0.4199743...
     """
     for name, analytic in gradients.items():
         if name not in inputs:

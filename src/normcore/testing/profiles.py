@@ -40,6 +40,12 @@ def register_profiles(load: str | None = None) -> str:
 
     `load`, or else the environment variable ``NORMCORE_PROFILE``, or else ``dev`` names it; the name is returned.
     Call it from ``conftest.py``. Anything else is a ValueError.
+
+    Examples
+    --------
+    >>> from normcore.testing import register_profiles
+    >>> register_profiles("dev")
+    'dev'
     """
     for name, profile in PROFILES.items():
         settings.register_profile(name, profile)

@@ -26,6 +26,12 @@ def ulp(x: ArrayLike, dtype: Any) -> Array:
 
     The spacing above the power of two at or below |x|; in the subnormal range, and for 0, the smallest subnormal;
     NaN for NaN and infinities.
+
+    Examples
+    --------
+    >>> from normcore.testing.ulp import ulp
+    >>> ulp([1.0, 2.0**10], np.float64) * 2.0**52
+    array([1.000e+00, 1.024e+03])
     """
     kind = np.finfo(np.dtype(dtype))
     a = np.asarray(x)
@@ -49,6 +55,12 @@ def ulp_error(actual: ArrayLike, expected: ArrayLike, dtype: Any = None) -> Arra
 
     The unit is that of `dtype`, by default the type of `actual`. NaN for NaN, and equal infinities, are 0 apart; a
     finite against a non-finite value is infinitely far.
+
+    Examples
+    --------
+    >>> from normcore.testing import ulp_error
+    >>> ulp_error(np.float32([1.0, 1.0, np.nan]), [1.0, 1 + 2.0**-23, np.nan])
+    array([0., 1., 0.])
     """
     a, e = np.asarray(actual), np.asarray(expected)
     kind = np.dtype(a.dtype if dtype is None else dtype)
@@ -67,6 +79,15 @@ def row_ulp_error(
 
     Elements of at least `floor` times the greatest magnitude along `axis` count in their own unit, the others in the
     unit of that greatest one: the measure of the norms' accuracy goals (``axis=0`` for columns).
+
+    Examples
+    --------
+    >>> from normcore.testing import row_ulp_error, ulp_error
+    >>> actual, exact = np.float32([[1024.0, 2.0**-10]]), [[1024.0, 2.0**-9]]
+    >>> ulp_error(actual, exact).tolist()
+    [[0.0, 4194304.0]]
+    >>> row_ulp_error(actual, exact).tolist()
+    [[0.0, 8.0]]
     """
     a, e = np.asarray(actual), np.asarray(expected)
     kind = np.dtype(a.dtype if dtype is None else dtype)
@@ -78,12 +99,30 @@ def row_ulp_error(
 
 
 def column_ulp_error(actual: ArrayLike, expected: ArrayLike, dtype: Any = None, *, floor: float = 1 / 64) -> Array:
-    """:func:`row_ulp_error` by columns: small elements are measured by the greatest of their column."""
+    """:func:`row_ulp_error` by columns: small elements are measured by the greatest of their column.
+
+    Examples
+    --------
+    >>> from normcore.testing import column_ulp_error
+    >>> column_ulp_error(np.float32([[1024.0], [2.0**-10]]), [[1024.0], [2.0**-9]])
+    array([[0.],
+           [8.]])
+    """
     return row_ulp_error(actual, expected, dtype, axis=0, floor=floor)
 
 
 def assert_ulp(error: ArrayLike, limit: float, what: str = "error") -> None:
-    """Raise AssertionError, naming the worst element, unless every `error` is at most `limit`."""
+    """Raise AssertionError, naming the worst element, unless every `error` is at most `limit`.
+
+    Examples
+    --------
+    >>> from normcore.testing import assert_ulp, ulp_error
+    >>> assert_ulp(ulp_error(nc.tanh_forward(np.float32([0.5])), np.tanh([0.5])), 2)
+    >>> assert_ulp([0.5, 3.0], 2, "tanh")
+    Traceback (most recent call last):
+        ...
+    AssertionError: tanh: 3 units in the last place at (1,), limit 2
+    """
     a = np.asarray(error)
     if a.size == 0:
         return
@@ -131,11 +170,28 @@ def same_bits(a: Any, b: Any) -> bool:
 
     Arrays (of equal shape and dtype; the byte order does not matter), numbers, None, and tuples, lists and mappings of
     them.
+
+    Examples
+    --------
+    >>> from normcore.testing import same_bits
+    >>> same_bits(np.array([np.nan, 1.0]), np.array([np.nan, 1.0]))
+    True
+    >>> same_bits(0.0, -0.0)
+    False
     """
     return _difference(a, b, "result") is None
 
 
 def assert_same_bits(a: Any, b: Any, what: str = "result") -> None:
-    """Raise AssertionError, naming the first difference, unless :func:`same_bits`."""
+    """Raise AssertionError, naming the first difference, unless :func:`same_bits`.
+
+    Examples
+    --------
+    >>> from normcore.testing import assert_same_bits
+    >>> assert_same_bits(np.array([1.0, 0.0]), np.array([1.0, -0.0]), "y")
+    Traceback (most recent call last):
+        ...
+    AssertionError: y: 1 of 2 elements differ in bits, first at (1,): ...
+    """
     if difference := _difference(a, b, what):
         raise AssertionError(difference)

@@ -1,0 +1,56 @@
+"""The examples of the docstrings: each of them runs, and no public function or class is without one."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import normcore as nc
+
+# Modules all of whose public functions and classes have an example.
+PUBLIC = ("normcore.testing",)
+# What the package's docstring says that examples take for granted.
+GIVEN = {"np": np, "nc": nc}
+OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+
+
+def modules() -> Iterator[ModuleType]:
+    """The package and all that is in it, but for the command, which would run."""
+    yield nc
+    for found in pkgutil.walk_packages(nc.__path__, "normcore."):
+        if not found.name.endswith("__main__"):
+            yield importlib.import_module(found.name)
+
+
+EXAMPLES = {
+    test.name: test
+    for module in modules()
+    for test in doctest.DocTestFinder().find(module, extraglobs=GIVEN)
+    if test.examples
+}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)  # for the files that examples write
+    said: list[str] = []
+    doctest.DocTestRunner(optionflags=OPTIONS).run(EXAMPLES[name], out=said.append)
+    assert not said, "".join(said)
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_every_public_name_has_an_example(module: str) -> None:
+    home = importlib.import_module(module)
+    public = [getattr(home, name) for name in home.__all__]
+    public = [value for value in public if inspect.isroutine(value) or inspect.isclass(value)]
+    assert len(public) >= 6
+    without = [value.__qualname__ for value in public if f"{value.__module__}.{value.__qualname__}" not in EXAMPLES]
+    assert not without, f"{module}: without an example are {', '.join(without)}"
