@@ -1,7 +1,8 @@
-"""Every operation as one table, for what holds for all: bits across instruction sets, threads, layouts, cuts."""
+"""The table of operations, for what holds for all of them: arrays of any layout, refusals, bits, cuts, edges."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -19,8 +20,9 @@ Arguments = dict[str, Any]
 class Operation:
     """One operation: how to make its arguments for n rows of d elements, and how to call it.
 
-    `by_row` names the arguments that are cut together with the rows; `row_results` the results that go along with them.
-    `first_row` is passed with the index of the first row where the operation needs it (dropout).
+    `name` begins with that of the public function. `by_row` names the arguments that are cut together with the rows;
+    `row_results` the results that go along with them. `first_row` is passed with the index of the first row where the
+    operation needs it (dropout).
     """
 
     name: str
@@ -30,9 +32,24 @@ class Operation:
     row_results: tuple[int, ...] = ()
     needs_first_row: bool = False
 
-    def __call__(self, arguments: Arguments) -> tuple[Any, ...]:
-        result = self.call(**arguments)
+    def __call__(self, arguments: Arguments, **options: Any) -> tuple[Any, ...]:
+        result = self.call(**arguments, **options)
         return result if isinstance(result, tuple) else (result,)
+
+    @property
+    def function(self) -> str:
+        """The name of the public function."""
+        return max((name for name in vars(nc) if self.name.startswith(name)), key=len)
+
+    @property
+    def takes_out(self) -> bool:
+        return "out" in inspect.signature(getattr(nc, self.function)).parameters
+
+    @property
+    def rows(self) -> tuple[str, ...]:
+        """The arguments that have an entry for each row, in order: their leading axes may be any number."""
+        few, more = (self.make(n, 5, np.float32, np.random.default_rng(0)) for n in (2, 3))
+        return tuple(name for name in few if few[name].shape[0] == 2 and more[name].shape[0] == 3)
 
 
 def _width(d: int) -> int:
@@ -100,14 +117,14 @@ def _update(n: int, d: int, dtype: Any, random: np.random.Generator) -> Argument
     return out | {"slot2": random.exponential(size=n * d).astype(dtype)}
 
 
-def _batch_norm_training(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> tuple[Any, ...]:
-    running_mean, running_var = running_mean.copy(), running_var.copy()
-    done = nc.batch_norm_forward(x, gamma, beta, running_mean, running_var, momentum=0.8, eps=1e-3)
-    return (*done, running_mean, running_var)
+def _batch_norm_training(running_mean: Any, running_var: Any, **others: Any) -> tuple[Any, ...]:
+    running = {"running_mean": running_mean.copy(), "running_var": running_var.copy()}
+    done = nc.batch_norm_forward(**others, **running, momentum=0.8, eps=1e-3)
+    return (*done, *running.values())
 
 
-def _batch_norm_evaluation(x: Any, gamma: Any, beta: Any, running_mean: Any, running_var: Any) -> tuple[Any, ...]:
-    return tuple(nc.batch_norm_forward(x, gamma, beta, running_mean, running_var, training=False))
+def _batch_norm_evaluation(**arrays: Any) -> tuple[Any, ...]:
+    return tuple(nc.batch_norm_forward(**arrays, training=False))
 
 
 def _batch_norm_backward(**options: Any) -> Callable[..., Any]:
@@ -139,9 +156,10 @@ def _optimizer(name: str) -> Callable[..., Any]:
 
 
 def _dropout(function: Callable[..., Any]) -> Callable[..., Any]:
-    def call(x: Any = None, dy: Any = None, first_row: int = 0) -> Any:
+    def call(x: Any = None, dy: Any = None, first_row: int = 0, **options: Any) -> Any:
         data = dy if x is None else x
-        return function(data, 0.7, seed=11, stream=5, offset=first_row * np.shape(data)[-1])
+        offset = first_row * np.shape(data)[-1] if first_row else 0
+        return function(data, 0.7, seed=11, stream=5, offset=offset, **options)
 
     return call
 
@@ -151,7 +169,7 @@ OPERATIONS = [
     Operation(
         "affine_forward_relu",
         _float("x:nd", "w:dm"),
-        lambda x, w: nc.affine_forward(x, w, relu=True),
+        lambda **arrays: nc.affine_forward(**arrays, relu=True),
         ("x",),
         (0,),
     ),
@@ -189,23 +207,23 @@ OPERATIONS = [
         ("dy", "y"),
         (0,),
     ),
-    Operation("cross_entropy_mean", _logits, _cross_entropy(label_smoothing=0.1)),
+    Operation("softmax_cross_entropy_mean", _logits, _cross_entropy(label_smoothing=0.1)),
     Operation(
-        "cross_entropy_sum",
+        "softmax_cross_entropy_sum",
         _logits,
         _cross_entropy(reduction="sum"),
         ("logits", "labels", "sample_weight"),
         (1,),
     ),
     Operation(
-        "cross_entropy_none",
+        "softmax_cross_entropy_none",
         _soft,
         _cross_entropy(reduction="none"),
         ("logits", "labels", "sample_weight"),
         (0, 1),
     ),
-    Operation("batch_norm_training", _running, _batch_norm_training),
-    Operation("batch_norm_evaluation", _running, _batch_norm_evaluation, ("x",), (0,)),
+    Operation("batch_norm_forward_training", _running, _batch_norm_training),
+    Operation("batch_norm_forward_evaluation", _running, _batch_norm_evaluation, ("x",), (0,)),
     Operation(
         "batch_norm_backward_fused",
         _norm("column"),
@@ -255,7 +273,7 @@ OPERATIONS = [
     ),
     Operation("sum_of_squares", _float("x:nd"), nc.sum_of_squares),
     *(
-        Operation(f"optimizer_{name}", _update, _optimizer(name))
+        Operation(f"optimizer_update_{name}", _update, _optimizer(name))
         for name in ("sgd", "momentum", "nesterov", "rmsprop", "adam")
     ),
 ]

@@ -108,7 +108,7 @@ def _expecting_floats() -> list[Any]:
 
 @pytest.mark.parametrize(("operation", "name"), _expecting_floats())
 def test_other_dtypes_are_a_type_error_that_names_what_is_accepted(operation: Operation, name: str) -> None:
-    soft = operation.name == "cross_entropy_none" and name == "labels"
+    soft = operation.name == "softmax_cross_entropy_none" and name == "labels"
     for other in (
         "float16",
         "int64",
@@ -134,21 +134,21 @@ def test_lists_and_masked_arrays_are_refused(operation: Operation, name: str) ->
     masked = np.ma.masked_array(arrays[name], mask=np.zeros(arrays[name].shape, bool))
     with pytest.raises(TypeError, match=rf"{name} is a masked array"):
         operation(arrays | {name: masked})
-    if not (operation.name == "cross_entropy_none" and name == "labels"):
+    if not (operation.name == "softmax_cross_entropy_none" and name == "labels"):
         with pytest.raises(TypeError, match=rf"{name} is a list"):
             operation(arrays | {name: arrays[name].tolist()})
 
 
 @pytest.mark.parametrize(
     "operation",
-    [o for o in OPERATIONS if not o.name.startswith(("optimizer", "sum_of", "dropout", "batch_norm_training"))],
+    [o for o in OPERATIONS if not o.name.startswith(("optimizer", "sum_of", "dropout", "batch_norm_forward_training"))],
     ids=ids,
 )
 def test_mixed_precisions_promote(operation: Operation) -> None:
     arrays = make(operation, 5, 7)
     wide = {k: v.astype(F64) if v.dtype == F32 else v for k, v in arrays.items()}
     names = [k for k, v in arrays.items() if v.dtype == F32 and not k.startswith("running")]
-    if operation.name == "batch_norm_evaluation":
+    if operation.name == "batch_norm_forward_evaluation":
         arrays = arrays | {k: wide[k] for k in ("running_mean", "running_var")}
     expected = operation(wide)
     for name in names:
@@ -375,9 +375,9 @@ def test_no_rows_give_an_empty_result_and_zero_gradients(operation: Operation, d
             continue
         empty, usual = np.asarray(result), np.asarray(usual)
         assert empty.dtype == usual.dtype
-        if operation.name == "batch_norm_training" and index >= 3:
+        if operation.name == "batch_norm_forward_training" and index >= 3:
             assert_same_bits(empty, arrays[("running_mean", "running_var")[index - 3]])
-        elif operation.name == "batch_norm_evaluation" and index >= 1:
+        elif operation.name == "batch_norm_forward_evaluation" and index >= 1:
             assert empty.shape == usual.shape
         elif empty.size:
             assert empty.shape == usual.shape
@@ -389,7 +389,7 @@ def test_no_rows_give_an_empty_result_and_zero_gradients(operation: Operation, d
 @pytest.mark.parametrize("n", [0, 1, 3])
 @pytest.mark.parametrize(
     "operation",
-    [o for o in OPERATIONS if not o.name.startswith(("affine", "cross_entropy"))],
+    [o for o in OPERATIONS if not o.name.startswith(("affine", "softmax_cross_entropy"))],
     ids=ids,
 )
 def test_rows_without_columns_work(operation: Operation, n: int) -> None:
@@ -434,7 +434,7 @@ def test_a_bad_row_poisons_only_itself(
         if np.isnan(bad) and operation.name in (
             "softmax",
             "log_softmax",
-            "cross_entropy_none",
+            "softmax_cross_entropy_none",
             "layer_norm_forward",
         ):
             assert np.isnan(dirty[index][row]).all()
