@@ -1,8 +1,9 @@
 """The numeric contract checked on this machine: ``normcore info --verify``.
 
-Beside the package lie `NC1.sha256`, the digests of the contract, and the program that computes those of every operation
-without Python, on any instruction set. The digests of three training runs on scikit-learn's digits, whose names begin
-with ``digits/``, are computed here, through the trainer: ``python -m normcore.verification`` prints them.
+In the package lie `NC1.sha256`, the digests of the contract, and the program that computes those of every operation in
+C alone, on any instruction set: ``python -m normcore.verification operations`` is ``normcore-digests`` of the C library.
+The digests of three training runs on scikit-learn's digits, whose names begin with ``digits/``, are computed here,
+through the trainer: ``python -m normcore.verification digits`` prints them.
 """
 
 from __future__ import annotations
@@ -10,20 +11,19 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from . import MLP, Trainer, available_isas, get_isa
+from . import MLP, Trainer, _core, available_isas, get_isa
 from .experiments.datasets import load_digits
 
 __all__ = ["Check", "digits_digests", "verify"]
 
-_FOLDER = Path(__file__).parent
-_DIGESTS = _FOLDER / "NC1.sha256"
-_PROGRAM = _FOLDER / "bin" / ("normcore-digests.exe" if os.name == "nt" else "normcore-digests")
+_DIGESTS = Path(__file__).parent / "NC1.sha256"
 
 
 @dataclass(frozen=True)
@@ -74,9 +74,9 @@ def _committed() -> dict[str, str]:
 
 
 def _operations(isa: str) -> Check:
-    """What the program without Python says, whose exit status 1 alone means other bits."""
+    """What the program says in a process of its own, whose exit status 1 alone means other bits."""
     environment = {name: value for name, value in os.environ.items() if name != "NORMCORE_ISA"}
-    command = [str(_PROGRAM), "--isa", isa, str(_DIGESTS)]
+    command = [sys.executable, "-m", "normcore.verification", "operations", "--isa", isa, str(_DIGESTS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, errors="replace")
     said = (done.stdout + done.stderr).strip().splitlines() or [f"the program ended with {done.returncode}"]
     equal = {0: True, 1: False}.get(done.returncode)
@@ -99,22 +99,30 @@ def verify() -> Iterator[Check]:
     Raises
     ------
     ValueError
-        The package is not whole: the digests or their program are missing or damaged.
+        The package is not whole: the digests are missing or damaged.
     """
-    for path in (_DIGESTS, _PROGRAM):
-        if not path.is_file():
-            raise ValueError(f"verify: {path} is missing; it comes with an installed package")
+    if not _DIGESTS.is_file():
+        raise ValueError(f"verify: {_DIGESTS} is missing; it comes with an installed package")
     committed = _committed()
     for isa in available_isas():
         yield _operations(isa)
     yield from _digits(committed)
 
 
-def main() -> None:
-    """Prints the lines of the runs on the digits, for the file of digests."""
+def main(arguments: list[str]) -> int:
+    """The lines of the runs on the digits, or of the operations, for the file of digests; the exit status."""
+    if arguments[:1] == ["operations"]:
+        return _core._digests_main([os.fsencode(argument) for argument in arguments[1:]])
+    if arguments != ["digits"]:
+        print(
+            "usage: python -m normcore.verification {digits | operations [options of normcore-digests]}",
+            file=sys.stderr,
+        )
+        return 2
     for name, digest in digits_digests():
         print(name, digest)
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

@@ -69,7 +69,7 @@ def test_what_could_not_be_compared_is_not_called_different(
     digests = tmp_path / "NC1.sha256"
     lines = COMMITTED.read_text().splitlines()
     digests.write_text("".join(f"{line}\n" for line in lines if not line.startswith("digits/")))
-    monkeypatch.setattr(verification, "_PROGRAM", program)
+    monkeypatch.setattr(verification.sys, "executable", str(program))
     monkeypatch.setattr(verification, "_DIGESTS", digests)
     monkeypatch.setattr(verification, "available_isas", lambda: (nc.get_isa(),))
     assert main(["info", "--verify"]) == 0

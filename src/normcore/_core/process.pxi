@@ -28,6 +28,29 @@ cdef str _environment(str name):
     return f"the environment variable {name} is {None if value == NULL else os.fsdecode(value)!r}"
 
 
+cdef extern from *:
+    """
+    int normcore_digests_main(int argc, char **argv); /* digests/main.c */
+    """
+    int normcore_digests_main(int argc, char **argv)
+
+
+def _digests_main(list arguments):
+    """Runs the program ``normcore-digests`` with arguments of bytes and returns its exit status. Where it finds that it
+    cannot go on, it ends the process: for a process of its own."""
+    cdef char *argv[16]
+    cdef int argc = 0
+    cdef bytes argument
+    if len(arguments) > 14:
+        raise ValueError(f"_digests_main: {len(arguments)} arguments; at most 14")
+    argv[0] = b"normcore-digests"
+    for argument in arguments:
+        argc += 1
+        argv[argc] = argument
+    argv[argc + 1] = NULL
+    return normcore_digests_main(argc + 1, argv)
+
+
 # One context for the process. Busy in one thread, it serves a second one serially, so no thread needs its own.
 cdef normcore_context *context = NULL
 
