@@ -310,6 +310,64 @@ static void cross_entropy_signed(const shape *s, int values, uint64_t *state) {
 /* So many rows that the tree has several levels. */
 static const shape many_rows[] = {{"many", 40007, 3, 0}};
 
+/* ---------------------------------------------------------------- losses of numbers */
+
+typedef normcore_status (*loss_function)(normcore_context *ctx, size_t n, size_t d, const real *y, size_t y_stride,
+                                         const real *t, size_t t_stride, const normcore_loss_options *options,
+                                         double *loss, real *dy, size_t dy_stride, double *weight_sum, size_t *bad_row);
+
+enum { ANY_TARGETS, SHARES, COUNTS };
+
+static matrix targets_of(const shape *s, int values, uint64_t *state, int kind) {
+    if (kind == ANY_TARGETS) return filled(s->n, s->k, values, BY_ROW, state);
+    const matrix t = matrix_of(s->n, s->k);
+    for (size_t i = 0; i < s->n; i++)
+        for (size_t j = 0; j < s->k; j++) {
+            real *const target = &t.at[i * t.stride + j];
+            if (kind == COUNTS)
+                *target = (real)random_below(state, 9);
+            else /* half of them certain */
+                *target = random_below(state, 2) ? (real)random_below(state, 2)
+                                                 : (real)random_below(state, 1 << 20) * (real)0x1p-20;
+        }
+    return t;
+}
+
+/* Losses and gradients of the rows with the default parameters, then the weighted mean with others. */
+static void losses(const shape *s, int values, uint64_t *state, loss_function function, int kind) {
+    const matrix y = filled(s->n, s->k, values, BY_ROW, state), t = targets_of(s, values, state, kind);
+    const matrix dy = matrix_of(s->n, s->k), dy_mean = matrix_of(s->n, s->k);
+    double *each = doubles_of(s->n), *sample_weight = doubles_of(s->n), loss, weight_sum;
+    for (size_t i = 0; i < s->n; i++) sample_weight[i] = (double)random_below(state, 1024) * 0x1p-9;
+    normcore_loss_options options;
+    MUST(normcore_loss_defaults(&options, sizeof options));
+    options.reduction = NORMCORE_REDUCTION_NONE;
+    FOR_PIECES(i, count, s->n)
+    MUST(function(run.ctx, count, s->k, ROW(y, i), ROW(t, i), &options, each + i, ROW(dy, i), NULL, NULL));
+    case_add_64(each, s->n);
+    add_matrix(dy);
+    options.reduction = NORMCORE_REDUCTION_MEAN;
+    options.sample_weight = sample_weight;
+    options.delta = 0.3;
+    options.tau = 0.8;
+    MUST(function(run.ctx, s->n, s->k, y.at, y.stride, t.at, t.stride, &options, &loss, dy_mean.at, dy_mean.stride,
+                  &weight_sum, NULL));
+    case_add_64(&loss, 1);
+    case_add_64(&weight_sum, 1);
+    add_matrix(dy_mean);
+}
+
+#define LOSS(function, kind)                                                                                           \
+    static void function(const shape *s, int values, uint64_t *state) {                                                \
+        losses(s, values, state, T(normcore_##function), kind);                                                        \
+    }
+LOSS(logistic_loss, SHARES)
+LOSS(squared_error, ANY_TARGETS)
+LOSS(huber_loss, ANY_TARGETS)
+LOSS(quantile_loss, ANY_TARGETS)
+LOSS(poisson_loss, COUNTS)
+#undef LOSS
+
 /* ---------------------------------------------------------------- batch normalisation */
 
 static const shape column_shapes[] = {
@@ -635,6 +693,11 @@ void T(cases)(void) {
     ALL_CASES("cross_entropy_labels", many_rows, cross_entropy_labels);
     ALL_CASES("cross_entropy_targets", many_rows, cross_entropy_targets);
     ALL_CASES("cross_entropy_signed", many_rows, cross_entropy_signed);
+    ALL_CASES("logistic_loss", row_shapes, logistic_loss);
+    ALL_CASES("squared_error", row_shapes, squared_error);
+    ALL_CASES("huber_loss", row_shapes, huber_loss);
+    ALL_CASES("quantile_loss", row_shapes, quantile_loss);
+    ALL_CASES("poisson_loss", row_shapes, poisson_loss);
     ALL_CASES("dropout", row_shapes, dropout);
     ALL_CASES("batch_norm_forward", column_shapes, batch_norm_forward);
     ALL_CASES("batch_norm_evaluation", column_shapes, batch_norm_evaluation);

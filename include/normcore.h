@@ -79,7 +79,7 @@ typedef enum normcore_status {
     NORMCORE_ERROR_STRIDE = 3, /* a row stride is smaller than the row */
     NORMCORE_ERROR_ALIAS = 4,  /* an output overlaps an argument it must not overlap */
     NORMCORE_ERROR_VALUE = 5,  /* a scalar parameter is out of its range or NaN, or a running variance negative */
-    NORMCORE_ERROR_LABEL = 6,  /* a label is out of range; *bad_row tells the first such row */
+    NORMCORE_ERROR_LABEL = 6,  /* a label or a target is out of range; *bad_row tells the first such row */
     NORMCORE_ERROR_WEIGHT = 7, /* a weight is negative, infinite, NaN, too large or small; *bad_row: its index */
     NORMCORE_ERROR_MEMORY = 8, /* the allocator gave NULL */
     NORMCORE_ERROR_ISA = 9,    /* no such instruction set in this build, or not on this machine */
@@ -343,6 +343,115 @@ NORMCORE_API normcore_status normcore_cross_entropy_f64(normcore_context *ctx, s
                                                         const normcore_cross_entropy_options *options, double *loss,
                                                         double *dlogits, size_t dlogits_stride, double *weight_sum,
                                                         size_t *bad_row);
+
+/* ---------------------------------------------------------------- losses of numbers */
+
+typedef struct normcore_loss_options {
+    size_t struct_size;          /* sizeof(normcore_loss_options) */
+    const double *sample_weight; /* (n) of each row, or NULL: 1; as in normcore_cross_entropy_options */
+    normcore_reduction reduction;
+    /* Each is looked at by its own loss alone, which refuses what is out of range in the data's type. */
+    double delta; /* of the Huber loss: finite, greater than 0 */
+    double tau;   /* of the quantile loss: in (0, 1) */
+} normcore_loss_options;
+
+/* No weights, the mean, delta 1, tau 0.5. */
+NORMCORE_API normcore_status normcore_loss_defaults(normcore_loss_options *options, size_t struct_size);
+
+/*
+ * Losses of outputs y (n, d) against targets t (n, d), and their gradients; `options` may be NULL (the defaults).
+ * A row's loss is the mean over its d outputs of what stands below; l is that times the row's weight w. Means over the
+ * rows are as normcore_reduction says, with sum(w) the sum of the sample weights.
+ * loss: one double (n doubles for NORMCORE_REDUCTION_NONE), dy (n, d) (may be NULL, may be y), weight_sum: sum(w), one
+ * double or NULL; all OVERWRITTEN. bad_row may be NULL: see NORMCORE_ERROR_LABEL, of a target that is out of range, and
+ * _WEIGHT.
+ * A row of weight 0 has a loss and a gradient of 0. NaN among the outputs or targets of a row makes its loss NaN, even
+ * with weight 0, and the gradient of that output. n > 0 with d == 0 is NORMCORE_ERROR_SIZE.
+ */
+
+/*
+ * Logistic loss of independent answers of 0 or 1, t in [0, 1]: log(1 + exp(y)) - t y. Its gradient,
+ * 1 / (1 + exp(-y)) - t, suffers no cancellation where t is 0 or 1. A target of 1 costs nothing where y is inf, nor does
+ * one of 0 where it is -inf.
+ */
+NORMCORE_API normcore_status normcore_logistic_loss_f32(normcore_context *ctx, size_t n, size_t d,
+                                                        const float *y, size_t y_stride,
+                                                        const float *t, size_t t_stride,
+                                                        const normcore_loss_options *options, double *loss,
+                                                        float *dy, size_t dy_stride,
+                                                        double *weight_sum, size_t *bad_row);
+NORMCORE_API normcore_status normcore_logistic_loss_f64(normcore_context *ctx, size_t n, size_t d,
+                                                        const double *y, size_t y_stride,
+                                                        const double *t, size_t t_stride,
+                                                        const normcore_loss_options *options, double *loss,
+                                                        double *dy, size_t dy_stride,
+                                                        double *weight_sum, size_t *bad_row);
+
+/* Squared error (y - t)^2, without a factor of 1/2: its gradient is 2 (y - t). */
+NORMCORE_API normcore_status normcore_squared_error_f32(normcore_context *ctx, size_t n, size_t d,
+                                                        const float *y, size_t y_stride,
+                                                        const float *t, size_t t_stride,
+                                                        const normcore_loss_options *options, double *loss,
+                                                        float *dy, size_t dy_stride,
+                                                        double *weight_sum, size_t *bad_row);
+NORMCORE_API normcore_status normcore_squared_error_f64(normcore_context *ctx, size_t n, size_t d,
+                                                        const double *y, size_t y_stride,
+                                                        const double *t, size_t t_stride,
+                                                        const normcore_loss_options *options, double *loss,
+                                                        double *dy, size_t dy_stride,
+                                                        double *weight_sum, size_t *bad_row);
+
+/*
+ * Huber loss: r^2 / 2 for r = y - t within delta, delta (|r| - delta / 2) beyond (P. J. Huber, Robust estimation of a
+ * location parameter, 1964). Its gradient is r cut off at -delta and delta.
+ */
+NORMCORE_API normcore_status normcore_huber_loss_f32(normcore_context *ctx, size_t n, size_t d,
+                                                     const float *y, size_t y_stride,
+                                                     const float *t, size_t t_stride,
+                                                     const normcore_loss_options *options, double *loss,
+                                                     float *dy, size_t dy_stride,
+                                                     double *weight_sum, size_t *bad_row);
+NORMCORE_API normcore_status normcore_huber_loss_f64(normcore_context *ctx, size_t n, size_t d,
+                                                     const double *y, size_t y_stride,
+                                                     const double *t, size_t t_stride,
+                                                     const normcore_loss_options *options, double *loss,
+                                                     double *dy, size_t dy_stride,
+                                                     double *weight_sum, size_t *bad_row);
+
+/*
+ * Quantile or pinball loss: max(tau (t - y), (tau - 1) (t - y)), least where y is the tau-quantile of t (R. Koenker and
+ * G. Bassett, Regression quantiles, 1978). Its gradient is 1 - tau where y > t, -tau where y < t, and 0
+ * where they are equal.
+ */
+NORMCORE_API normcore_status normcore_quantile_loss_f32(normcore_context *ctx, size_t n, size_t d,
+                                                        const float *y, size_t y_stride,
+                                                        const float *t, size_t t_stride,
+                                                        const normcore_loss_options *options, double *loss,
+                                                        float *dy, size_t dy_stride,
+                                                        double *weight_sum, size_t *bad_row);
+NORMCORE_API normcore_status normcore_quantile_loss_f64(normcore_context *ctx, size_t n, size_t d,
+                                                        const double *y, size_t y_stride,
+                                                        const double *t, size_t t_stride,
+                                                        const normcore_loss_options *options, double *loss,
+                                                        double *dy, size_t dy_stride,
+                                                        double *weight_sum, size_t *bad_row);
+
+/*
+ * Poisson loss of counts t >= 0, of whose mean y is the logarithm: exp(y) - t y, the negative log-likelihood but for
+ * what depends on t alone. Its gradient is exp(y) - t. exp is the data's type's: infinite from 88.8 (709.8) on.
+ */
+NORMCORE_API normcore_status normcore_poisson_loss_f32(normcore_context *ctx, size_t n, size_t d,
+                                                       const float *y, size_t y_stride,
+                                                       const float *t, size_t t_stride,
+                                                       const normcore_loss_options *options, double *loss,
+                                                       float *dy, size_t dy_stride,
+                                                       double *weight_sum, size_t *bad_row);
+NORMCORE_API normcore_status normcore_poisson_loss_f64(normcore_context *ctx, size_t n, size_t d,
+                                                       const double *y, size_t y_stride,
+                                                       const double *t, size_t t_stride,
+                                                       const normcore_loss_options *options, double *loss,
+                                                       double *dy, size_t dy_stride,
+                                                       double *weight_sum, size_t *bad_row);
 
 /* ---------------------------------------------------------------- batch normalisation */
 

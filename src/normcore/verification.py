@@ -1,7 +1,7 @@
 """The numeric contract checked on this machine: ``normcore info --verify``.
 
 In the package lie `NC1.sha256`, the digests of the contract, and the program that computes those of every operation in
-C alone, on any instruction set: ``python -m normcore.verification operations`` is ``normcore-digests`` of the C library.
+C alone, on any instruction set: ``python -m normcore.verification operations`` is the C library's ``normcore-digests``.
 The digests of three training runs on scikit-learn's digits, whose names begin with ``digits/``, are computed here,
 through the trainer: ``python -m normcore.verification digits`` prints them.
 """

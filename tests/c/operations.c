@@ -4,9 +4,9 @@
 #include <string.h>
 
 const operation *operation_get(size_t index) {
-    const operation_list lists[] = {affine_operations(),     rowwise_operations(),    cross_entropy_operations(),
-                                    batch_norm_operations(), layer_norm_operations(), random_operations(),
-                                    optimizer_operations(),  mlp_operations()};
+    const operation_list lists[] = {affine_operations(), rowwise_operations(),    cross_entropy_operations(),
+                                    losses_operations(), batch_norm_operations(), layer_norm_operations(),
+                                    random_operations(), optimizer_operations(),  mlp_operations()};
     for (size_t i = 0; i < sizeof lists / sizeof *lists; i++) {
         if (index < lists[i].count) return &lists[i].items[index];
         index -= lists[i].count;
@@ -90,6 +90,20 @@ array *add_absent(call *c) {
     memset(a, 0, sizeof *a);
     a->role = IGNORED;
     return a;
+}
+
+void limit(array *a, double low, double high) {
+    a->is_limited = 1;
+    a->low = low;
+    a->high = high;
+    for (size_t i = 0; i < a->rows; i++)
+        for (size_t j = 0; j < a->cols; j++) {
+            real value;
+            memcpy(&value, at(a, a->data, i, j), sizeof value);
+            if (value < (real)low) value = (real)low;
+            if (value > (real)high) value = (real)high;
+            memcpy(at(a, a->data, i, j), &value, sizeof value);
+        }
 }
 
 /* ---------------------------------------------------------------- verify */
@@ -232,6 +246,18 @@ void call_check(const call *c) {
     }
 }
 
+const double **call_pointer(call *c, size_t index) {
+    const double **pointers[] = {&c->cross_entropy.class_weight, &c->cross_entropy.sample_weight,
+                                 &c->loss.sample_weight};
+    return index < sizeof pointers / sizeof *pointers ? pointers[index] : NULL;
+}
+
+void call_redirect(call *c, const void *from, const void *to) {
+    const double **pointer;
+    for (size_t i = 0; (pointer = call_pointer(c, i)) != NULL; i++)
+        if (*pointer && *pointer == from) *pointer = to;
+}
+
 call call_slice(const call *c, size_t first, size_t last) {
     call part = *c;
     part.n = last - first;
@@ -239,8 +265,9 @@ call call_slice(const call *c, size_t first, size_t last) {
     for (size_t i = 0; i < c->count; i++) {
         array *a = &part.a[i];
         if (!a->by_row || !a->data) continue;
-        if (c->cross_entropy.sample_weight == a->data) part.cross_entropy.sample_weight += first;
-        a->data = at(a, a->data, first, 0);
+        void *const start = at(a, a->data, first, 0);
+        call_redirect(&part, a->data, start);
+        a->data = start;
         a->initial = at(a, a->initial, first, 0);
         a->rows = last - first;
     }

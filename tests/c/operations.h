@@ -22,6 +22,8 @@ typedef struct array {
     int by_row;    /* rows of this array are rows of the batch */
     int is_matrix; /* has a stride argument of its own */
     void *initial; /* what data held before the call, all (rows - 1) * stride + cols elements of it */
+    int is_limited;
+    double low, high; /* where its elements lie that are not NaN, if it is limited */
 } array;
 
 #define MAX_ARRAYS 16
@@ -42,6 +44,7 @@ typedef struct call {
     double eps, keep, low, high;
     uint64_t bound;
     normcore_cross_entropy_options cross_entropy;
+    normcore_loss_options loss;
     normcore_batch_norm_options batch_norm;
     normcore_optimizer_options optimizer;
     size_t sizes[4];
@@ -78,6 +81,7 @@ typedef struct operation_list {
 operation_list affine_operations(void);
 operation_list rowwise_operations(void);
 operation_list cross_entropy_operations(void);
+operation_list losses_operations(void);
 operation_list batch_norm_operations(void);
 operation_list layer_norm_operations(void);
 operation_list random_operations(void);
@@ -94,6 +98,8 @@ array *add_vector(call *c, role role, size_t cols);
 array *add_doubles(call *c, role role, size_t count, int by_row, double low, double high);
 array *add_labels(call *c, size_t rows, size_t classes);
 array *add_absent(call *c);
+/* Brings what a matrix holds, and will hold, into [low, high]; NaN stays. */
+void limit(array *a, double low, double high);
 
 /* ---------------------------------------------------------------- for run */
 
@@ -126,6 +132,10 @@ void call_check(const call *c);
 int call_is_untouched(const call *c);
 /* Takes what the arrays hold now as what they held before. */
 void call_commit(call *c);
+/* The index-th pointer in the options that leads to one of the arrays, or may; NULL past the last. */
+const double **call_pointer(call *c, size_t index);
+/* Makes pointers in the options that lead to `from` lead to `to`. */
+void call_redirect(call *c, const void *from, const void *to);
 /* The rows [first, last) of a call of a BY_ROW operation. */
 call call_slice(const call *c, size_t first, size_t last);
 

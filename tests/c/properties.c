@@ -54,7 +54,9 @@ static void check_poison(call *c) {
         array *a = &c->a[i];
         if (a->data && a->by_row && a->role == INPUT && a->type == TYPE_REAL)
             for (size_t j = 0; j < a->cols; j++) {
-                const real value = rng_special(&r, 4);
+                real value = rng_special(&r, 4);
+                if (a->is_limited && value < (real)a->low) value = (real)a->low;
+                if (a->is_limited && value > (real)a->high) value = (real)a->high;
                 memcpy((unsigned char *)a->initial + (poisoned * a->stride + j) * sizeof value, &value, sizeof value);
             }
     }

@@ -214,6 +214,58 @@ wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *l
     return total > 0 ? loss / total : 0;
 }
 
+/* ---------------------------------------------------------------- losses of numbers */
+
+static reference_loss squared(wide r) {
+    const reference_loss l = {r * r, 2 * r, r * r, fabsl(2 * r)};
+    return l;
+}
+
+static reference_loss huber(wide r, wide delta) {
+    const int near = fabsl(r) <= delta;
+    const wide loss = near ? r * r / 2 : delta * (fabsl(r) - delta / 2), derivative = near ? r : r > 0 ? delta : -delta;
+    const reference_loss l = {loss, derivative, loss, fabsl(derivative)};
+    return l;
+}
+
+static reference_loss quantile(wide r, wide tau) {
+    const wide above = (1 - tau) * r, below = -tau * r, loss = above > below ? above : below;
+    const wide derivative = r > 0 ? 1 - tau : r < 0 ? -tau : 0;
+    const reference_loss l = {loss, derivative, loss, fabsl(derivative)};
+    return l;
+}
+
+static reference_loss poisson(wide y, wide t) {
+    const wide mean = expl(y);
+    const reference_loss l = {mean - t * y, mean - t, mean + fabsl(t * y), mean + t};
+    return l;
+}
+
+static reference_loss logistic(wide y, wide t) {
+    /* -log of the probabilities of 1 and of 0, each in the form that does not overflow */
+    const wide one = y < 0 ? log1pl(expl(y)) - y : log1pl(expl(-y)),
+               zero = y < 0 ? log1pl(expl(y)) : y + log1pl(expl(-y));
+    const wide loss = t * one + (1 - t) * zero, p = reference_logistic(y), q = reference_logistic(-y);
+    const reference_loss l = {loss, (1 - t) * p - t * q, loss, (1 - t) * p + t * q};
+    return l;
+}
+
+reference_loss reference_loss_of(reference_kind kind, wide parameter, wide y, wide t) {
+    switch (kind) {
+    case REFERENCE_LOGISTIC:
+        return logistic(y, t);
+    case REFERENCE_HUBER:
+        return huber(y - t, parameter);
+    case REFERENCE_QUANTILE:
+        return quantile(y - t, parameter);
+    case REFERENCE_POISSON:
+        return poisson(y, t);
+    case REFERENCE_SQUARED:
+        break;
+    }
+    return squared(y - t);
+}
+
 /* ---------------------------------------------------------------- normalisation */
 
 void reference_moments(size_t count, size_t step, const wide *x, wide *mean, wide *var) {

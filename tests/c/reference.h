@@ -48,6 +48,24 @@ wide reference_cross_entropy(size_t n, size_t c, const wide *z, const int64_t *l
                              const normcore_cross_entropy_options *options, wide *losses, wide *weights, wide *dz,
                              wide *weight_sum);
 
+/* ---------------------------------------------------------------- losses of numbers */
+
+typedef enum reference_kind {
+    REFERENCE_LOGISTIC,
+    REFERENCE_SQUARED,
+    REFERENCE_HUBER,
+    REFERENCE_QUANTILE,
+    REFERENCE_POISSON
+} reference_kind;
+
+/* A loss and its derivative by y; and what rounding errors are relative to, the sizes of the terms of each. */
+typedef struct reference_loss {
+    wide loss, derivative, loss_size, derivative_size;
+} reference_loss;
+
+/* parameter: delta or tau. */
+reference_loss reference_loss_of(reference_kind kind, wide parameter, wide y, wide t);
+
 /* ---------------------------------------------------------------- normalisation */
 
 /* count values, step apart. */

@@ -246,8 +246,7 @@ static void test_outputs_at_the_place_of_others(void) {
                 memcpy(memory, other->data, of_other);
                 memcpy(before, memory, size);
                 joined.a[i].data = joined.a[j].data = memory;
-                if (c.cross_entropy.class_weight == other->data) joined.cross_entropy.class_weight = (void *)memory;
-                if (c.cross_entropy.sample_weight == other->data) joined.cross_entropy.sample_weight = (void *)memory;
+                call_redirect(&joined, other->data, memory);
                 harness_note("%s: argument %lu at the place of %lu", o->name, (unsigned long)i, (unsigned long)j);
                 if (inputs) { /* those may lie anywhere */
                     /* Running statistics count as outputs whether or not the mode writes them. */
@@ -284,8 +283,7 @@ static void test_arguments_that_touch(void) {
                 const size_t span = array_span(&c.a[i]);
                 if (!c.a[i].data || !span || (array_element_size(&c.a[i]) == 8) != wide_ones) continue;
                 touching.a[i].data = memcpy(memory, c.a[i].data, span);
-                if (c.cross_entropy.class_weight == c.a[i].data) touching.cross_entropy.class_weight = (void *)memory;
-                if (c.cross_entropy.sample_weight == c.a[i].data) touching.cross_entropy.sample_weight = (void *)memory;
+                call_redirect(&touching, c.a[i].data, memory);
                 memory += span;
             }
         harness_note("%s", o->name);

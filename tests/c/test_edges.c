@@ -31,7 +31,8 @@ static void test_options_without_a_size(void) {
         call c;
         call_prepare(&c, o, 37, 19, 11, PLAIN, next_number(), 1, GUARD_AFTER);
         harness_note("%s", o->name);
-        size_t *const sizes[] = {&c.cross_entropy.struct_size, &c.batch_norm.struct_size, &c.optimizer.struct_size};
+        size_t *const sizes[] = {&c.cross_entropy.struct_size, &c.loss.struct_size, &c.batch_norm.struct_size,
+                                 &c.optimizer.struct_size};
         for (size_t i = 0; i < EACH(sizes); i++) {
             if (!*sizes[i]) continue; /* not an argument of this operation */
             *sizes[i] = 0;

@@ -200,7 +200,7 @@ DECIMAL = r"\d\.\d{15,}(?:e[+-]?\d+)?"
 @pytest.mark.parametrize(
     ("source", "marks", "module", "section", "pattern", "count"),
     [
-        ("simd/vmath.h", ("#define EXP_LOG2E", "s_log1p"), "functions.py", ("## 3. exp", "## 4."), HEX, 31),
+        ("simd/vmath.h", ("#define EXP_LOG2E", "w_log1p_unit(vwide"), "functions.py", ("## 3. exp", "## 4."), HEX, 41),
         (
             "kernels/random.c",
             ("normal_quantile(double p)", "const double q"),

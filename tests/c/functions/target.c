@@ -20,6 +20,11 @@ static void log1p_of(size_t count, const real *x, const real *lo, double *y) {
     for (size_t i = 0; i < count; i++) y[i] = s_log1p((double)x[i]);
 }
 
+static void log1p_unit_of(size_t count, const real *x, const real *lo, double *y) {
+    (void)lo;
+    for (size_t i = 0; i < count; i += VL) w_store(y + i, w_log1p_unit(w_widen(v_load(x + i))));
+}
+
 /* As a kernel stores them: NaN canonical. */
 #define ACTIVATION_OF(name)                                                                                            \
     static void name##_of(size_t count, const real *x, const real *lo, double *y) {                                    \
@@ -33,4 +38,4 @@ ACTIVATION_OF(silu_derivative)
 
 extern function *const FUNCTIONS(NORMCORE_DTYPE, NORMCORE_ISA)[FUNCTION_COUNT];
 function *const FUNCTIONS(NORMCORE_DTYPE, NORMCORE_ISA)[FUNCTION_COUNT] = {
-    exp_of, exp_sum_of, log_of, log1p_of, tanh_of, logistic_of, silu_of, silu_derivative_of};
+    exp_of, exp_sum_of, log_of, log1p_of, log1p_unit_of, tanh_of, logistic_of, silu_of, silu_derivative_of};

@@ -3,7 +3,8 @@
  * errors against the C library's long double, the results that must be exact, monotony, and the same bits from every
  * instruction set of this machine.
  *
- *     test_functions_f32 [--runs N | --all] [exp | exp_sum | log | log1p | tanh | logistic | silu | silu_derivative]
+ *     test_functions_f32 [--runs N | --all]
+ *                        [exp | exp_sum | log | log1p | log1p_unit | tanh | logistic | silu | silu_derivative]
  *
  * Inputs are runs of 16 neighbouring numbers, spread at random over each interval in the order of the numbers: N of
  * them, or as many as it takes to leave nothing out (--all; of float64, which has too many, 2^22).
@@ -118,6 +119,7 @@ static wide truth_of(int which, real x, real lo) {
     case FUNCTION_LOG:
         return logl((wide)x);
     case FUNCTION_LOG1P:
+    case FUNCTION_LOG1P_UNIT:
         return log1pl((wide)x);
     default:
         break;
@@ -234,7 +236,7 @@ static int sweep(judge *j, real from, real to, uint64_t runs) {
 }
 
 static int judge_function(int which, const char *name, uint64_t runs) {
-    const int is_real = which != FUNCTION_LOG && which != FUNCTION_LOG1P;
+    const int is_real = which != FUNCTION_LOG && which != FUNCTION_LOG1P && which != FUNCTION_LOG1P_UNIT;
     const int is_plain = which == FUNCTION_EXP || which == FUNCTION_LOG;
     const int digits = is_real ? DIGITS : DBL_MANT_DIG, least = is_real ? LEAST : DBL_MIN_EXP;
     judge j = {.name = name,
@@ -247,7 +249,11 @@ static int judge_function(int which, const char *name, uint64_t runs) {
      * The goal is 1 for exp and log, 2 for the activations, 4 for the derivative. lo, and what 1 + x dropped, come with
      * a rounding of their own.
      */
-    j.limit = is_plain ? 1 : which == FUNCTION_TANH ? 1.5L : which == FUNCTION_SILU_DERIVATIVE ? 3 : 1.25L;
+    j.limit = is_plain                            ? 1
+              : which == FUNCTION_TANH            ? 1.5L
+              : which == FUNCTION_LOG1P_UNIT      ? 2
+              : which == FUNCTION_SILU_DERIVATIVE ? 3
+                                                  : 1.25L;
     j.monotone = is_plain || which == FUNCTION_TANH || which == FUNCTION_LOGISTIC;
     /* Where the C library's long double is no wider than double, it has errors of its own, one for each step. */
     if (digits == LDBL_MANT_DIG) j.limit += which < FUNCTION_TANH ? 0.5L : 3;
@@ -281,6 +287,10 @@ static int judge_function(int which, const char *name, uint64_t runs) {
             sweep(&j, 20, SILU_LAST + 1, runs);
         }
         break;
+    case FUNCTION_LOG1P_UNIT:
+        if (!sweep(&j, 0, 1, runs)) sweep(&j, EXP_ALL_1, 1, runs);
+        sweep(&j, REAL_NAN, REAL_NAN, runs);
+        break;
     default:
         if (!sweep(&j, 0, REAL_INFINITY, runs)) sweep(&j, EXP_ALL_1, 4, runs);
         sweep(&j, REAL_NAN, REAL_NAN, runs);
@@ -294,7 +304,7 @@ static int judge_function(int which, const char *name, uint64_t runs) {
 }
 
 int main(int argc, char **argv) {
-    static const char *const names[] = {"exp",  "exp_sum",  "log",  "log1p",
+    static const char *const names[] = {"exp",  "exp_sum",  "log",  "log1p",          "log1p_unit",
                                         "tanh", "logistic", "silu", "silu_derivative"};
     uint64_t runs = RUNS;
     int first = 0, last = FUNCTION_COUNT, failures = 0;

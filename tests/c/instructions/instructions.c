@@ -66,6 +66,8 @@ static void reset(void) {
 #define CROSS_ENTROPY(n, c, labels, targets)                                                                           \
     CALL(normcore_cross_entropy)(ctx, n, c, data.a, c, labels, targets, c, NULL, &data.loss, data.u, c,                \
                                  &data.weight_sum, NULL)
+#define LOSS(name, n, d, targets)                                                                                      \
+    CALL(normcore_##name)(ctx, n, d, data.a, d, targets, d, NULL, &data.loss, data.u, d, &data.weight_sum, NULL)
 #define BATCH_NORM(n, d, is_training)                                                                                  \
     do {                                                                                                               \
         normcore_batch_norm_options options;                                                                           \
@@ -125,6 +127,13 @@ static void reset(void) {
     _(cross_entropy, 64x512, return CROSS_ENTROPY(64, 512, data.labels, NULL))                                         \
     _(cross_entropy, 256x10, return CROSS_ENTROPY(256, 10, data.labels, NULL))                                         \
     _(cross_entropy, 64x512_targets, return CROSS_ENTROPY(64, 512, NULL, data.c))                                      \
+    _(logistic_loss, 64x512, return LOSS(logistic_loss, 64, 512, data.slot1))                                          \
+    _(logistic_loss, 256x10, return LOSS(logistic_loss, 256, 10, data.slot1))                                          \
+    _(squared_error, 64x512, return LOSS(squared_error, 64, 512, data.c))                                              \
+    _(squared_error, 1000x1, return LOSS(squared_error, 1000, 1, data.c))                                              \
+    _(huber_loss, 64x512, return LOSS(huber_loss, 64, 512, data.c))                                                    \
+    _(quantile_loss, 64x512, return LOSS(quantile_loss, 64, 512, data.c))                                              \
+    _(poisson_loss, 64x512, return LOSS(poisson_loss, 64, 512, data.c))                                                \
     _(batch_norm_forward, 64x512, BATCH_NORM(64, 512, 1))                                                              \
     _(batch_norm_forward, 64x512_evaluation, BATCH_NORM(64, 512, 0))                                                   \
     _(batch_norm_forward, 300x100, BATCH_NORM(300, 100, 1))                                                            \

@@ -9,6 +9,7 @@
 #include "kernels/activations.c"
 #include "kernels/elementwise.c"
 #include "kernels/softmax.c"
+#include "kernels/losses.c"
 #include "kernels/batch_norm.c"
 #include "kernels/layer_norm.c"
 #include "kernels/random.c"

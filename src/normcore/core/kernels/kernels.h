@@ -41,6 +41,27 @@ typedef struct NAME(cross_entropy_row_problem) {
     real *dz;      /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
+#define LOSS(name, function, low, high) LOSS_##name,
+typedef enum loss_kind {
+#include "kernels/losses.def"
+} loss_kind;
+#undef LOSS
+
+/* Rows of a loss of numbers. */
+typedef struct NAME(loss_problem) {
+    size_t n, d;
+    const real *y; /* outputs */
+    size_t y_stride;
+    const real *t; /* targets */
+    size_t t_stride;
+    real parameter;        /* delta or tau */
+    const double *weights; /* (n) or NULL: 1 */
+    double divisor;        /* of the weights in the gradients: their sum for a mean, else 1; 0: all rows weigh 0 */
+    double *losses;        /* (n), times their weights */
+    real *dy;              /* may be y; or NULL */
+    size_t dy_stride;
+} NAME(loss_problem);
+
 /* The numbers that a norm applies to an element, and those that its dx takes beside: see kernels/norm_common.h. */
 #define NORM_PLAIN_CONSTANTS(CONSTANT) CONSTANT(shift) CONSTANT(offset) CONSTANT(scale) CONSTANT(scale_rest)
 #define NORM_POWERS(CONSTANT)          CONSTANT(before) CONSTANT(after)

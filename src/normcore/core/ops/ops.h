@@ -110,6 +110,21 @@ NORMCORE_INLINE normcore_status read_cross_entropy_options(const normcore_cross_
 normcore_status NAME(normcore_check_cross_entropy)(size_t n, size_t c, const int64_t *labels, int soft,
                                                    const normcore_cross_entropy_options *o, size_t *bad_row);
 
+/* ------------------------------------------------------------------------------------------------ ops/losses.c */
+
+typedef struct losses_args {
+    loss_kind kind;
+    normcore_loss_options options; /* sample_weight is not looked at: the rows have it */
+    double parameter;              /* delta or tau, before it is rounded */
+    NAME(loss_problem) rows;       /* all of them; parameter, divisor and losses are working state */
+    double *loss, *weight_sum;
+    /* working state */
+    const NAME(kernel_table) *kernels;
+    size_t tasks;
+} losses_args;
+
+normcore_status NAME(normcore_losses_body)(call *c, void *arguments);
+
 /* ------------------------------------------------------------------------------------------------ ops/batch_norm.c */
 
 typedef struct batch_norm_args {

@@ -49,6 +49,7 @@ static normcore_status write_options(const void *full, size_t full_size, size_t 
 
 OPTIONS(context, parallel_user)
 OPTIONS(cross_entropy, reduction)
+OPTIONS(loss, tau)
 OPTIONS(batch_norm, unbiased_running_var)
 OPTIONS(optimizer, step)
 OPTIONS(mlp, unbiased_running_var)
@@ -63,6 +64,13 @@ normcore_status normcore_context_defaults(normcore_context_options *options, siz
 normcore_status normcore_cross_entropy_defaults(normcore_cross_entropy_options *options, size_t struct_size) {
     const normcore_cross_entropy_options o = {0};
     return WRITE(cross_entropy, o);
+}
+
+normcore_status normcore_loss_defaults(normcore_loss_options *options, size_t struct_size) {
+    normcore_loss_options o = {0};
+    o.delta = 1.0;
+    o.tau = 0.5;
+    return WRITE(loss, o);
 }
 
 normcore_status normcore_batch_norm_defaults(normcore_batch_norm_options *options, size_t struct_size) {

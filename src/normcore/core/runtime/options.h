@@ -16,6 +16,7 @@
 normcore_status normcore_options_read_context(const normcore_context_options *options, normcore_context_options *full);
 normcore_status normcore_options_read_cross_entropy(const normcore_cross_entropy_options *options,
                                                     normcore_cross_entropy_options *full);
+normcore_status normcore_options_read_loss(const normcore_loss_options *options, normcore_loss_options *full);
 normcore_status normcore_options_read_batch_norm(const normcore_batch_norm_options *options,
                                                  normcore_batch_norm_options *full);
 normcore_status normcore_options_read_optimizer(const normcore_optimizer_options *options,

@@ -152,6 +152,28 @@ static normcore_status selftest_body(call *c, void *arguments) {
         digest_reals(&s->digests[SELFTEST_cross_entropy], (ST_N - 3) * ST_M, s->out);
     }
 
+    /* Targets that all of them take, on the rows with NaN and infinities too. */
+    for (size_t i = 0; i < ST_SIZE; i++) s->out2[i] = (real)(i % 5) * (real)0.25;
+    for (int kind = 0; kind <= (int)LOSS_POISSON; kind++) {
+        double losses[ST_N];
+        losses_args la = {.kind = (loss_kind)kind,
+                          .options = {.reduction = NORMCORE_REDUCTION_NONE},
+                          .parameter = 0.75,
+                          .rows = {.n = ST_N,
+                                   .d = ST_M,
+                                   .y = s->a,
+                                   .y_stride = ST_M,
+                                   .t = s->out2,
+                                   .t_stride = ST_M,
+                                   .dy = s->out,
+                                   .dy_stride = ST_M},
+                          .loss = losses};
+        status = NAME(normcore_losses_body)(c, &la);
+        if (status) return status;
+        digest_doubles(&s->digests[SELFTEST_losses], ST_N, losses);
+        digest_reals(&s->digests[SELFTEST_losses], ST_SIZE, s->out);
+    }
+
     batch_norm_args bn = {.n = ST_N,
                           .d = ST_M,
                           .x = s->a,

@@ -16,6 +16,7 @@
     OPERATION(softmax)                                                                                                 \
     OPERATION(log_softmax)                                                                                             \
     OPERATION(cross_entropy)                                                                                           \
+    OPERATION(losses)                                                                                                  \
     OPERATION(batch_norm_forward)                                                                                      \
     OPERATION(batch_norm_backward_fused)                                                                               \
     OPERATION(batch_norm_backward_graph)                                                                               \

@@ -27,6 +27,7 @@ from .affine import affine_backward, affine_forward
 from .arithmetic import fma
 from .cross_entropy import softmax_cross_entropy
 from .functions import exp, log, log1p
+from .losses import huber_loss, logistic_loss, poisson_loss, quantile_loss, squared_error
 from .network import Network
 from .norms import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
 from .optimizers import optimizer_update, sum_of_squares
@@ -52,6 +53,7 @@ __all__ = [
     "dropout_forward",
     "exp",
     "fma",
+    "huber_loss",
     "layer_norm_backward",
     "layer_norm_forward",
     "leaky_relu_backward",
@@ -62,9 +64,12 @@ __all__ = [
     "log_softmax_backward",
     "logistic_backward",
     "logistic_forward",
+    "logistic_loss",
     "normal_quantile",
     "optimizer_update",
     "philox",
+    "poisson_loss",
+    "quantile_loss",
     "random_integers",
     "random_normal",
     "random_permutation",
@@ -76,6 +81,7 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "squared_error",
     "sum_of_squares",
     "tanh_backward",
     "tanh_forward",

@@ -1,4 +1,4 @@
-"""Section 7 of NC1: softmax cross-entropy."""
+"""Section 7.1 of NC1: softmax cross-entropy."""
 
 from __future__ import annotations
 

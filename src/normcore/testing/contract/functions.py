@@ -107,3 +107,33 @@ def log1p(x: Any) -> Array:
     itself = (u == 1.0) | ~(x < np.inf)
     u = np.where(itself, 1.0, u)
     return np.asarray(np.where(itself, x, log(u) + (x - (u - 1.0)) / u))
+
+
+_LOG1P_UNIT = tuple(
+    map(
+        _h,
+        (
+            "0x1.5555555555555p-4",
+            "0x1.999999999a3ddp-7",
+            "0x1.24924923d44c6p-9",
+            "0x1.c71c727143318p-12",
+            "0x1.745cf0b0e03bdp-14",
+            "0x1.3b18b294bebf9p-16",
+            "0x1.10ac75dc602b1p-18",
+            "0x1.eb905e8575054p-21",
+            "0x1.687a6e7c95176p-23",
+            "0x1.4b0a26c5f2af0p-24",
+        ),
+    )
+)
+
+
+@np.errstate(all="ignore")
+def log1p_unit(x: Array) -> Array:
+    """log(1 + x) of float64 numbers in [0, 1], or NaN."""
+    t = (x + x) / (2.0 + x)
+    z = t * t
+    q = np.full_like(x, _LOG1P_UNIT[-1])
+    for coefficient in _LOG1P_UNIT[-2::-1]:
+        q = fma(q, z, coefficient)
+    return fma(t * z, q, t)
