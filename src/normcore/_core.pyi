@@ -72,6 +72,90 @@ def softmax_cross_entropy(
     ignore_index: SupportsIndex | None = None,
     reduction: str = "mean",
 ) -> tuple[float | NDArray[np.float64], NDArray[_F], float]: ...
+@overload
+def logistic_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, NDArray[_F], float]: ...
+@overload
+def logistic_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["none"],
+) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+@overload
+def squared_error(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, NDArray[_F], float]: ...
+@overload
+def squared_error(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["none"],
+) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+@overload
+def huber_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    delta: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, NDArray[_F], float]: ...
+@overload
+def huber_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    delta: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["none"],
+) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+@overload
+def quantile_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    tau: float = 0.5,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, NDArray[_F], float]: ...
+@overload
+def quantile_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    tau: float = 0.5,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["none"],
+) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+@overload
+def poisson_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["mean", "sum"] = "mean",
+) -> tuple[float, NDArray[_F], float]: ...
+@overload
+def poisson_loss(
+    outputs: NDArray[_F],
+    targets: ArrayLike,
+    *,
+    sample_weight: ArrayLike | None = None,
+    reduction: Literal["none"],
+) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
 def batch_norm_forward(
     x: NDArray[_F],
     gamma: NDArray[_F],

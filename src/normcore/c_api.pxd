@@ -144,6 +144,55 @@ cdef extern from "normcore.h" nogil:
                                                double *loss, double *dlogits, size_t dlogits_stride,
                                                double *weight_sum, size_t *bad_row)
 
+    # ---- losses of numbers
+    ctypedef struct normcore_loss_options:
+        size_t struct_size
+        const double *sample_weight
+        normcore_reduction reduction
+        double delta
+        double tau
+    normcore_status normcore_loss_defaults(normcore_loss_options *options, size_t struct_size)
+    normcore_status normcore_logistic_loss_f32(normcore_context *ctx, size_t n, size_t d, const float *y,
+                                               size_t y_stride, const float *t, size_t t_stride,
+                                               const normcore_loss_options *options, double *loss, float *dy,
+                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_logistic_loss_f64(normcore_context *ctx, size_t n, size_t d, const double *y,
+                                               size_t y_stride, const double *t, size_t t_stride,
+                                               const normcore_loss_options *options, double *loss, double *dy,
+                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_squared_error_f32(normcore_context *ctx, size_t n, size_t d, const float *y,
+                                               size_t y_stride, const float *t, size_t t_stride,
+                                               const normcore_loss_options *options, double *loss, float *dy,
+                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_squared_error_f64(normcore_context *ctx, size_t n, size_t d, const double *y,
+                                               size_t y_stride, const double *t, size_t t_stride,
+                                               const normcore_loss_options *options, double *loss, double *dy,
+                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_huber_loss_f32(normcore_context *ctx, size_t n, size_t d, const float *y, size_t y_stride,
+                                            const float *t, size_t t_stride, const normcore_loss_options *options,
+                                            double *loss, float *dy, size_t dy_stride, double *weight_sum,
+                                            size_t *bad_row)
+    normcore_status normcore_huber_loss_f64(normcore_context *ctx, size_t n, size_t d, const double *y, size_t y_stride,
+                                            const double *t, size_t t_stride, const normcore_loss_options *options,
+                                            double *loss, double *dy, size_t dy_stride, double *weight_sum,
+                                            size_t *bad_row)
+    normcore_status normcore_quantile_loss_f32(normcore_context *ctx, size_t n, size_t d, const float *y,
+                                               size_t y_stride, const float *t, size_t t_stride,
+                                               const normcore_loss_options *options, double *loss, float *dy,
+                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_quantile_loss_f64(normcore_context *ctx, size_t n, size_t d, const double *y,
+                                               size_t y_stride, const double *t, size_t t_stride,
+                                               const normcore_loss_options *options, double *loss, double *dy,
+                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_poisson_loss_f32(normcore_context *ctx, size_t n, size_t d, const float *y,
+                                              size_t y_stride, const float *t, size_t t_stride,
+                                              const normcore_loss_options *options, double *loss, float *dy,
+                                              size_t dy_stride, double *weight_sum, size_t *bad_row)
+    normcore_status normcore_poisson_loss_f64(normcore_context *ctx, size_t n, size_t d, const double *y,
+                                              size_t y_stride, const double *t, size_t t_stride,
+                                              const normcore_loss_options *options, double *loss, double *dy,
+                                              size_t dy_stride, double *weight_sum, size_t *bad_row)
+
     # ---- batch normalisation
     ctypedef struct normcore_batch_norm_options:
         size_t struct_size

@@ -112,6 +112,14 @@ def _soft(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
     }
 
 
+def _loss(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
+    return {
+        "outputs": random.normal(size=(n, d)).astype(dtype),
+        "targets": random.integers(0, 2, (n, d)),
+        "sample_weight": random.exponential(size=n),
+    }
+
+
 def _update(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
     out: Arguments = {name: random.normal(size=n * d).astype(dtype) for name in ("params", "grads", "slot1")}
     return out | {"slot2": random.exponential(size=n * d).astype(dtype)}
@@ -133,6 +141,10 @@ def _batch_norm_backward(**options: Any) -> Callable[..., Any]:
 
 def _cross_entropy(**options: Any) -> Callable[..., Any]:
     return lambda **arrays: nc.softmax_cross_entropy(**arrays, **options)
+
+
+def _loss_of(name: str) -> Callable[..., Any]:
+    return lambda **arrays: getattr(nc, name)(**arrays, reduction="none")
 
 
 def _optimizer(name: str) -> Callable[..., Any]:
@@ -221,6 +233,11 @@ OPERATIONS = [
         _cross_entropy(reduction="none"),
         ("logits", "labels", "sample_weight"),
         (0, 1),
+    ),
+    Operation("squared_error_mean", _loss, nc.squared_error),
+    *(
+        Operation(f"{name}_none", _loss, _loss_of(name), ("outputs", "targets", "sample_weight"), (0, 1))
+        for name in ("huber_loss", "quantile_loss", "poisson_loss", "logistic_loss")
     ),
     Operation("batch_norm_forward_training", _running, _batch_norm_training),
     Operation("batch_norm_forward_evaluation", _running, _batch_norm_evaluation, ("x",), (0,)),

@@ -41,6 +41,11 @@ SIGNATURES = {
     "log_softmax_backward": "(dy, y, *, out=None)",
     "softmax_cross_entropy": "(logits, labels, *, class_weight=None, sample_weight=None, label_smoothing=0.0, "
     "ignore_index=None, reduction='mean')",
+    "squared_error": "(outputs, targets, *, sample_weight=None, reduction='mean')",
+    "huber_loss": "(outputs, targets, *, delta=1.0, sample_weight=None, reduction='mean')",
+    "quantile_loss": "(outputs, targets, *, tau=0.5, sample_weight=None, reduction='mean')",
+    "poisson_loss": "(outputs, targets, *, sample_weight=None, reduction='mean')",
+    "logistic_loss": "(outputs, targets, *, sample_weight=None, reduction='mean')",
     "batch_norm_forward": "(x, gamma, beta, running_mean=None, running_var=None, *, training=True, momentum=0.9, "
     "eps=1e-05, unbiased_running_var=False, out=None)",
     "batch_norm_backward": "(dy, x, gamma, mean, rstd, *, algorithm='fused', training=True)",

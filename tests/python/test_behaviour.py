@@ -389,7 +389,11 @@ def test_no_rows_give_an_empty_result_and_zero_gradients(operation: Operation, d
 @pytest.mark.parametrize("n", [0, 1, 3])
 @pytest.mark.parametrize(
     "operation",
-    [o for o in OPERATIONS if not o.name.startswith(("affine", "softmax_cross_entropy"))],
+    [
+        o
+        for o in OPERATIONS
+        if not o.name.startswith(("affine", "softmax_cross_entropy", "squared_error")) and "loss" not in o.name
+    ],
     ids=ids,
 )
 def test_rows_without_columns_work(operation: Operation, n: int) -> None:
@@ -418,7 +422,7 @@ def test_a_bad_row_poisons_only_itself(
 ) -> None:
     arrays = make(operation, *shape, dtype)
     row = data.draw(st.integers(0, shape[0] - 1))
-    name = data.draw(st.sampled_from([k for k in operation.by_row if k in ("x", "dy", "y", "logits")]))
+    name = data.draw(st.sampled_from([k for k in operation.by_row if k in ("x", "dy", "y", "logits", "outputs")]))
     column = data.draw(st.integers(0, arrays[name].shape[1] - 1))
     clean = operation(arrays)
     spoilt = arrays[name].copy()

@@ -41,7 +41,8 @@ def array(name, dtype):
 
 # The arguments that Python code converts.
 NUMBERS = {"eps": 1e-5, "momentum": 0.9, "keep": 0.5, "seed": 1, "stream": 2, "offset": 3, "label_smoothing": 0.1,
-           "ignore_index": 1, "learning_rate": 0.1, "slope": 0.1, "beta1": 0.9, "step": 3, "gradient_scale": 1.0}
+           "ignore_index": 1, "learning_rate": 0.1, "slope": 0.1, "beta1": 0.9, "step": 3, "gradient_scale": 1.0,
+           "delta": 0.5, "tau": 0.75}
 """
 
 OPERATIONS = {
@@ -53,6 +54,9 @@ OPERATIONS = {
     "class_weight=a['class_weight'], label_smoothing=v('label_smoothing'), ignore_index=v('ignore_index'))",
     "soft targets": "nc.softmax_cross_entropy(a['z'], a['targets'], sample_weight=a['sample_weight'], "
     "class_weight=a['class_weight'], label_smoothing=v('label_smoothing'), reduction='none')",
+    "squared_error": "nc.squared_error(a['z'], a['targets'], sample_weight=a['sample_weight'])",
+    "huber_loss": "nc.huber_loss(a['z'], a['targets'], delta=v('delta'), sample_weight=a['sample_weight'])",
+    "quantile_loss": "nc.quantile_loss(a['z'], a['targets'], tau=v('tau'), reduction='none')",
     "batch_norm_forward": "nc.batch_norm_forward(a['x'], a['gamma'], a['beta'], a['running_mean'], a['running_var'], "
     "momentum=v('momentum'), eps=v('eps'), out=a['out'])",
     "layer_norm_forward": "nc.layer_norm_forward(a['x'], a['gamma'], a['beta'], eps=v('eps'), out=a['out'])",
@@ -103,7 +107,7 @@ done = refused = asked = 0
 dtype = "float32"
 names = re.findall(r"a\\['(\\w+)'\\]", CALL)
 numbers = [name for name in NUMBERS if f"v('{name}')" in CALL]
-made = [name for name in names if name in ("labels", "sample_weight", "class_weight")]
+made = [name for name in names if name in ("labels", "targets", "sample_weight", "class_weight")]
 written = re.findall(r"out=a\\['(\\w+)'\\]", CALL)
 for harm in HARM.values():
     for victim in names:

@@ -198,3 +198,22 @@ def test_r2_of_constant_targets() -> None:
     assert losses.squared_error().score(t, t) == 1.0
     assert losses.squared_error().score(t + 1.0, t) == 0.0
     assert np.isnan(losses.squared_error().score(t * np.nan, t))
+
+
+@pytest.mark.parametrize("loss", [*ALL[1:], losses.huber(0.25), losses.quantile(0.9)], ids=repr)
+def test_losses_of_numbers_are_those_of_the_core(loss: losses.Loss) -> None:
+    y, t, weight = np.array([[0.5], [-1.0], [2.0]]), np.array([[1.0], [0.0], [1.0]]), [1.0, 0.5, 2.0]
+    name = loss.name if loss.name == "squared_error" else f"{loss.name}_loss"
+    expected = getattr(normcore, name)(y, t, sample_weight=weight, **loss.parameters)
+    value, gradient, weight_sum = loss(y, t, sample_weight=weight)
+    assert (value, weight_sum) == (expected[0], expected[2])
+    assert gradient.tobytes() == expected[1].tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_the_poisson_loss_predicts_the_exp_of_the_contract(dtype: str) -> None:
+    contract = pytest.importorskip("normcore.testing.contract")
+    y = np.linspace(-110, 100, 600).astype(dtype).reshape(200, 3)
+    assert losses.poisson().predict(y).tobytes() == contract.exp(y).tobytes()
+    assert losses.poisson().predict(y[:, :1]).shape == (200,)
+    assert losses.poisson().predict(y[::-1, :1]).tolist() == contract.exp(y[::-1, 0]).tolist()

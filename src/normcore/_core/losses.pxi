@@ -1,4 +1,4 @@
-# Losses with their gradients: labels, soft targets and weights; cross-entropy.
+# Losses with their gradients: labels, soft targets and weights; cross-entropy; losses of numbers.
 import math
 from collections.abc import Mapping
 
@@ -86,6 +86,16 @@ def class_weights(str operation, weights, size_t classes):
     return array
 
 
+cdef normcore_reduction _reduction(str op, object reduction) except? NORMCORE_REDUCTION_NONE:
+    if reduction == "mean":
+        return NORMCORE_REDUCTION_MEAN
+    if reduction == "sum":
+        return NORMCORE_REDUCTION_SUM
+    if reduction == "none":
+        return NORMCORE_REDUCTION_NONE
+    raise ValueError(f"{op}: reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+
+
 cdef tuple _goal(str op, object labels, str x_name, object x, int t, size_t c, object class_weight,
                  object sample_weight, object label_smoothing, object ignore_index, object reduction, Goal *goal):
     """Fills the options of `goal` but for pointers. Returns what will hold its memory: labels (as _labels gave them, or
@@ -102,14 +112,7 @@ cdef tuple _goal(str op, object labels, str x_name, object x, int t, size_t c, o
             raise ValueError(f"{op}: ignore_index is {ignore_index!r}, but labels are soft targets")
         goal.options.has_ignore_index = 1
         goal.options.ignore_index = _integer(op, "ignore_index", ignore_index, -INT64_MAX - 1, INT64_MAX)
-    if reduction == "mean":
-        goal.options.reduction = NORMCORE_REDUCTION_MEAN
-    elif reduction == "sum":
-        goal.options.reduction = NORMCORE_REDUCTION_SUM
-    elif reduction == "none":
-        goal.options.reduction = NORMCORE_REDUCTION_NONE
-    else:
-        raise ValueError(f"{op}: reduction is {reduction!r}; it must be 'mean', 'sum' or 'none'")
+    goal.options.reduction = _reduction(op, reduction)
     if _are_targets(labels):
         labels = _rows(labels, t, &rows)
     if class_weight is not None:
@@ -242,3 +245,263 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     if status != NORMCORE_OK:
         _bad_goal(op, status, t, c, held, &goal, bad)
     return (loss if result is None else result), dlogits, weight_sum
+
+
+# ------------------------------------------------------------------------------------------------ losses of numbers
+
+ctypedef normcore_status (*loss_f32)(normcore_context *, size_t, size_t, const float *, size_t, const float *, size_t,
+                                     const normcore_loss_options *, double *, float *, size_t, double *,
+                                     size_t *) noexcept nogil
+ctypedef normcore_status (*loss_f64)(normcore_context *, size_t, size_t, const double *, size_t, const double *, size_t,
+                                     const normcore_loss_options *, double *, double *, size_t, double *,
+                                     size_t *) noexcept nogil
+
+
+cdef object _loss_targets(str op, object targets, object outputs):
+    """Targets as an array of floats of the shape of the outputs."""
+    cdef bint listed = not cnp.PyArray_Check(targets)
+    if isinstance(targets, np.ma.MaskedArray):
+        raise TypeError(f"{op}: targets is a masked array, whose mask would be lost; use a sample_weight of 0")
+    targets = np.asarray(targets)
+    if targets.dtype.type not in (np.float32, np.float64) or listed:
+        if targets.dtype.kind not in "biu" and targets.dtype.type not in (np.float32, np.float64):
+            raise TypeError(f"{op}: targets is an array of {targets.dtype}; it must be of float32, float64, integers or "
+                            f"bool")
+        targets = targets.astype(outputs.dtype.newbyteorder("="))
+    if targets.shape == outputs.shape:
+        return targets
+    if outputs.shape[-1:] == (1,) and targets.shape == _leading(outputs):
+        return targets[..., np.newaxis]
+    wanted = f"{_leading(outputs)} or {outputs.shape}" if outputs.shape[-1:] == (1,) else f"{outputs.shape}"
+    raise ValueError(f"{op}: targets is {targets.shape} but outputs is {outputs.shape}; targets must be {wanted}")
+
+
+cdef int _bad_loss(str op, normcore_status status, int t, size_t d, object targets, object sample_weight, str accepted,
+                   size_t bad) except -1:
+    """Raises for a failed call; names the target or the weight."""
+    cdef Goal none
+    if status == NORMCORE_ERROR_LABEL:
+        row = targets.reshape(-1, d)[bad:bad + 1]
+        value = row[(row < 0) | (row > (1 if accepted == "in [0, 1]" else np.inf))][:1].tolist()
+        raise ValueError(f"{op}: targets has {value[0] if value else 'no target'} in row {bad}; targets must be {accepted}")
+    memset(&none, 0, sizeof(Goal))
+    return _bad_goal(op, status, t, 0, (None, None, sample_weight), &none, bad)
+
+
+cdef tuple _loss(str op, loss_f32 f32, loss_f64 f64, object outputs, object targets, object sample_weight,
+                 object reduction, str accepted, object delta, object tau):
+    """A loss by its functions of C, with its arguments as they were given; `accepted` says what targets may be."""
+    cdef Rows yr, tr, dyr
+    cdef normcore_loss_options options
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef double loss = 0.0, weight_sum = 0.0
+    cdef double *losses = &loss
+    cdef size_t bad = 0
+    cdef int t = _type(op, "outputs", outputs, 2)
+    targets = _loss_targets(op, targets, outputs)
+    t = max(t, cnp.PyArray_TYPE(<cnp.ndarray>targets))
+    normcore_loss_defaults(&options, sizeof(normcore_loss_options))
+    options.delta = _delta(op, delta, t)
+    options.tau = _tau(op, tau, t)
+    options.reduction = _reduction(op, reduction)
+    if sample_weight is not None:
+        sample_weight = _weights(op, "sample_weight", sample_weight, "outputs", outputs, True, 0)
+    y_held = _rows(outputs, t, &yr)
+    t_held = _rows(targets, t, &tr)
+    if yr.d == 0 and yr.n > 0:
+        raise ValueError(f"{op}: outputs is {outputs.shape}; there must be at least one output")
+    doutputs = _new(t, <cnp.ndarray>outputs, yr.d, &dyr)
+    result = None
+    if options.reduction == NORMCORE_REDUCTION_NONE:
+        result = _new_by_row(op, "outputs", outputs, yr.n, &losses)
+    _take(op, "outputs", y_held, t, yr.n, yr.d, &yr)
+    _take(op, "targets", t_held, t, yr.n, yr.d, &tr)
+    _take(op, "doutputs", doutputs, t, yr.n, yr.d, &dyr)
+    if sample_weight is not None:
+        options.sample_weight = _take_doubles(op, "sample_weight", sample_weight, yr.n)
+    state = _release_gil(<double>yr.n * yr.d)
+    if t == cnp.NPY_FLOAT:
+        status = f32(context, yr.n, yr.d, <const float *>yr.data, yr.stride, <const float *>tr.data, tr.stride, &options,
+                     losses, <float *>dyr.data, dyr.stride, &weight_sum, &bad)
+    else:
+        status = f64(context, yr.n, yr.d, <const double *>yr.data, yr.stride, <const double *>tr.data, tr.stride,
+                     &options, losses, <double *>dyr.data, dyr.stride, &weight_sum, &bad)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _bad_loss(op, status, t, yr.d, t_held, sample_weight, accepted, bad)
+    return (loss if result is None else result), doutputs, weight_sum
+
+
+cdef double _delta(str op, object value, int t) except? -1.0:
+    cdef double real = _real(op, "delta", value)
+    if not (isfinite(real) and real > 0.0):
+        raise ValueError(f"{op}: delta is {value!r}; it must be finite and greater than 0")
+    _check_use(op, "delta", value, real, t)
+    return real
+
+
+cdef double _tau(str op, object value, int t) except? -1.0:
+    cdef double real = _real(op, "tau", value)
+    if not 0.0 < real < 1.0:
+        raise ValueError(f"{op}: tau is {value!r}; it must be in (0, 1)")
+    if t == cnp.NPY_FLOAT and not FLOAT32_UNDERFLOW < real < FLOAT32_ONE:
+        raise ValueError(f"{op}: tau is {value!r}, which is {0 if real < 0.5 else 1} in float32; it must be in (0, 1)")
+    return real
+
+
+def squared_error(outputs, targets, *, sample_weight=None, reduction="mean"):
+    """Squared error ``(y - t)**2``, for numbers and their mean, with its gradient.
+
+    Parameters
+    ----------
+    outputs : ndarray (..., m), at least 2-D, float32 or float64
+        y, of a network.
+    targets : array_like (..., m), or (...) where there is one output
+        t. Lists, integers and bools are converted to the dtype of the outputs.
+    sample_weight : array_like (...), optional
+        A weight for each row, finite and not negative. The greatest is finite in the dtype, and times the number of
+        rows at most 2**960. For "mean" they sum to 0 or to at least 2**-960.
+    reduction : {"mean", "sum", "none"}
+        ``sum(w * l) / sum(w)`` (0 if all weights are 0), ``sum(w * l)``, or ``w * l`` of each row. l is the mean over
+        the row's outputs, w the row's weight.
+
+    Returns
+    -------
+    loss : float, or float64 ndarray (...) for "none"
+    doutputs : ndarray (..., m)
+        Gradient of the loss, or of the sum of the losses for "none". float64 if any argument is a float64 array.
+    weight_sum : float
+        ``sum(w)``: means of several shards combine exactly through it.
+
+    Raises
+    ------
+    TypeError
+        `outputs` is no NumPy array of float32 or float64, `targets` is not of numbers.
+    ValueError
+        Shapes that do not fit, a bad weight.
+
+    Notes
+    -----
+    NaN in a row of outputs or targets makes the row's loss NaN, even if it weighs 0; a weight of 0 else gives a loss and
+    a gradient of 0.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> loss, doutputs, weight_sum = nc.squared_error(np.array([[1.0], [4.0]]), [2.0, 2.0])
+    >>> loss, weight_sum
+    (2.5, 2.0)
+    >>> doutputs
+    array([[-1.],
+           [ 2.]])
+    """
+    return _loss("squared_error", normcore_squared_error_f32, normcore_squared_error_f64, outputs, targets,
+                 sample_weight, reduction, "", 1.0, 0.5)
+
+
+def huber_loss(outputs, targets, *, delta=1.0, sample_weight=None, reduction="mean"):
+    """Huber loss, for numbers with outliers: ``r**2 / 2`` within delta, else ``delta * (abs(r) - delta / 2)``; r = y - t.
+
+    Parameters
+    ----------
+    delta : float
+        Finite and greater than 0, in the dtype as well.
+
+    Other parameters, results and errors are those of `squared_error`.
+
+    Notes
+    -----
+    P. J. Huber, Robust estimation of a location parameter, 1964. The gradient is r, cut off at -delta and delta.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> loss, doutputs, _ = nc.huber_loss(np.array([[0.5], [9.0]]), [0.0, 0.0], reduction="none")
+    >>> loss
+    array([0.125, 8.5  ])
+    >>> doutputs.ravel()
+    array([0.5, 1. ])
+    """
+    return _loss("huber_loss", normcore_huber_loss_f32, normcore_huber_loss_f64, outputs, targets, sample_weight,
+                 reduction, "", delta, 0.5)
+
+
+def quantile_loss(outputs, targets, *, tau=0.5, sample_weight=None, reduction="mean"):
+    """Quantile (pinball) loss ``max(tau * (t - y), (tau - 1) * (t - y))``, least for the tau-quantile of the targets.
+
+    Parameters
+    ----------
+    tau : float in (0, 1)
+        In the dtype as well. 1/2 is for the median: half of the absolute error.
+
+    Other parameters, results and errors are those of `squared_error`.
+
+    Notes
+    -----
+    R. Koenker and G. Bassett, Regression quantiles, 1978. The gradient is ``1 - tau`` where y > t, ``-tau`` where y < t
+    and 0 where they are equal.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> loss, doutputs, _ = nc.quantile_loss(np.array([[0.0], [0.0]]), [1.0, -1.0], tau=0.75, reduction="none")
+    >>> loss
+    array([0.75, 0.25])
+    >>> doutputs.ravel()
+    array([-0.75,  0.25])
+    """
+    return _loss("quantile_loss", normcore_quantile_loss_f32, normcore_quantile_loss_f64, outputs, targets,
+                 sample_weight, reduction, "", 1.0, tau)
+
+
+def poisson_loss(outputs, targets, *, sample_weight=None, reduction="mean"):
+    """Poisson loss ``exp(y) - t * y``, for counts, of whose mean the outputs are the logarithm.
+
+    Parameters, results and errors are those of `squared_error`; a negative target is a ValueError that names its row.
+
+    Notes
+    -----
+    The negative log-likelihood but for ``log(t!)``, which does not depend on y; PyTorch's with ``log_input=True``. The
+    gradient is ``exp(y) - t``. exp is that of the dtype: infinite from 88.8 on in float32.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> loss, doutputs, _ = nc.poisson_loss(np.array([[0.0], [0.0]]), [1, 3], reduction="none")
+    >>> loss
+    array([1., 1.])
+    >>> doutputs.ravel()
+    array([ 0., -2.])
+    """
+    return _loss("poisson_loss", normcore_poisson_loss_f32, normcore_poisson_loss_f64, outputs, targets, sample_weight,
+                 reduction, "at least 0", 1.0, 0.5)
+
+
+def logistic_loss(outputs, targets, *, sample_weight=None, reduction="mean"):
+    """Logistic loss ``log(1 + exp(y)) - t * y``, for independent answers of 0 or 1: several labels a row, or one.
+
+    Parameters, results and errors are those of `squared_error`; targets are 0, 1 or a probability between, and others a
+    ValueError that names the row.
+
+    Notes
+    -----
+    Also called binary cross-entropy with logits. The gradient is ``1 / (1 + exp(-y)) - t``, without cancellation where t
+    is 0 or 1. A target of 1 costs nothing where y is inf, and one of 0 where y is -inf.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import normcore as nc
+    >>> loss, doutputs, _ = nc.logistic_loss(np.array([[0.0, 40.0]]), [[1, 1]])
+    >>> print(f"{loss:.4f}")  # log(2) / 2
+    0.3466
+    >>> print(doutputs[0, 0])
+    -0.25
+    """
+    return _loss("logistic_loss", normcore_logistic_loss_f32, normcore_logistic_loss_f64, outputs, targets,
+                 sample_weight, reduction, "in [0, 1]", 1.0, 0.5)

@@ -24,6 +24,7 @@ Array = NDArray[Any]
 __all__ = [
     "BatchNormResult",
     "CrossEntropyResult",
+    "LossResult",
     "NormGradients",
     "NormResult",
     "affine_backward",
@@ -33,6 +34,7 @@ __all__ = [
     "dropout_backward",
     "dropout_forward",
     "dropout_mask",
+    "huber_loss",
     "inverse_normal_cdf",
     "layer_norm_backward",
     "layer_norm_forward",
@@ -42,10 +44,13 @@ __all__ = [
     "log_softmax_backward",
     "logistic_backward",
     "logistic_forward",
+    "logistic_loss",
     "mlp_forward",
     "mlp_loss_and_grads",
     "optimizer_update",
     "philox4x32",
+    "poisson_loss",
+    "quantile_loss",
     "random_integers",
     "random_normal",
     "random_permutation",
@@ -59,6 +64,7 @@ __all__ = [
     "softmax",
     "softmax_backward",
     "softmax_cross_entropy",
+    "squared_error",
     "sum_of_squares",
     "tanh_backward",
     "tanh_forward",
@@ -332,6 +338,103 @@ def softmax_cross_entropy(
     if reduction == "none":
         return CrossEntropyResult(loss, gradient, weight_sum)
     raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+
+
+# ---------------------------------------------------------------- losses of numbers
+
+
+class LossResult(NamedTuple):
+    """Loss of numbers, its gradient and the sum of the sample weights; n losses for ``reduction="none"``."""
+
+    loss: Array
+    doutputs: Array
+    weight_sum: Any
+
+
+def _loss_of_rows(each: Array, derivative: Array, sample_weight: ArrayLike | None, reduction: str) -> LossResult:
+    """The losses and derivatives of single outputs (n, d) made those of rows, and these those of the batch."""
+    n, d = each.shape
+    kind = each.dtype
+    weight = np.ones(n, kind) if sample_weight is None else np.asarray(sample_weight).astype(kind)
+    weight_sum = weight.sum()
+    loss: Any = weight * (each.sum(axis=1) / d if n else np.zeros(0, kind))
+    gradient = weight[:, None] * derivative / d if n else derivative
+    if reduction == "none":
+        return LossResult(loss, gradient, weight_sum)
+    if reduction == "sum":
+        return LossResult(loss.sum(), gradient, weight_sum)
+    if reduction != "mean":
+        raise ValueError(f"reduction must be 'mean', 'sum' or 'none', not {reduction!r}")
+    if weight_sum == 0:
+        return LossResult(kind.type(0), np.zeros_like(gradient), weight_sum)
+    return LossResult(loss.sum() / weight_sum, gradient / weight_sum, weight_sum)
+
+
+def _outputs_and_targets(outputs: ArrayLike, targets: ArrayLike) -> tuple[Array, Array]:
+    y = wide(outputs)
+    return y, np.asarray(targets).astype(y.dtype).reshape(y.shape)
+
+
+def _rounded(parameter: float, outputs: ArrayLike, kind: np.dtype[Any]) -> Any:
+    """A parameter of a loss is rounded to the type of the data first."""
+    return kind.type(np.asarray(parameter, np.asarray(outputs).dtype))
+
+
+def squared_error(
+    outputs: ArrayLike, targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> LossResult:
+    """``(y - t)²``."""
+    y, t = _outputs_and_targets(outputs, targets)
+    return _loss_of_rows((y - t) ** 2, 2 * (y - t), sample_weight, reduction)
+
+
+def huber_loss(
+    outputs: ArrayLike,
+    targets: ArrayLike,
+    *,
+    delta: float = 1.0,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> LossResult:
+    """``r² / 2`` where ``|r| <= delta``, else ``delta (|r| - delta / 2)``, with r = y - t."""
+    y, t = _outputs_and_targets(outputs, targets)
+    limit = _rounded(delta, outputs, y.dtype)
+    r = y - t
+    near = abs(r) <= limit
+    each = np.where(near, r**2 / 2, limit * (abs(r) - limit / 2))
+    return _loss_of_rows(each, np.where(near, r, limit * np.sign(r)), sample_weight, reduction)
+
+
+def quantile_loss(
+    outputs: ArrayLike,
+    targets: ArrayLike,
+    *,
+    tau: float = 0.5,
+    sample_weight: ArrayLike | None = None,
+    reduction: str = "mean",
+) -> LossResult:
+    """``max(tau (t - y), (tau - 1) (t - y))``; the derivative where y = t is 0."""
+    y, t = _outputs_and_targets(outputs, targets)
+    part = _rounded(tau, outputs, y.dtype)
+    each = np.maximum(part * (t - y), (part - 1) * (t - y))
+    return _loss_of_rows(each, np.where(y > t, 1 - part, np.where(y < t, -part, y - t)), sample_weight, reduction)
+
+
+def poisson_loss(
+    outputs: ArrayLike, targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> LossResult:
+    """``exp(y) - t y``."""
+    y, t = _outputs_and_targets(outputs, targets)
+    return _loss_of_rows(np.exp(y) - t * y, np.exp(y) - t, sample_weight, reduction)
+
+
+def logistic_loss(
+    outputs: ArrayLike, targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: str = "mean"
+) -> LossResult:
+    """``-t log(p) - (1 - t) log(1 - p)`` with the logistic function p of y."""
+    y, t = _outputs_and_targets(outputs, targets)
+    each = t * np.logaddexp(0, -y) + (1 - t) * np.logaddexp(0, y)
+    return _loss_of_rows(each, (1 - t) * _logistic(y) - t * _logistic(-y), sample_weight, reduction)
 
 
 # ---------------------------------------------------------------- normalisation

@@ -33,6 +33,7 @@ __all__ = [
     "VECTOR_LAYOUTS",
     "AffineProblem",
     "CrossEntropyProblem",
+    "LossProblem",
     "NormProblem",
     "affine_problems",
     "apply_layout",
@@ -41,6 +42,7 @@ __all__ = [
     "dtypes",
     "labels",
     "layouts",
+    "loss_problems",
     "matrices",
     "norm_parameters",
     "norm_problems",
@@ -544,3 +546,51 @@ def cross_entropy_problems(
     if ignore_index is not None:
         options["ignore_index"] = ignore_index
     return CrossEntropyProblem(logits, draw(labels(n, c, ignore_index=ignore_index)), options)
+
+
+@dataclass(frozen=True)
+class LossProblem:
+    """Arguments of a loss of numbers; `options` are its keyword arguments."""
+
+    outputs: Array
+    targets: Array
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@st.composite
+def loss_problems(
+    draw: st.DrawFn,
+    name: str,
+    dtype: Any = None,
+    *,
+    layout: Sequence[str] = LAYOUTS,
+    spread: Sequence[float] = (1.0, 10.0),
+    special: bool = False,
+) -> LossProblem:
+    """Arguments of the loss called `name`, with every combination of options; `spread` scales the outputs.
+
+    Some outputs are their targets. With `special`, both may hold NaN and infinities where the loss takes them.
+    """
+    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    shape = draw(shapes(max_rows=20, min_columns=1, max_columns=40))
+    y = draw(_filled(shape, kind, ("normal", "integers"), special, ("contiguous",)))
+    with np.errstate(over="ignore"):
+        y = y * kind.type(draw(st.sampled_from(list(spread))))
+    random = np.random.default_rng(draw(_SEEDS))
+    options: dict[str, Any] = {"reduction": draw(st.sampled_from(["mean", "sum", "none"]))}
+    if name == "logistic_loss":
+        t = plain(draw(soft_targets(*shape, kind)))
+    elif name == "poisson_loss":
+        t = random.poisson(draw(st.sampled_from([0.5, 3.0, 100.0])), shape).astype(kind)
+    else:
+        t = draw(_filled(shape, kind, ("normal", "integers"), special, ("contiguous",)))
+        y = np.where(random.random(shape) < 0.1, t, y)
+    if special and draw(st.booleans()):
+        t = np.where(random.random(shape) < 0.1, kind.type(np.nan), t)
+    if name == "huber_loss":
+        options["delta"] = draw(st.sampled_from([1.0, 0.25, 1e-3, 30.0]))
+    if name == "quantile_loss":
+        options["tau"] = draw(st.sampled_from([0.5, 0.1, 0.9, 1e-4]))
+    if draw(st.booleans()):
+        options["sample_weight"] = draw(weights(shape[0]))
+    return LossProblem(apply_layout(y, draw(layouts(layout))), apply_layout(t, draw(layouts(layout))), options)
