@@ -152,6 +152,8 @@ def test_the_helper_writes_sound_files(tmp_path: Path) -> None:
         (lambda m: m.update(contract="x"), "its numeric contract is 'x'"),
         (lambda m: m.update(sha256="0" * 64), "SHA-256 of its content is not"),
         (lambda m: m.update(sha256="0" * 63), "its SHA-256 is '000"),
+        (lambda m: m.update(sha256="0" * 100), f"its SHA-256 is '{'0' * 80}'$"),
+        (lambda m: m.update(contract="N" * 100), f"its numeric contract is '{'N' * 80}'$"),
         (lambda m: m.update(sha256="F" * 64), "its SHA-256 is 'FFF"),
         (lambda m: m.pop("extra"), "no metadata entry extra"),
         (lambda m: m.update(more="x"), "no sound model: unknown entries: more"),
@@ -364,6 +366,8 @@ def test_holes_and_overlaps(tmp_path: Path) -> None:
         ({"a": entry(0, 8, 2), "b": entry(4, 16, 3)}, False),  # an overlap
         ({"a": entry(0, 16, 4), "b": entry(0, 16, 4)}, False),
         ({"a": entry(0, 16, 4), "b": entry(4, 8, 1)}, False),
+        ({"a": entry(0, 8, 2), "b": entry(4, 12, 2)}, False),  # as many bytes as there are, all the same
+        ({"a": entry(0, 8, 3), "b": entry(8, 16, 1)}, False),
         ({"a": entry(0, 16, 3)}, False),
         ({"a": entry(16, 0, 4)}, False),
         ({"a": entry(0, 16, 1 << 53)}, False),
