@@ -508,6 +508,7 @@ def test_bad_running_statistics() -> None:
             **{name: np.lib.stride_tricks.as_strided(np.ones(1), (D,), (0,))},
         )
         refused(ValueError, r"running_\w+ is given but running_\w+ is not; give both or neither", **{name: None})
+    refused(ValueError, "momentum is 1.5", momentum=1.5)
     both = np.ones(D)
     refused(ValueError, "running_mean overlaps running_var", running_mean=both, running_var=both)
     x = running_arguments()["x"]

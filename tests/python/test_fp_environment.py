@@ -60,3 +60,48 @@ def test_environment_is_left_alone(flushed: bool) -> None:
     command = [sys.executable, "-c", CHILD, str(offset), str(control), str(flush if flushed else 0), libm]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
+
+
+ROUNDING = """
+import ctypes, sys
+import numpy as np
+libm = ctypes.CDLL(sys.argv[2])
+
+
+def probe():
+    tiny = np.full(64, 1e-40, np.float32)
+    third = np.array([1.0]) / np.array([3.0])
+    return libm.fegetround(), (tiny * np.float32(0.5)).tobytes(), third.tobytes(), (-third).tobytes()
+
+
+nearest = probe()
+import normcore as nc
+
+x = np.linspace(-3, 5, 60, dtype=np.float32).reshape(6, 10) * np.float32(1e-38)
+ones = np.ones((10, 3), np.float32)
+
+
+def work():
+    y, mean, rstd = nc.layer_norm_forward(x, x[0], x[1])
+    z = nc.affine_forward(x, ones)
+    return b"".join(a.tobytes() for a in (y, mean, rstd, z, nc.softmax(x), nc.random_normal(5, seed=1)))
+
+
+reference = work()
+assert probe() == nearest
+assert libm.fesetround(int(sys.argv[1])) == 0
+changed = probe()
+assert changed != nearest
+assert work() == reference, "other bits"
+assert probe() == changed
+"""
+UPWARD = {"x86_64": 0x800, "AMD64": 0x800, "aarch64": 0x400000, "arm64": 0x400000}
+
+
+@pytest.mark.skipif(platform.machine() not in UPWARD, reason="the rounding modes of this platform are unknown")
+def test_bits_do_not_depend_on_the_rounding_mode() -> None:
+    libm = ctypes.util.find_library("m")
+    assert libm
+    command = [sys.executable, "-c", ROUNDING, str(UPWARD[platform.machine()]), libm]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
