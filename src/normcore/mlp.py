@@ -706,6 +706,17 @@ class MLP:
         """
         operation = "MLP.forward_training"
         array = self._rows(X, operation)
+        return self._forward_training(array, seed, stream, operation, update_statistics)
+
+    def _forward_training(
+        self,
+        array: FloatArray,
+        seed: SupportsIndex,
+        stream: SupportsIndex,
+        operation: str,
+        update_statistics: bool = True,
+    ) -> FloatArray:
+        """`forward_training` of rows that are as `_rows` gives them."""
         rows = math.prod(array.shape[:-1])
         self._check_rows(rows, array, operation)
         seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
