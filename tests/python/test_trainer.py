@@ -115,10 +115,10 @@ def test_learns_the_digits() -> None:
         X[:1400], y[:1400], validation_data=(X[1400:], y[1400:])
     )
     assert isinstance(history, History)
-    assert history.val_accuracy[-1] > 0.95
-    assert history.train_accuracy[-1] > 0.98
-    assert history.val_accuracy[0] < 0.3
-    assert history.val_accuracy[-1] == model.score(X[1400:], y[1400:])
+    assert history["val_accuracy"][-1] > 0.95
+    assert history["train_accuracy"][-1] > 0.98
+    assert history["val_accuracy"][0] < 0.3
+    assert history["val_accuracy"][-1] == model.score(X[1400:], y[1400:])
 
 
 @pytest.mark.parametrize("norm", NORMS)
@@ -126,8 +126,8 @@ def test_learns_the_digits() -> None:
 def test_every_norm_learns(norm: Any, dtype: str) -> None:
     X, y = make_data(dtype=dtype)
     history = Trainer(make_model(norm, dtype=dtype), epochs=20, batch_size=16, learning_rate=1e-2).fit(X, y)
-    assert history.train_loss[-1] < 0.5 * history.train_loss[0]
-    assert history.train_accuracy[-1] > 0.7
+    assert history["train_loss"][-1] < 0.5 * history["train_loss"][0]
+    assert history["train_accuracy"][-1] > 0.7
 
 
 def test_history() -> None:
@@ -136,12 +136,12 @@ def test_history() -> None:
     history = trainer.fit(X, y, validation_data=(X[:10], y[:10]))
     assert history is trainer.history
     assert len(history.loss) == 9
-    for curve in (history.train_loss, history.train_accuracy, history.val_loss, history.val_accuracy):
+    for curve in (history["train_loss"], history["train_accuracy"], history["val_loss"], history["val_accuracy"]):
         assert len(curve) == 4
         assert all(type(value) is float for value in curve)
     assert history.stopped_reason == "epochs"
-    assert history.best_epoch == int(np.argmin(history.val_loss))
-    assert history.best_value == min(history.val_loss)
+    assert history.best_epoch == int(np.argmin(history["val_loss"]))
+    assert history.best_value == min(history["val_loss"])
     data = history.as_dict()
     assert data["loss"] == history.loss
     assert data["loss"] is not history.loss
@@ -158,17 +158,19 @@ def test_curves_are_the_loss_in_evaluation_mode() -> None:
     history = trainer.fit(X, y, validation_data=(X[:50], np.eye(3)[y[:50]]), sample_weight=weight)
     logits = trainer.model.forward(X)
     loss, _, _ = normcore.softmax_cross_entropy(logits, y, sample_weight=weight, **options)
-    assert history.train_loss[-1] == loss
-    assert history.train_accuracy[-1] == trainer.model.score(X, y)
+    assert history["train_loss"][-1] == loss
+    assert history["train_accuracy"][-1] == trainer.model.score(X, y)
     soft = np.eye(3, dtype=np.float32)[y[:50]]
-    assert history.val_loss[-1] == normcore.softmax_cross_entropy(logits[:50], soft, **options)[0]
-    assert history.val_accuracy[-1] == trainer.model.score(X[:50], y[:50])
+    assert history["val_loss"][-1] == normcore.softmax_cross_entropy(logits[:50], soft, **options)[0]
+    assert history["val_accuracy"][-1] == trainer.model.score(X[:50], y[:50])
 
 
 def test_without_evaluation_of_the_training_data() -> None:
     X, y = make_data()
     history = Trainer(make_model(), epochs=2, evaluate_training=False).fit(X, y)
-    assert (history.train_loss, history.train_accuracy, history.val_loss, history.val_accuracy) == ([], [], [], [])
+    assert list(history) == []
+    with pytest.raises(KeyError, match="there is no curve 'train_loss'; measured were loss"):
+        history["train_loss"]
     assert len(history.loss) == 2
     assert history.best_epoch is None
 
@@ -179,7 +181,7 @@ def test_no_epochs() -> None:
     before = model.theta.copy()
     history = Trainer(model, epochs=0).fit(X, y)
     assert model.theta.tobytes() == before.tobytes()
-    assert (len(history.loss), len(history.train_loss), history.stopped_reason) == (0, 1, "epochs")
+    assert (len(history.loss), len(history["train_loss"]), history.stopped_reason) == (0, 1, "epochs")
 
 
 def test_fit_again_does_the_epochs_that_are_missing() -> None:
@@ -192,6 +194,161 @@ def test_fit_again_does_the_epochs_that_are_missing() -> None:
     trainer.fit(X, y)
     whole.fit(X, y)
     assert state_of(trainer) == state_of(whole)
+
+
+def test_a_history_is_one_line_and_a_table(monkeypatch: pytest.MonkeyPatch) -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=3, batch_size=20)
+    assert repr(trainer.history) == "History(epochs=0, steps=0, best_epoch=None, stopped_reason=None)"
+    assert "0 epochs, 0 steps" in trainer.history._repr_html_()
+    history = trainer.fit(X, y, validation_data=(X, y))
+    names = ["train_loss", "train_accuracy", "val_loss", "val_accuracy"]
+    assert list(history) == list(history.keys()) == names
+    assert dict(history) == history.curves
+    assert "val_loss" in history
+    assert "val_r2" not in history
+    assert history["loss"] is history.loss
+    assert "\n" not in repr(history)
+    assert repr(history).startswith(f"History(epochs=3, steps=9, train_loss={history['train_loss'][-1]:.4g}, ")
+    assert repr(history).endswith(f"best_epoch={history.best_epoch}, stopped_reason='epochs')")
+    table = history._repr_html_()
+    assert table.count("<tr>") == 5
+    assert f"<td>{min(history['val_loss']):.4g}</td>" in table
+    assert f"<td>{max(history['val_accuracy']):.4g}</td>" in table
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="pip install pandas"):
+        history.to_pandas()
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(ImportError, match="pip install matplotlib"):
+        history.plot()
+
+
+def test_a_history_as_a_data_frame() -> None:
+    pandas = pytest.importorskip("pandas")
+    X, y = make_data()
+    history = Trainer(make_model(), epochs=3).fit(X, y)
+    frame = history.to_pandas()
+    assert isinstance(frame, pandas.DataFrame)
+    assert frame.shape == (4, 2)
+    assert frame.index.name == "epoch"
+    assert frame["train_loss"].tolist() == history["train_loss"]
+
+
+def test_a_history_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    X, y = make_data()
+    with pytest.raises(ValueError, match="no curve was measured"):
+        History().plot()
+    history = Trainer(make_model(), epochs=3).fit(X, y, validation_data=(X, y))
+    axes = history.plot()
+    assert [panel.get_ylabel() for panel in axes] == ["loss", "accuracy"]
+    assert axes[0].lines[1].get_ydata().tolist() == history["val_loss"]
+    pyplot.close(axes[0].figure)
+
+
+def test_epochs_that_were_not_measured_are_nan() -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=2)
+    trainer.fit(X, y)
+    trainer.epochs = 3
+    history = trainer.fit(X, y, validation_data=(X, y))
+    assert [math.isnan(value) for value in history["val_loss"]] == [True, True, True, False]
+    assert len(history["train_loss"]) == 4
+    assert history.best_epoch == 3
+    assert "<td>3</td>" in history._repr_html_()
+
+
+# ---------------------------------------------------------------------- losses
+
+
+def numpy_squared_error(outputs: Any, targets: Any, *, sample_weight: Any = None, reduction: str = "mean") -> Any:
+    """What the core's function is specified to do, up to rounding."""
+    assert reduction == "mean"
+    weight = np.ones(len(targets)) if sample_weight is None else sample_weight
+    error = outputs.astype(np.float64) - targets
+    total = weight.sum()
+    value = float((weight * (error**2).mean(axis=1)).sum() / total)
+    gradient = 2 * error * weight[:, None] / (total * error.shape[1])
+    return value, gradient.astype(outputs.dtype), float(total)
+
+
+def regression(rows: int = 60, dtype: str = "float32") -> tuple[Any, Any]:
+    rng = Generator(8)
+    X = rng.normal((rows, 6), dtype=dtype)
+    return X, np.stack([X[:, 0] - 2 * X[:, 1], X[:, 2] + 0.5], axis=1)
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_squared_error_learns_numbers(monkeypatch: pytest.MonkeyPatch, norm: Any, dtype: str) -> None:
+    monkeypatch.setattr("normcore._core.squared_error", numpy_squared_error, raising=False)
+    X, T = regression(dtype=dtype)
+    model = MLP([6, 16, 2], norm=norm, dtype=dtype)
+    trainer = Trainer(model, loss="squared_error", epochs=60, batch_size=16, learning_rate=1e-2, monitor="val_r2")
+    assert model.loss.name == "cross_entropy"
+    history = trainer.fit(X, T, validation_data=(X[:20], T[:20]))
+    assert model.loss == trainer.loss == normcore.losses.squared_error()
+    names = ("loss", "r2", "rmse", "mae")
+    assert list(history) == [f"{part}_{name}" for part in ("train", "val") for name in names]
+    assert history["val_r2"][-1] > 0.9
+    assert history.best_value == max(history["val_r2"])
+    assert history["train_loss"][-1] == pytest.approx(((model.forward(X) - T) ** 2).mean(), rel=1e-5)
+
+
+def test_a_step_of_another_loss_is_forward_loss_backward_update(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("normcore._core.squared_error", numpy_squared_error, raising=False)
+    X, T = regression(dtype="float64")
+    weight = Generator(2).uniform(60)
+    model = MLP([6, 5, 2], norm="batch", dropout=0.3, dtype="float64")
+    trainer = Trainer(model, loss="squared_error", optimizer="sgd", learning_rate=0.1, seed=4)
+    for step in range(3):
+        other = model.copy()
+        outputs = other.forward_training(X, seed=4, stream=2**63 + 2 * step)
+        loss, gradient, _ = numpy_squared_error(outputs, T, sample_weight=weight)
+        other.backward(gradient)
+        assert trainer.step(X, T, sample_weight=weight) == loss
+        np.testing.assert_allclose(model.theta, other.theta - 0.1 * other.gradients_flat, rtol=1e-14)
+        assert model.buffers_flat.tobytes() == other.buffers_flat.tobytes()
+
+
+def test_the_loss_is_that_of_the_model_unless_one_is_given(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("normcore._core.squared_error", numpy_squared_error, raising=False)
+    X, T = regression()
+    model = MLP([6, 4, 2])
+    assert Trainer(model).loss.name == "cross_entropy"
+    model.loss = normcore.losses.squared_error()
+    trainer = Trainer(model, epochs=2, batch_size=20)
+    assert trainer.loss.name == "squared_error"
+    trainer.fit(X, T)
+    trainer.save_checkpoint(tmp_path / "run")
+    resumed = Trainer.resume(tmp_path / "run")
+    assert resumed.loss == trainer.loss
+    resumed.epochs = trainer.epochs = 4
+    for other in (trainer, resumed):
+        other.fit(X, T)
+    assert state_of(resumed) == state_of(trainer)
+
+
+def test_targets_are_never_guessed() -> None:
+    X, y = make_data()
+    model = make_model()
+    before = model.theta.copy()
+    with pytest.raises(ValueError, match=r'fit: y is int64 \(60,\); .*for loss="cross_entropy"'):
+        Trainer(model, loss="squared_error").fit(X, y)
+    with pytest.raises(ValueError, match=r'step: y is int64 \(60,\); .*for loss="cross_entropy"'):
+        Trainer(model, loss="logistic").step(X, y)
+    with pytest.raises(ValueError, match=r'step: y\[0\] has a target of -1; .*for loss="squared_error"'):
+        Trainer(model).step(X, -np.eye(3)[y])
+    for options in ({"class_weight": [1, 2, 3]}, {"label_smoothing": 0.1}):
+        with pytest.raises(ValueError, match=rf"^Trainer: {next(iter(options))} is for classes, and huber has none"):
+            Trainer(model, loss="huber", **options)
+    with pytest.raises(ValueError, match="there is no loss 'mse'; here it is called 'squared_error'"):
+        Trainer(model, loss="mse")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="watch 'val_r2'; the curves of cross_entropy are train_loss, train_accuracy"):
+        Trainer(model, monitor="val_r2", early_stopping=2).fit(X, y, validation_data=(X, y))
+    assert model.loss.name == "cross_entropy"
+    assert model.theta.tobytes() == before.tobytes()
 
 
 # ---------------------------------------------------------------------- batches
@@ -547,12 +704,17 @@ def test_the_data_are_not_changed() -> None:
         (lambda X, y: (X[:0], y[:0]), ValueError, r"fit: X is \(0, 6\); it must have at least one row"),
         (lambda X, y: (X.astype(int), y), TypeError, "fit: X is int64; accepted are float32 and float64"),
         (lambda X, y: (np.ma.masked_array(X), y), TypeError, "fit: X is a masked array"),
-        (lambda X, y: (X, y[:-1]), ValueError, r"fit: y is \(59,\) but X has the rows \(60,\)"),
+        (lambda X, y: (X, y[:-1]), ValueError, r"fit: y is int64 \(59,\) but X has the rows \(60,\)"),
         (lambda X, y: (X, np.where(np.arange(60) == 7, 3, y)), ValueError, r"fit: y\[7\] is 3; labels must be in"),
         (lambda X, y: (X, np.where(np.arange(60) == 5, -1, y)), ValueError, r"fit: y\[5\] is -1"),
         (lambda X, y: (X, y.astype(np.uint64) + 2**63), ValueError, r"fit: y\[0\] is 922337203685477"),
-        (lambda X, y: (X, y.astype(float)), ValueError, "labels an integer array"),
-        (lambda X, y: (X, y.astype(str)), TypeError, "encode_labels numbers other labels"),
+        (lambda X, y: (X, y.astype(float)), TypeError, 'labels must be integers.* loss="squared_error"'),
+        (
+            lambda X, y: (X, 2 * np.eye(3)[y]),
+            ValueError,
+            r'fit: y\[0\] sums to 2; .* such targets are for loss="poisson"',
+        ),
+        (lambda X, y: (X, y.astype(str)), TypeError, "encode_labels numbers labels of any kind"),
     ],
 )
 def test_wrong_data(change: Callable[..., Any], error: type[Exception], message: str) -> None:
@@ -917,7 +1079,7 @@ def test_a_last_update_that_overflows(norm: Any, policy: Any) -> None:
     history = trainer.history
     assert not np.isfinite(model.theta).all()
     assert history.stopped_reason == "nonfinite"
-    assert (trainer.step_count, trainer.epoch, len(history.loss), len(history.train_loss)) == (1, 0, 1, 1)
+    assert (trainer.step_count, trainer.epoch, len(history.loss), len(history["train_loss"])) == (1, 0, 1, 1)
     assert history.skipped_steps == []
 
 
@@ -950,7 +1112,7 @@ def test_a_measured_loss_that_is_not_finite(policy: Any, reason: str) -> None:
         trainer.fit(X, y)
     assert np.isfinite(trainer.model.theta).all()
     assert trainer.history.stopped_reason == reason
-    assert [math.isnan(loss) for loss in trainer.history.train_loss] == [False, True]
+    assert [math.isnan(loss) for loss in trainer.history["train_loss"]] == [False, True]
     # And so for the validation data, here because of a NaN among them.
     bad_X, bad_y = poisoned()
     trainer = Trainer(make_model(), epochs=2, on_nonfinite=policy)
@@ -1194,7 +1356,7 @@ def test_order_and_logs_of_the_hooks() -> None:
     assert [logs["epoch"] for logs in epochs] == [1, 2]
     assert [logs["loss"] for logs in epochs] == [(a + b) / 2 for a, b in (history.loss[:2], history.loss[2:])]
     for name in ("train_loss", "train_accuracy", "val_loss", "val_accuracy"):
-        assert [logs[name] for logs in epochs] == getattr(history, name)[1:]
+        assert [logs[name] for logs in epochs] == history[name][1:]
     assert spy.events[-1][1]["stopped_reason"] == "epochs"
 
 
@@ -1227,7 +1389,7 @@ def test_a_step_hook_may_stop() -> None:
     trainer = Trainer(make_model(), epochs=9, batch_size=20, callbacks=[Spy(stop_step=5)])
     history = trainer.fit(X, y)
     assert (history.stopped_reason, trainer.epoch, trainer.step_count) == ("callback", 1, 5)
-    assert len(history.train_loss) == 2
+    assert len(history["train_loss"]) == 2
 
 
 @pytest.mark.parametrize("answer", [True, np.True_, np.array([True])[0]])
@@ -1812,7 +1974,7 @@ def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any, dtype: s
                 model = MLP([33, 40, 17, 10], norm=norm, dropout=0.1, dtype=dtype)
                 trainer = Trainer(model, epochs=1, batch_size=265, l2=1e-3, clip_norm=0.3)
                 history = trainer.fit(X, y, validation_data=(X[:99], y[:99]))
-                curves = (history.loss, history.train_loss, history.val_loss, history.val_accuracy)
+                curves = (history.loss, history["train_loss"], history["val_loss"], history["val_accuracy"])
                 results.add((model.theta.tobytes(), model.buffers_flat.tobytes(), *(tuple(curve) for curve in curves)))
     assert len(results) == 1
 

@@ -159,7 +159,7 @@ def run(options: argparse.Namespace) -> int:
     rows = trained.score.rows + (held_out.rows if held_out else 0)
     layers = "-".join(str(size) for size in model.sizes)
     norm = "no normalisation" if options.norm == "none" else f"{options.norm} normalisation"
-    epochs = counted(len(trained.history.train_accuracy) - 1, "epoch")
+    epochs = counted(len(trained.history["train_accuracy"]) - 1, "epoch")
     say(f"data      {options.data}: {rows} rows, {model.features} features, {len(classes)} classes ({some(classes)})")
     say(f"network   {layers}, {norm}, {options.dtype}")
     say(f"training  {_in_words(trained.score)}, {trained.score.rows} rows, {epochs}")

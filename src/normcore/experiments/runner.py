@@ -74,8 +74,8 @@ def train_run(run: Run, data: Dataset) -> Result:
     return Result(
         run,
         [float(value) for value in history.loss],
-        [float(value) for value in history.train_accuracy],
-        [float(value) for value in history.val_accuracy],
+        [float(value) for value in history["train_accuracy"]],
+        [float(value) for value in history["val_accuracy"]],
     )
 
 

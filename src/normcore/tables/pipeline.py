@@ -22,6 +22,7 @@ from normcore.tables.description import FORMAT, Description
 from normcore.tables.encoding import check_scaled, column_statistics, encode_texts
 from normcore.tables.reading import DataError, Table, read_table
 from normcore.training.history import History
+from normcore.training.optimizers import OptimizerName
 from normcore.training.schedules import CosineSchedule, Schedule
 from normcore.training.trainer import Trainer
 
@@ -40,7 +41,7 @@ class Settings:
     dropout: float = 0.0
     weight_scale: float | None = None
     dtype: str = "float32"
-    optimizer: str = "adam"
+    optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-3
     schedule: str = "constant"
     """Of the learning rate: "constant" or "cosine"."""

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from normcore import _core
-from normcore.mlp import MLP, check_targets, check_weights
+from normcore.losses import Loss
+from normcore.mlp import MLP, check_weights
 from normcore.random import Generator
 
 __all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "Batch", "DataSet", "batch_bounds", "epoch_order"]
@@ -28,7 +28,13 @@ class DataSet:
     """Checked features, as the network sees them, and targets, with what evaluation needs, made once a fit."""
 
     def __init__(
-        self, model: MLP, X: npt.ArrayLike, y: npt.ArrayLike, sample_weight: npt.ArrayLike | None, operation: str
+        self,
+        model: MLP,
+        loss: Loss,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None,
+        operation: str,
     ) -> None:
         features = model._rows(X, operation)
         if features.ndim != 2:
@@ -38,35 +44,19 @@ class DataSet:
         # np.take would copy the whole array at each step if it were not contiguous.
         self.X: FloatArray = np.ascontiguousarray(features)
         self.rows: int = features.shape[0]
-        targets = check_targets(y, (self.rows,), model.outputs, model.dtype, operation)
-        if targets.ndim == 1:
-            bad = np.flatnonzero((targets < 0) | (targets >= model.outputs))
-            if bad.size:
-                row = int(bad[0])
-                raise ValueError(f"{operation}: y[{row}] is {targets[row]}; labels must be in [0, {model.outputs})")
-            self.y: npt.NDArray[Any] = np.ascontiguousarray(targets, dtype=np.int64)
-            self._labels: npt.NDArray[Any] = self.y
-        else:
-            self.y = np.ascontiguousarray(targets)
-            self._labels = self.y.argmax(axis=1)
+        targets = loss.check_targets(y, self.rows, model.outputs, operation, dtype=model.dtype)
+        self.y: npt.NDArray[Any] = np.ascontiguousarray(targets)
         self.sample_weight = check_weights(sample_weight, (self.rows,), operation, "sample_weight")
-        self._logits: FloatArray = np.empty((self.rows, model.outputs), dtype=model.dtype)
+        self._outputs: FloatArray = np.empty((self.rows, model.outputs), dtype=model.dtype)
 
-    def evaluate(self, model: MLP, class_weight: FloatArray | None, label_smoothing: float) -> tuple[float, float]:
-        """Return (cross-entropy, accuracy) of the model in evaluation mode."""
-        logits = self._logits
+    def evaluate(self, model: MLP, loss: Loss, **options: Any) -> dict[str, float]:
+        """The loss, called with the options, and the scores of the model in evaluation mode, by name."""
+        outputs = self._outputs
         for start in range(0, self.rows, _EVALUATION_ROWS):
             rows = slice(start, start + _EVALUATION_ROWS)
-            model._forward(self.X[rows], logits[rows], "Trainer.fit")
-        loss, _, _ = _core.softmax_cross_entropy(
-            logits,
-            self.y,
-            class_weight=class_weight,
-            sample_weight=self.sample_weight,
-            label_smoothing=label_smoothing,
-        )
-        correct = int(np.count_nonzero(logits.argmax(axis=1) == self._labels))
-        return float(loss), correct / self.rows
+            model._forward(self.X[rows], outputs[rows], "Trainer.fit")
+        value, _, _ = loss(outputs, self.y, sample_weight=self.sample_weight, **options)
+        return {"loss": float(value), **loss.metrics(outputs, self.y)}
 
 
 class Batch:

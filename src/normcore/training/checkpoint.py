@@ -16,6 +16,7 @@ from normcore import _core
 from normcore._checks import check_number
 from normcore._fields import Fields, texts_of
 from normcore.archive import Spec, open_archive, path_name, write_archive
+from normcore.losses import Loss
 from normcore.mlp import MLP, check_class_weight, check_read, check_statistics, model_arrays, model_in, model_metadata
 from normcore.training.batches import DROPOUT_STREAM, SHUFFLE_STREAM
 from normcore.training.callbacks import check_callbacks
@@ -62,6 +63,7 @@ class Resumable:
 
     model: MLP
     optimizer: Optimizer
+    loss: Loss
     learning_rate: LearningRate
     class_weight: FloatArray | None
     history: History
@@ -79,6 +81,7 @@ class Resumable:
         May be called at any time, also from a callback and after Ctrl-C. The data are not in it, nor are callbacks, nor
         a learning rate that is a plain function. `extra`: anything fit for JSON that the caller wants to keep with it.
         """
+        self.model.loss = self.loss  # which is then in the file
         optimizer, history = self.optimizer, self.history
         rate: Any = self.learning_rate
         if isinstance(rate, Schedule):
@@ -110,8 +113,8 @@ class Resumable:
             if weights is not None:
                 optional |= {f"{group}.parameters": weights[0], f"{group}.buffers": weights[1]}
         tensors |= {name: array for name, array in optional.items() if array is not None}
-        for name in ("loss", *CURVES):
-            tensors[f"history.{name}"] = np.array(getattr(history, name), dtype=np.float64)
+        for name in ("loss", *history):
+            tensors[f"history.{name}"] = np.array(history[name], dtype=np.float64)
         tensors["history.skipped_steps"] = np.array(history.skipped_steps, dtype=np.int64)
         write_archive(path, _CHECKPOINT, metadata, tensors, extra)
 
@@ -191,7 +194,8 @@ class Resumable:
                 arrays[f"{group}.buffers"] = np.empty_like(model.buffers_flat)
         if "class_weight" in specs:
             arrays["class_weight"] = np.empty(model.outputs)
-        lists = {f"history.{curve}": ("float64", self.epoch + 1) for curve in CURVES}
+        curves = [name for name in (f"history.{curve}" for curve in CURVES) if name in specs]
+        lists = {name: ("float64", self.epoch + 1) for name in curves}
         lists |= {"history.loss": ("float64", self.step_count), "history.skipped_steps": ("int64", self.step_count)}
         wrong = sorted((arrays.keys() | lists.keys()) ^ specs.keys())
         if wrong:
@@ -226,7 +230,9 @@ class Resumable:
         self._kept.best, self._kept.last = weights("best"), weights("last")
         self.class_weight = check_class_weight(arrays.get("class_weight"), model.outputs, "Trainer")
         for curve in ("loss", *CURVES):
-            getattr(self.history, curve).extend(arrays[f"history.{curve}"].tolist())
+            if f"history.{curve}" in arrays:
+                values = self.history.loss if curve == "loss" else self.history.curves.setdefault(curve, [])
+                values.extend(arrays[f"history.{curve}"].tolist())
         skipped = arrays["history.skipped_steps"]
         if ((skipped < 0) | (skipped >= self.step_count)).any():
             raise ValueError(f"history.skipped_steps must be in [0, {self.step_count})")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,9 @@ from normcore._checks import check_real
 from normcore._signals import Call, uninterrupted
 from normcore.mlp import MLP
 
-__all__ = ["OPTIMIZERS", "Optimizer", "StateOverflowError"]
+__all__ = ["OPTIMIZERS", "Optimizer", "OptimizerName", "StateOverflowError"]
+
+OptimizerName = Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"]
 
 # Name -> the update rule of the core, and how many slots (arrays like the parameters) it keeps: first, second.
 OPTIMIZERS: dict[str, tuple[str, bool, bool]] = {
@@ -80,7 +82,7 @@ class Optimizer:
     def __init__(
         self,
         model: MLP,
-        name: str = "adam",
+        name: OptimizerName = "adam",
         *,
         momentum: float = 0.9,
         decay_rate: float = 0.99,

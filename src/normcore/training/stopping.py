@@ -14,7 +14,7 @@ from normcore import _core
 from normcore._signals import uninterrupted
 from normcore.mlp import MLP
 
-__all__ = ["BestWeights", "NonFiniteError", "Weights", "all_finite", "first_nonfinite", "improves", "nonfinite_in_pass"]
+__all__ = ["BestWeights", "NonFiniteError", "Weights", "all_finite", "first_nonfinite", "nonfinite_in_pass"]
 
 FloatArray = npt.NDArray[Any]
 Weights = tuple[FloatArray, FloatArray]  # theta and buffers_flat of a model
@@ -68,13 +68,6 @@ def nonfinite_in_pass(model: MLP, X: npt.ArrayLike) -> tuple[str, str]:
         ("parameter", model.parameters()), ("gradient", model.gradients()), ("running statistic", model.buffers())
     )
     return found or ("loss", "all parameters and gradients are finite")
-
-
-def improves(monitor: str, value: float, best: float | None) -> bool:
-    """Whether `value` of the monitored quantity is better than the best so far; NaN never is."""
-    if math.isnan(value):
-        return False
-    return best is None or (value < best if monitor.endswith("loss") else value > best)
 
 
 def _same_bits(a: FloatArray, b: FloatArray) -> bool:

@@ -10,22 +10,22 @@ from typing import Any, Literal, SupportsIndex
 import numpy as np
 import numpy.typing as npt
 
-from normcore import _core
+from normcore import _core, losses
 from normcore._checks import check_choice, check_integer, check_number, check_uint64
 from normcore._signals import Call, HeldSignals, uninterrupted
-from normcore.mlp import MLP, ClassWeight, check_class_weight
+from normcore.losses import Loss, LossName
+from normcore.mlp import MLP, ClassWeight, check_class_weight, check_weights
 from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, batch_bounds, epoch_order
 from normcore.training.callbacks import Progress, call_callbacks, check_callbacks
 from normcore.training.checkpoint import Resumable
-from normcore.training.history import CURVES, History
-from normcore.training.optimizers import Optimizer, StateOverflowError
+from normcore.training.history import CURVES, Curve, History, curves_of, is_better
+from normcore.training.optimizers import Optimizer, OptimizerName, StateOverflowError
 from normcore.training.schedules import LearningRate
 from normcore.training.stopping import (
     BestWeights,
     NonFiniteError,
     all_finite,
     first_nonfinite,
-    improves,
     nonfinite_in_pass,
 )
 
@@ -54,6 +54,11 @@ class Trainer(Resumable):
     optimizer : "sgd", "momentum", "nesterov", "rmsprop", "adam" or "adamw"
     learning_rate : float, Schedule or callable
         A schedule (or any callable) gets the number of steps done so far, 0 at the first step, and gives a float.
+    loss : str or `normcore.losses.Loss`, optional
+        "cross_entropy", "logistic", "squared_error", "huber", "quantile", "poisson", or one with parameters such as
+        ``losses.huber(delta=0.5)``; never guessed from the targets. None: the model's own, which is cross-entropy
+        unless another was set. The first ``fit``, ``step`` or ``save_checkpoint`` sets a given one on the model,
+        which predicts by it.
     batch_size, epochs : int
         `epochs` counts from the trainer's beginning: ``fit`` does those that are missing. Raise it to train on.
     shuffle : "permutation" or "replacement"
@@ -71,7 +76,7 @@ class Trainer(Resumable):
         When ``fit`` has ended, in whatever way, the model has the parameters and running statistics of the best epoch
         (0: before training); training goes on, by ``fit``, ``step`` or `resume`, from those of the last step, which the
         trainer keeps, unless the model has been changed in between.
-    monitor : "val_loss", "val_accuracy", "train_loss" or "train_accuracy"
+    monitor : "val_loss", "train_loss", "val_accuracy" or another curve of `History`
     evaluate_training : bool
         Whether the curves of the training data are made: one more forward pass over them each epoch.
     on_nonfinite : "raise", "skip" or "stop"
@@ -106,7 +111,8 @@ class Trainer(Resumable):
         self,
         model: MLP,
         *,
-        optimizer: str = "adam",
+        loss: LossName | Loss | None = None,
+        optimizer: OptimizerName = "adam",
         learning_rate: LearningRate = 1e-3,
         batch_size: SupportsIndex = 128,
         epochs: SupportsIndex = 10,
@@ -122,7 +128,7 @@ class Trainer(Resumable):
         label_smoothing: float = 0.0,
         early_stopping: SupportsIndex | None = None,
         restore_best: bool = False,
-        monitor: Literal["val_loss", "val_accuracy", "train_loss", "train_accuracy"] = "val_loss",
+        monitor: Curve = "val_loss",
         evaluate_training: bool = True,
         on_nonfinite: Literal["raise", "skip", "stop"] = "raise",
         callbacks: Iterable[Any] | Callable[[Trainer, dict[str, Any]], Any] = (),
@@ -132,6 +138,7 @@ class Trainer(Resumable):
         if not isinstance(model, MLP):
             raise TypeError(f"Trainer: model must be an MLP, not {type(model).__name__}")
         self.model = model
+        self._loss = None if loss is None else losses.get(loss)
         self.optimizer = Optimizer(
             model,
             optimizer,
@@ -156,6 +163,7 @@ class Trainer(Resumable):
                 clip_norm, "Trainer", "clip_norm", open_low=True, wanted="positive and finite, or None"
             )
         self.clip_norm = clip_norm
+        self.loss.check_class_options(class_weight, label_smoothing, None, "Trainer")
         self.class_weight = check_class_weight(class_weight, model.outputs, "Trainer")
         self.label_smoothing = check_number(label_smoothing, "Trainer", "label_smoothing", 0.0, 1.0)
         self.early_stopping = (
@@ -184,10 +192,21 @@ class Trainer(Resumable):
             f"step={self.step_count})"
         )
 
+    @property
+    def loss(self) -> Loss:
+        """What the outputs are trained to: the loss that was given, else the model's own."""
+        return self.model.loss if self._loss is None else self._loss
+
+    @loss.setter
+    def loss(self, loss: LossName | Loss) -> None:
+        given = losses.get(loss)
+        given.check_class_options(self.class_weight, self.label_smoothing, None, "Trainer")
+        self._loss = given
+
     # ------------------------------------------------------------------ one step
 
     def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
-        """Do one optimisation step on the batch `X` (rows, features), `X` and `y` as in `MLP.loss_and_grads`.
+        """Do one optimisation step on the batch `X` (..., features), `y` as in `Loss.check_targets`.
 
         Returns the loss before the step, L2 term included. The first step that is NaN or infinite raises
         `NonFiniteError` or, with another policy, changes nothing and is counted in ``history.skipped_steps``. A step
@@ -197,14 +216,20 @@ class Trainer(Resumable):
         token = object()
         try:
             self._claim(token, "Trainer.step")
-            rows = self.model._rows(X, "Trainer.step")
+            model, loss = self.model, self.loss
+            rows = model._rows(X, "Trainer.step")
+            shape = rows.shape[:-1]
+            rows = rows.reshape(-1, model.features)
+            targets = loss.check_targets(y, shape, model.outputs, "Trainer.step", dtype=model.dtype)
+            weights = check_weights(sample_weight, shape, "Trainer.step", "sample_weight")
+            model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
             if self._kept.last is None:
-                return self._step(rows, y, sample_weight, rate, None)
+                return self._step(rows, targets, weights, rate, None)
             with HeldSignals():
                 had_best = self._kept.leave()
                 try:
-                    return self._step(rows, y, sample_weight, rate, None)
+                    return self._step(rows, targets, weights, rate, None)
                 except BaseException:
                     if had_best:
                         self._show_best()
@@ -216,8 +241,8 @@ class Trainer(Resumable):
     def _step(
         self,
         X: npt.NDArray[Any],
-        y: npt.ArrayLike,
-        sample_weight: npt.ArrayLike | None,
+        y: npt.NDArray[Any],
+        sample_weight: npt.NDArray[Any] | None,
         rate: float,
         batch: int | None,
     ) -> float:
@@ -241,22 +266,22 @@ class Trainer(Resumable):
             raise
         return gradients.loss
 
-    def _gradients(self, X: npt.NDArray[Any], y: npt.ArrayLike, sample_weight: npt.ArrayLike | None) -> _Gradients:
+    def _gradients(
+        self, X: npt.NDArray[Any], y: npt.NDArray[Any], sample_weight: npt.NDArray[Any] | None
+    ) -> _Gradients:
         """Forward, loss and backward pass; the L2 term's own gradient is the optimiser's to add."""
-        model = self.model
-        loss, weight = model._training_pass(
-            X,
-            y,
-            self.class_weight,
-            sample_weight,
-            self.label_smoothing,
-            None,
-            self.seed,
-            DROPOUT_STREAM + self.step_count * model.layers,
-            "Trainer.step",
-        )
+        model, loss = self.model, self.loss
+        stream = DROPOUT_STREAM + self.step_count * model.layers
+        if loss.name == "cross_entropy":  # of which the core makes the three in one call, to the same bits
+            value, weight = model._training_pass(
+                X, y, self.class_weight, sample_weight, self.label_smoothing, None, self.seed, stream, "Trainer.step"
+            )
+        else:
+            outputs = model._forward_training(X, self.seed, stream, "Trainer.step")
+            value, doutputs, weight = loss(outputs, y, sample_weight=sample_weight)
+            model.backward(doutputs)
         penalty = self.optimizer.penalty()
-        return _Gradients(loss + penalty, weight, penalty)
+        return _Gradients(float(value) + penalty, weight, penalty)
 
     def _reduce(self, gradients: _Gradients) -> _Gradients:
         """Make one of the gradients of all processes that train the model: of one process, as they are."""
@@ -354,19 +379,20 @@ class Trainer(Resumable):
 
     def _measure(self, data: DataSet, validation: DataSet | None) -> dict[str, float]:
         values: dict[str, float] = {}
-        options = (self.model, self.class_weight, self.label_smoothing)
-        if self.evaluate_training:
-            values["train_loss"], values["train_accuracy"] = data.evaluate(*options)
-        if validation is not None:
-            values["val_loss"], values["val_accuracy"] = validation.evaluate(*options)
+        for part, rows in (("train", data if self.evaluate_training else None), ("val", validation)):
+            if rows is not None:
+                found = rows.evaluate(
+                    self.model, self.loss, class_weight=self.class_weight, label_smoothing=self.label_smoothing
+                )
+                values |= {f"{part}_{name}": value for name, value in found.items()}
         return values
 
     def _record(self, values: Mapping[str, float], epoch: int) -> None:
         """Finish an epoch: append an entry to the curves, and keep the weights if they are the best so far."""
         history = self.history
-        calls: list[Call] = [(getattr(history, name).append, value) for name, value in values.items()]
+        calls = history.recording(values, epoch)
         value = values.get(self.monitor, math.nan)
-        if improves(self.monitor, value, history.best_value):
+        if is_better(self.monitor, value, history.best_value):
             calls += [(setattr, history, "best_value", value), (setattr, history, "best_epoch", epoch)]
             if self.restore_best:
                 calls.append((setattr, self._kept, "best", self._kept.current()))
@@ -394,7 +420,9 @@ class Trainer(Resumable):
         X : (rows, features) float32 or float64
             Raw rows if the model has a scale, which are scaled once. Else used as they are if they are C-contiguous and
             of the model's dtype; else converted once.
-        y : (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets
+        y : targets of the loss
+            Cross-entropy: (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets, not negative
+            and each row of sum 1 within 1e-3. Others: (rows, outputs) numbers, of one output also (rows,).
         validation_data : (X, y), optional
         sample_weight : (rows,), optional
             Finite, not negative.
@@ -439,17 +467,20 @@ class Trainer(Resumable):
         validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None,
         sample_weight: npt.ArrayLike | None,
     ) -> History:
-        data = DataSet(self.model, X, y, sample_weight, "Trainer.fit")
+        model, loss = self.model, self.loss
+        loss.check_class_options(self.class_weight, self.label_smoothing, None, "Trainer.fit")
+        data = DataSet(model, loss, X, y, sample_weight, "Trainer.fit")
         validation = None
         if validation_data is not None:
             try:
                 validation_X, validation_y = validation_data
             except (TypeError, ValueError):
                 raise TypeError("Trainer.fit: validation_data must be a pair (X, y)") from None
-            validation = DataSet(self.model, validation_X, validation_y, None, "Trainer.fit: validation_data")
-        if self.model.norm == "batch" and data.rows == 1:
+            validation = DataSet(model, loss, validation_X, validation_y, None, "Trainer.fit: validation_data")
+        if model.norm == "batch" and data.rows == 1:
             raise ValueError("Trainer.fit: X has one row; batch norm needs at least two to train")
         self._check_monitor(validation)
+        model.loss = loss  # by which it predicts from now on
         if self._batch and self._rows != data.rows:
             raise ValueError(
                 f"Trainer.fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
@@ -489,6 +520,11 @@ class Trainer(Resumable):
             raise ValueError(
                 f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: give validation_data"
             )
+        if self.monitor not in curves_of(self.loss):
+            raise ValueError(
+                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}; the curves of {self.loss.name} "
+                f"are {', '.join(curves_of(self.loss))}"
+            )
         if self.monitor.startswith("train") and not self.evaluate_training:
             raise ValueError(
                 f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: set evaluate_training"
@@ -501,8 +537,7 @@ class Trainer(Resumable):
         """Train and return why that ended. What is long, or calls the caller's code, goes through `signals`."""
         bounds = self._bounds(data.rows)
         batch = Batch(data, max(stop - start for start, stop in bounds))
-        curves = (self.history.train_loss, self.history.val_loss)
-        if self.epoch == 0 and self._batch == 0 and not any(curves):
+        if self.epoch == 0 and self._batch == 0 and not self.history.curves:
             self._record(signals.through(self._measure, data, validation), 0)
         while self.epoch < self.epochs:
             if self._patience_spent():
