@@ -11,6 +11,7 @@ import re
 import signal
 import sys
 import tracemalloc
+import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -188,7 +189,8 @@ def test_fit_again_does_the_epochs_that_are_missing() -> None:
     X, y = make_data()
     trainer, whole = Trainer(make_model(), epochs=2), Trainer(make_model(), epochs=5)
     trainer.fit(X, y)
-    trainer.fit(X, y)
+    with pytest.warns(UserWarning, match="^Trainer.fit: nothing to do; 2 of 2 epochs are done: raise `epochs` to"):
+        trainer.fit(X, y)
     assert trainer.epoch == 2
     trainer.epochs = 5
     trainer.fit(X, y)
@@ -958,7 +960,8 @@ def test_a_fit_with_nothing_to_do_leaves_the_best_model(tmp_path: Path) -> None:
     trainer, data = overfit(epochs=4, early_stopping=2)
     trainer.fit(**data)
     before = state_of(trainer), trainer.history.stopped_reason
-    trainer.fit(**data)
+    with pytest.warns(UserWarning, match="nothing to do; (4 of 4 epochs|val_loss has not improved for 2 epochs)"):
+        trainer.fit(**data)
     assert (state_of(trainer), trainer.history.stopped_reason) == before
 
 
@@ -1554,9 +1557,55 @@ def test_progress_is_quiet_unless_wanted(
     monkeypatch.setattr(sys, "stderr", stream)
     X, y = make_data()
     Trainer(make_model(), epochs=2, progress=progress).fit(X, y)
-    assert bool(stream.getvalue()) is drawn
-    assert not drawn or "step" in stream.getvalue()
+    shown = stream.getvalue()
+    assert bool(shown) is drawn
+    if drawn and terminal:
+        assert re.search(r"epoch 2/2: 100%.* 2/2 .*loss=[0-9.]+", shown.split("\r")[-1])
+        assert shown.endswith("\n")  # the last line stays
+    elif drawn:
+        lines = shown.splitlines()
+        assert len(lines) == 2
+        assert re.fullmatch(r"epoch 2/2: loss [0-9.]+, train_loss [0-9.]+, train_accuracy [0-9.]+", lines[1])
     assert capsys.readouterr().out == ""
+
+
+def test_the_bar_shows_the_validation_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = Terminal()
+    monkeypatch.setattr(sys, "stderr", stream)
+    X, y = make_data()
+    history = Trainer(make_model(), epochs=3).fit(X, y, validation_data=(X, y))
+    last = stream.getvalue().split("\r")[-1]
+    assert f"val_loss={history['val_loss'][-1]:.4g}, val_accuracy={history['val_accuracy'][-1]:.4g}" in last
+
+
+def test_a_notebook_gets_the_bar_of_notebooks(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    class Bar:
+        def __init__(self, **options: Any) -> None:
+            asked.append("bar")
+
+        def __getattr__(self, name: str) -> Any:
+            return lambda *args, **options: asked.append(name)
+
+    shell = type("Shell", (), {"kernel": None})()
+    monkeypatch.setitem(sys.modules, "IPython", types.SimpleNamespace(get_ipython=lambda: shell))  # type: ignore[arg-type]
+    monkeypatch.setitem(sys.modules, "tqdm.auto", types.SimpleNamespace(tqdm=Bar))  # type: ignore[arg-type]
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    X, y = make_data()
+    Trainer(make_model(), epochs=1).fit(X, y)
+    assert asked[0] == "bar"
+    assert asked[-1] == "close"
+
+
+def test_a_closed_stream_does_not_end_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr(sys, "stderr", stream)
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=2, progress=True)
+    monkeypatch.setattr(stream, "isatty", lambda: False, raising=False)
+    assert trainer.fit(X, y).stopped_reason == "epochs"
 
 
 def test_progress_without_tqdm_or_stderr(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1564,8 +1613,9 @@ def test_progress_without_tqdm_or_stderr(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setitem(sys.modules, "tqdm", None)
     monkeypatch.setattr(sys, "stderr", Terminal())
     Trainer(make_model(), epochs=1).fit(X, y)
-    with pytest.raises(ImportError, match=re.escape("progress=True needs tqdm: pip install 'normcore[progress]'")):
-        Trainer(make_model(), epochs=1, progress=True).fit(X, y)
+    assert sys.stderr.getvalue() == ""  # type: ignore[attr-defined]
+    Trainer(make_model(), epochs=1, progress=True).fit(X, y)
+    assert sys.stderr.getvalue().startswith("epoch 1/1: loss ")  # type: ignore[attr-defined]
     monkeypatch.setattr(sys, "stderr", None)
     assert Trainer(make_model(), epochs=1).fit(X, y).stopped_reason == "epochs"
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -200,9 +201,11 @@ def train_table(
 
         trainer.callbacks.append(save)
     held_out = len(split.codes_test) > 0
-    history = trainer.fit(
-        split.x_train, split.codes_train, validation_data=(split.x_test, split.codes_test) if held_out else None
-    )
+    with warnings.catch_warnings():  # of a checkpoint of a training that had ended
+        warnings.filterwarnings("ignore", "Trainer.fit: nothing to do", UserWarning)
+        history = trainer.fit(
+            split.x_train, split.codes_train, validation_data=(split.x_test, split.codes_test) if held_out else None
+        )
 
     model = trainer.model
     score = _score(model, split.x_train, split.codes_train)

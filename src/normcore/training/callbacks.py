@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -50,26 +51,58 @@ def call_callbacks(callbacks: Sequence[Any], hook: str, trainer: Any, logs: dict
     return stop
 
 
-class Progress:
-    """A tqdm bar over the steps, or nothing."""
+def _in_notebook() -> bool:
+    """Whether this is the process of a notebook, which shows bars as widgets."""
+    ipython = sys.modules.get("IPython")
+    shell = getattr(ipython, "get_ipython", lambda: None)()
+    return hasattr(shell, "kernel")
 
-    def __init__(self, wanted: bool | None, total: int, done: int) -> None:
+
+class Progress:
+    """How a fit tells how far it is on standard error: a bar over the steps, a line for each epoch, or nothing.
+
+    `wanted` None: a bar on a terminal and in a notebook, if there is tqdm, else nothing. True: the bar, and a line for
+    each epoch where there is none. False: nothing.
+    """
+
+    def __init__(self, wanted: bool | None, epochs: int, steps: int, done: int) -> None:
         self._bar: Any = None
-        terminal = sys.stderr is not None and sys.stderr.isatty()
-        if wanted is False or (wanted is None and not terminal):
+        self._epochs = epochs
+        self._epoch = done // steps
+        self._shown: dict[str, str] = {}
+        stream, notebook = sys.stderr, _in_notebook()
+        if wanted is False or stream is None:
+            self._lines = False
             return
-        try:
-            tqdm = importlib.import_module("tqdm").tqdm  # optional, and without type information
-        except ImportError:
-            if wanted:
-                raise ImportError("Trainer: progress=True needs tqdm: pip install 'normcore[progress]'") from None
-            return
-        self._bar = tqdm(total=total, initial=done, unit="step", dynamic_ncols=True, leave=False)
+        if notebook or stream.isatty():
+            try:  # optional, and without type information
+                tqdm = importlib.import_module("tqdm.auto" if notebook else "tqdm").tqdm
+                self._bar = tqdm(total=epochs * steps, initial=done, unit="step", dynamic_ncols=True)
+                self._bar.set_description_str(self._where(), refresh=False)
+            except ImportError:
+                pass
+        self._lines = wanted is True and self._bar is None
+
+    def _where(self) -> str:
+        return f"epoch {min(self._epoch + 1, self._epochs)}/{self._epochs}"
 
     def step(self, loss: float) -> None:
         if self._bar is not None:
-            self._bar.set_postfix(loss=f"{loss:.4g}", refresh=False)
+            self._bar.set_postfix({"loss": f"{loss:.4g}", **self._shown}, refresh=False)
             self._bar.update()
+
+    def epoch(self, epoch: int, values: Mapping[str, float]) -> None:
+        """Show the values of a finished epoch, those of the validation data if there are any."""
+        validation = {name: f"{value:.4g}" for name, value in values.items() if name.startswith("val_")}
+        if self._bar is not None:
+            self._epoch, self._shown = epoch, validation
+            self._bar.set_description_str(self._where(), refresh=False)
+            self._bar.set_postfix(self._shown or {"loss": f"{values['loss']:.4g}"})
+        elif self._lines:
+            shown = {name: f"{value:.4g}" for name, value in values.items()}
+            line = ", ".join(f"{name} {value}" for name, value in shown.items())
+            with contextlib.suppress(OSError, ValueError):  # a closed stream is no reason to lose a training
+                print(f"epoch {epoch}/{self._epochs}: {line}", file=sys.stderr, flush=True)
 
     def close(self) -> None:
         if self._bar is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
@@ -90,7 +91,8 @@ class Trainer(Resumable):
         called as on_epoch_end is. All are called with (trainer, logs), logs a dict, and return None or a bool; a step
         or epoch hook that returns True ends the training.
     progress : bool, optional
-        A bar on standard error (needs tqdm). None: if that is a terminal.
+        On standard error: a bar with epoch, loss and validation values (needs tqdm), whose last line stays; where that
+        is no terminal and no notebook, a line for each epoch. None: the bar alone. False: nothing.
     seed : int in [0, 2**64)
         Of the order of the rows and of dropout.
 
@@ -430,7 +432,8 @@ class Trainer(Resumable):
         Returns
         -------
         History
-            The trainer's ``history``, also there when an exception ends the training.
+            The trainer's ``history``, also there when an exception ends the training. UserWarning if there was nothing
+            to do.
 
         Raises
         ------
@@ -485,14 +488,14 @@ class Trainer(Resumable):
             raise ValueError(
                 f"Trainer.fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
             )
-        history = self.history
+        history, begun = self.history, (self.step_count, self.epoch, len(self.history.curves))
         with HeldSignals() as signals:
             self._rows = data.rows
             self._halted = False
             history.stopped_reason = None
             steps = len(self._bounds(data.rows))
             done = min(self.epoch, self.epochs) * steps + self._batch
-            progress = Progress(self.progress, self.epochs * steps, done)
+            progress = Progress(self.progress, self.epochs, steps, done)
             self._kept.leave()
             reason = "error"
             try:
@@ -511,7 +514,17 @@ class Trainer(Resumable):
                 progress.close()
                 end = {"epoch": self.epoch, "step": self.step_count, "stopped_reason": reason}
                 signals.through(self._call, "on_train_end", end)
+        if reason in ("epochs", "early_stopping") and begun == (self.step_count, self.epoch, len(history.curves)):
+            self._say_idle(reason)
         return history
+
+    def _say_idle(self, reason: str) -> None:
+        done = f"{self.epoch} of {self.epochs} epochs are done: raise `epochs` to train on"
+        if reason == "early_stopping":
+            done = (
+                f"{self.monitor} has not improved for {self.early_stopping} epochs: raise `early_stopping` to train on"
+            )
+        warnings.warn(f"Trainer.fit: nothing to do; {done}", stacklevel=4)
 
     def _check_monitor(self, validation: DataSet | None) -> None:
         if self.early_stopping is None and not self.restore_best:
@@ -562,7 +575,7 @@ class Trainer(Resumable):
             for loss in self.history.loss[-len(bounds) :]:  # sum() rounds differently from Python 3.12 on
                 total += loss
             logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(bounds), **values}
-            if signals.through(self._call, "on_epoch_end", logs):
+            if signals.through(self._after_epoch, progress, logs):
                 return "callback"
         return "epochs"
 
@@ -570,6 +583,10 @@ class Trainer(Resumable):
         progress.step(loss)
         logs = {"epoch": self.epoch, "step": self.step_count, "batch": number, "loss": loss}
         return self._call("on_step_end", logs)
+
+    def _after_epoch(self, progress: Progress, logs: dict[str, Any]) -> bool:
+        progress.epoch(self.epoch, {name: value for name, value in logs.items() if name not in ("epoch", "step")})
+        return self._call("on_epoch_end", logs)
 
     def _patience_spent(self) -> bool:
         if self.early_stopping is None:
