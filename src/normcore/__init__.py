@@ -76,7 +76,15 @@ if TYPE_CHECKING:
     from .mlp import MLP, load_model, save_model
     from .random import Generator
     from .training.history import History
-    from .training.schedules import ConstantSchedule, CosineSchedule, ExponentialSchedule, Schedule, StepSchedule
+    from .training.schedules import (
+        ConstantSchedule,
+        CosineSchedule,
+        ExponentialSchedule,
+        OneCycleSchedule,
+        PlateauSchedule,
+        Schedule,
+        StepSchedule,
+    )
     from .training.stopping import NonFiniteError
     from .training.trainer import Trainer
 
@@ -90,6 +98,8 @@ __all__ = [
     "History",
     "Network",
     "NonFiniteError",
+    "OneCycleSchedule",
+    "PlateauSchedule",
     "Schedule",
     "StepSchedule",
     "Trainer",
@@ -152,6 +162,8 @@ _LAZY = {
     "Generator": "random",
     "History": "training.history",
     "NonFiniteError": "training.stopping",
+    "OneCycleSchedule": "training.schedules",
+    "PlateauSchedule": "training.schedules",
     "Schedule": "training.schedules",
     "StepSchedule": "training.schedules",
     "Trainer": "training.trainer",

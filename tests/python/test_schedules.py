@@ -16,6 +16,8 @@ from normcore.training.schedules import (
     ConstantSchedule,
     CosineSchedule,
     ExponentialSchedule,
+    OneCycleSchedule,
+    PlateauSchedule,
     Schedule,
     StepSchedule,
     schedule_from_dict,
@@ -27,6 +29,8 @@ ALL = [
     StepSchedule(0.1, 10, 0.5, warmup=3),
     ExponentialSchedule(0.1, 0.99),
     CosineSchedule(3e-3, 100, 1e-5, warmup=10),
+    OneCycleSchedule(3e-3, 100, final=1e-6),
+    PlateauSchedule(0.1, "train_accuracy", 3, 0.5, 1e-3, 1e-4, warmup=3),
 ]
 
 
@@ -89,6 +93,53 @@ def test_cosine_bits() -> None:
     assert ExponentialSchedule(0.1, 0.999)(1000).hex() == "0x1.2d3751cdb248ap-5"
 
 
+def test_one_cycle_rises_and_falls() -> None:
+    schedule = OneCycleSchedule(1.0, 1000, rise=0.25)
+    assert (schedule(0), schedule(250), schedule(1000), schedule(10**9)) == (0.04, 1.0, 4e-6, 4e-6)
+    for step in range(1000):
+        if step < 250:
+            expected = 1.0 - 0.96 * math.sin(math.pi * (250 - step) / 500) ** 2
+        else:
+            expected = 4e-6 + (1.0 - 4e-6) * math.sin(math.pi * (1000 - step) / 1500) ** 2
+        assert schedule(step) == pytest.approx(expected, rel=1e-13)
+    assert OneCycleSchedule(1.0, 10, rise=0.0)(0) == 1.0
+    assert OneCycleSchedule(1.0, 10, rise=1.0, initial=0.5, final=0.0)(10) == 0.0
+    assert [OneCycleSchedule(1.0, 1)(step) for step in (0, 1)] == [1.0, 4e-6]
+
+
+@pytest.mark.parametrize(
+    ("values", "drops"),
+    [
+        ([], 0),
+        ([1.0], 0),
+        ([1.0, 0.9, 0.8, 0.7], 0),
+        ([1.0, 1.1], 0),
+        ([1.0, 1.1, 1.0], 1),
+        ([1.0, 1.1, 1.0, 1.0], 1),
+        ([1.0, 1.1, 1.0, 1.0, 1.0], 2),
+        ([1.0, 1.1, 1.0, 0.5, 0.6], 1),
+        ([1.0, 0.95, 0.95], 1),  # within min_delta
+        ([math.nan, math.nan], 1),
+        ([1.0, math.nan, 0.5, 0.6, math.nan], 1),
+    ],
+)
+def test_plateau_drops_when_nothing_improves(values: list[float], drops: int) -> None:
+    schedule = PlateauSchedule(1.0, patience=2, factor=0.5, min_delta=0.1)
+    assert schedule.after(7, values) == 0.5**drops
+    accuracy = PlateauSchedule(1.0, "val_accuracy", 2, 0.5, 0.1)
+    assert accuracy.after(7, [-value for value in values]) == 0.5**drops
+    assert PlateauSchedule(1.0, patience=2, factor=0.5, min_delta=0.1, minimum=0.4).after(7, values) == max(
+        0.5**drops, 0.4
+    )
+    assert schedule(7) == 1.0
+
+
+def test_plateau_warms_up() -> None:
+    schedule = PlateauSchedule(1.0, patience=1, factor=0.5, minimum=0.5, warmup=4)
+    assert [schedule.after(step, [1.0]) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
+    assert schedule.after(1, [1.0, 1.0]) == 0.5
+
+
 def test_warm_up_rises_in_equal_parts_and_shifts_the_rest() -> None:
     schedule = ExponentialSchedule(1.0, 0.5, warmup=4)
     assert [schedule(step) for step in range(7)] == [0.25, 0.5, 0.75, 1.0, 1.0, 0.5, 0.25]
@@ -118,6 +169,14 @@ def test_schedules_are_values(schedule: Schedule) -> None:
         (lambda: ExponentialSchedule(0.1, -0.5), ValueError, "ExponentialSchedule: factor is -0.5"),
         (lambda: CosineSchedule(0.1, 0), ValueError, "CosineSchedule: steps is 0"),
         (lambda: CosineSchedule(0.1, 10, final=-0.1), ValueError, "final is -0.1"),
+        (lambda: OneCycleSchedule(0.1, 10, warmup=2), ValueError, "OneCycleSchedule: warmup is 2; it must be 0"),
+        (lambda: OneCycleSchedule(0.1, 10, rise=2.0), ValueError, r"rise is 2.0; it must be in \[0, 1\]"),
+        (
+            lambda: PlateauSchedule(0.1, "loss"),
+            ValueError,
+            "PlateauSchedule: curve is 'loss'; accepted are 'train_loss",
+        ),
+        (lambda: PlateauSchedule(0.1, patience=0), ValueError, "patience is 0; it must be at least 1"),
         (lambda: ConstantSchedule(0.1)(-1), ValueError, "step is -1; it must be at least 0"),
         (lambda: ConstantSchedule(0.1)(0.5), TypeError, "step must be an integer, not float"),
         (lambda: schedule_from_dict({"schedule": "Mystery"}), ValueError, "'Mystery' is no schedule"),

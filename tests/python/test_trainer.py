@@ -26,7 +26,7 @@ from normcore.archive import read_archive, write_archive
 from normcore.mlp import save_model
 from normcore.testing import use_isa, use_num_threads
 from normcore.training.optimizers import OPTIMIZERS, Optimizer, StateOverflowError
-from normcore.training.schedules import ConstantSchedule, CosineSchedule, Schedule, StepSchedule
+from normcore.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule, StepSchedule
 from normcore.training.stopping import NonFiniteError
 
 NORMS = [None, "batch", "layer"]
@@ -904,6 +904,39 @@ def test_early_stopping_for_real() -> None:
     assert trainer.epoch == history.best_epoch + 5
     logits = trainer.model.forward(X[::-1])
     assert normcore.softmax_cross_entropy(logits, noise)[0] == history.best_value
+
+
+def test_an_improvement_is_more_than_min_delta(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    Overwrite([0.9, 0.85, 0.7, 0.65, 0.61, 0.5, 0.5], monkeypatch)
+    X, y = make_data()
+    trainer = Trainer(make_model(), epochs=6, early_stopping=2, min_delta=0.1)
+    assert trainer.fit(X, y, validation_data=(X, y)).best_epoch == 2
+    assert (trainer.epoch, trainer.history.stopped_reason) == (4, "early_stopping")
+    trainer.save_checkpoint(tmp_path / "run")
+    assert Trainer.resume(tmp_path / "run").min_delta == 0.1
+    with pytest.raises(ValueError, match=r"min_delta is -0\.1"):
+        Trainer(make_model(), min_delta=-0.1)
+
+
+def test_a_plateau_lowers_the_rate_and_goes_on_from_checkpoints(tmp_path: Path) -> None:
+    X, y = make_data()
+    noise = (X[::-1], Generator(4).integers(3, 60))
+    schedule = PlateauSchedule(0.05, patience=1, factor=0.5)
+    options: dict[str, Any] = {"learning_rate": schedule, "epochs": 5, "batch_size": 20}
+    folder = tmp_path
+    whole = Trainer(make_model(), **options, callbacks=SaveEveryStep(folder))
+    whole.fit(X, y, validation_data=noise)
+    assert whole._next_rate() < 0.05
+    files = list(folder.iterdir())
+    assert len(files) == 15
+    for file in files:
+        resumed = Trainer.resume(file)
+        assert resumed.learning_rate == schedule
+        if resumed.epoch < 5:
+            resumed.fit(X, y, validation_data=noise)
+        assert state_of(resumed) == state_of(whole)
+    with pytest.raises(ValueError, match="the learning rate watches 'val_loss': give validation_data"):
+        Trainer(make_model(), learning_rate=schedule).fit(X, y)
 
 
 @pytest.mark.parametrize("options", [{"early_stopping": 3}, {"restore_best": True}])

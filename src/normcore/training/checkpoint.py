@@ -40,6 +40,7 @@ _SETTINGS = (
     "clip_norm",
     "label_smoothing",
     "early_stopping",
+    "min_delta",
     "restore_best",
     "monitor",
     "evaluate_training",

@@ -9,13 +9,22 @@ from __future__ import annotations
 import dataclasses
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, SupportsIndex
 
-from normcore._checks import check_integer, check_number
+from normcore._checks import check_choice, check_integer, check_number
+from normcore.training.history import CURVES, Curve, is_better
 
-__all__ = ["ConstantSchedule", "CosineSchedule", "ExponentialSchedule", "Schedule", "StepSchedule"]
+__all__ = [
+    "ConstantSchedule",
+    "CosineSchedule",
+    "ExponentialSchedule",
+    "OneCycleSchedule",
+    "PlateauSchedule",
+    "Schedule",
+    "StepSchedule",
+]
 
 # Minimax coefficients of sin and cos on [-pi/4, pi/4], within 2**-58 (Sun Microsystems' fdlibm, k_sin.c and k_cos.c).
 _SIN = (
@@ -159,15 +168,113 @@ class CosineSchedule(Schedule):
     def _rate(self, step: int) -> float:
         if step >= self.steps:
             return self.final
-        # (1 + cos a) / 2 = cos(a/2)**2 = sin((pi - a)/2)**2. The squares lose nothing near the end, where 1 + cos a
-        # cancels, and either angle is at most pi/4 in its half, so that no range reduction is needed.
-        left = self.steps - step
-        root = _cos(math.pi * (step / (2 * self.steps))) if step <= left else _sin(math.pi * (left / (2 * self.steps)))
-        return self.final + (self.learning_rate - self.final) * (root * root)
+        return self.final + (self.learning_rate - self.final) * _half_wave(step, self.steps)
+
+
+@dataclass(frozen=True)
+class OneCycleSchedule(Schedule):
+    """Half a cosine wave up from `initial` to learning_rate, then one down to `final` (Smith and Topin, 1708.07120).
+
+    The rate is learning_rate after ``int(rise * steps)`` steps and `final` from `steps` on. `initial` is learning_rate
+    / 25 and `final` initial / 10000 unless given. The rise is the warm-up: `warmup` must be 0.
+
+    >>> schedule = OneCycleSchedule(0.1, steps=10)
+    >>> [round(schedule(step), 4) for step in (0, 3, 10)]
+    [0.004, 0.1, 0.0]
+    """
+
+    steps: int
+    rise: float = 0.3
+    initial: float | None = None
+    final: float | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = "OneCycleSchedule"
+        if self.warmup:
+            raise ValueError(f"{name}: warmup is {self.warmup}; it must be 0, for `rise` is the part that warms up")
+        object.__setattr__(self, "steps", check_integer(self.steps, name, "steps", 1))
+        object.__setattr__(self, "rise", check_number(self.rise, name, "rise", 0.0, 1.0))
+        initial = self.learning_rate / 25.0 if self.initial is None else check_number(self.initial, name, "initial")
+        final = initial / 1e4 if self.final is None else check_number(self.final, name, "final")
+        object.__setattr__(self, "initial", initial)
+        object.__setattr__(self, "final", final)
+
+    def _rate(self, step: int) -> float:
+        assert self.initial is not None
+        assert self.final is not None
+        up = int(self.rise * self.steps)
+        if step < up:
+            return self.learning_rate + (self.initial - self.learning_rate) * _half_wave(step, up)
+        if step >= self.steps:
+            return self.final
+        return self.final + (self.learning_rate - self.final) * _half_wave(step - up, self.steps - up)
+
+
+@dataclass(frozen=True)
+class PlateauSchedule(Schedule):
+    """learning_rate * factor ** n, not below `minimum`: a drop whenever a curve has not improved for `patience` epochs.
+
+    `curve` is one of `History`; an epoch is an improvement if it is better than the best so far by more than
+    `min_delta`. The schedule keeps nothing: n is counted from the curve, and so a checkpoint has all there is. Called
+    with a step alone, as outside of a `Trainer`, it is learning_rate.
+
+    >>> schedule = PlateauSchedule(0.1, patience=2, factor=0.5)
+    >>> schedule.after(9, [1.0, 0.8, 0.9, 0.85, 0.8, 0.9])
+    0.025
+    """
+
+    curve: Curve = "val_loss"
+    patience: int = 10
+    factor: float = 0.1
+    min_delta: float = 0.0
+    minimum: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        name = "PlateauSchedule"
+        check_choice(self.curve, CURVES, name, "curve")
+        object.__setattr__(self, "patience", check_integer(self.patience, name, "patience", 1))
+        object.__setattr__(self, "factor", check_number(self.factor, name, "factor", 0.0, 1.0))
+        object.__setattr__(self, "min_delta", check_number(self.min_delta, name, "min_delta"))
+        object.__setattr__(self, "minimum", check_number(self.minimum, name, "minimum"))
+
+    def _rate(self, step: int) -> float:
+        return self.learning_rate
+
+    def after(self, step: int, values: Sequence[float]) -> float:
+        """Learning rate after `step` steps when the curve has these values, the first from before training."""
+        best, waited, drops = None, 0, 0
+        for value in values:
+            if is_better(self.curve, value, best, self.min_delta):
+                best, waited = value, 0
+                continue
+            waited += 1
+            if waited == self.patience:
+                waited, drops = 0, drops + 1
+        rate = self(step)
+        return max(rate * _power(self.factor, drops), min(rate, self.minimum))
+
+
+def _half_wave(step: int, steps: int) -> float:
+    """(1 + cos(pi * step / steps)) / 2: from 1 to 0."""
+    # That is cos(a/2)**2 = sin((pi - a)/2)**2. The squares lose nothing near the end, where 1 + cos a cancels, and
+    # either angle is at most pi/4 in its half, so that no range reduction is needed.
+    left = steps - step
+    root = _cos(math.pi * (step / (2 * steps))) if step <= left else _sin(math.pi * (left / (2 * steps)))
+    return root * root
 
 
 _SCHEDULES: dict[str, type[Schedule]] = {
-    schedule.__name__: schedule for schedule in (ConstantSchedule, StepSchedule, ExponentialSchedule, CosineSchedule)
+    schedule.__name__: schedule
+    for schedule in (
+        ConstantSchedule,
+        StepSchedule,
+        ExponentialSchedule,
+        CosineSchedule,
+        OneCycleSchedule,
+        PlateauSchedule,
+    )
 }
 
 

@@ -21,7 +21,7 @@ from normcore.training.callbacks import Progress, call_callbacks, check_callback
 from normcore.training.checkpoint import Resumable
 from normcore.training.history import CURVES, Curve, History, curves_of, is_better
 from normcore.training.optimizers import Optimizer, OptimizerName, StateOverflowError
-from normcore.training.schedules import LearningRate
+from normcore.training.schedules import LearningRate, PlateauSchedule
 from normcore.training.stopping import (
     BestWeights,
     NonFiniteError,
@@ -72,7 +72,7 @@ class Trainer(Resumable):
     class_weight : (outputs,), or mapping of class to weight (classes left out weigh 1), optional
     label_smoothing : float in [0, 1]
     early_stopping : int, optional
-        Stop when `monitor` has not improved for this many epochs.
+        Stop when `monitor` has not improved for this many epochs, by more than `min_delta` (0).
     restore_best : bool
         When ``fit`` has ended, in whatever way, the model has the parameters and running statistics of the best epoch
         (0: before training); training goes on, by ``fit``, ``step`` or `resume`, from those of the last step, which the
@@ -129,6 +129,7 @@ class Trainer(Resumable):
         class_weight: ClassWeight = None,
         label_smoothing: float = 0.0,
         early_stopping: SupportsIndex | None = None,
+        min_delta: float = 0.0,
         restore_best: bool = False,
         monitor: Curve = "val_loss",
         evaluate_training: bool = True,
@@ -171,6 +172,7 @@ class Trainer(Resumable):
         self.early_stopping = (
             None if early_stopping is None else check_integer(early_stopping, "Trainer", "early_stopping", 1)
         )
+        self.min_delta = check_number(min_delta, "Trainer", "min_delta")
         self.restore_best = bool(restore_best)
         self.monitor: str = check_choice(monitor, CURVES, "Trainer", "monitor")
         self.evaluate_training = bool(evaluate_training)
@@ -335,6 +337,8 @@ class Trainer(Resumable):
 
     def _next_rate(self) -> float:
         rate = self.learning_rate
+        if isinstance(rate, PlateauSchedule):
+            return rate.after(self.step_count, self.history.curves.get(rate.curve, ()))
         if callable(rate):
             return check_number(rate(self.step_count), "Trainer", f"learning_rate of step {self.step_count}")
         return rate
@@ -394,7 +398,7 @@ class Trainer(Resumable):
         history = self.history
         calls = history.recording(values, epoch)
         value = values.get(self.monitor, math.nan)
-        if is_better(self.monitor, value, history.best_value):
+        if is_better(self.monitor, value, history.best_value, self.min_delta):
             calls += [(setattr, history, "best_value", value), (setattr, history, "best_epoch", epoch)]
             if self.restore_best:
                 calls.append((setattr, self._kept, "best", self._kept.current()))
@@ -527,21 +531,19 @@ class Trainer(Resumable):
         warnings.warn(f"Trainer.fit: nothing to do; {done}", stacklevel=4)
 
     def _check_monitor(self, validation: DataSet | None) -> None:
-        if self.early_stopping is None and not self.restore_best:
-            return
-        if self.monitor.startswith("val") and validation is None:
-            raise ValueError(
-                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: give validation_data"
-            )
-        if self.monitor not in curves_of(self.loss):
-            raise ValueError(
-                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}; the curves of {self.loss.name} "
-                f"are {', '.join(curves_of(self.loss))}"
-            )
-        if self.monitor.startswith("train") and not self.evaluate_training:
-            raise ValueError(
-                f"Trainer.fit: early_stopping and restore_best watch {self.monitor!r}: set evaluate_training"
-            )
+        watched = []
+        if self.early_stopping is not None or self.restore_best:
+            watched.append(("early_stopping and restore_best watch", self.monitor))
+        if isinstance(self.learning_rate, PlateauSchedule):
+            watched.append(("the learning rate watches", self.learning_rate.curve))
+        known = curves_of(self.loss)
+        for who, curve in watched:
+            if curve not in known:
+                raise ValueError(f"Trainer.fit: {who} {curve!r}; the curves of {self.loss.name} are {', '.join(known)}")
+            if curve.startswith("val") and validation is None:
+                raise ValueError(f"Trainer.fit: {who} {curve!r}: give validation_data")
+            if curve.startswith("train") and not self.evaluate_training:
+                raise ValueError(f"Trainer.fit: {who} {curve!r}: set evaluate_training")
 
     def _bounds(self, rows: int) -> list[tuple[int, int]]:
         return batch_bounds(rows, self.batch_size, self.shuffle, self.model.norm)
