@@ -89,14 +89,15 @@ def batches_of(trainer: Trainer, X: Any, y: Any, **options: Any) -> list[np.ndar
     seen: list[np.ndarray] = []
     step = trainer._step
 
-    def spy(batch_X: Any, batch_y: Any, weight: Any, rate: float, number: Any) -> float:
+    def spy(parts: Any, rate: float, number: Any) -> float:
+        [(batch_X, batch_y, weight)] = parts
         index = batch_X[:, 0].astype(int)
         np.testing.assert_array_equal(batch_X, X[index])
         np.testing.assert_array_equal(batch_y, np.asarray(y)[index])
         if weight is not None:
             np.testing.assert_array_equal(weight, options["sample_weight"][index])
         seen.append(index)
-        return step(batch_X, batch_y, weight, rate, number)
+        return step(parts, rate, number)
 
     trainer._step = spy  # type: ignore[method-assign]
     trainer.fit(X, y, **options)
@@ -160,7 +161,7 @@ def test_curves_are_the_loss_in_evaluation_mode() -> None:
     logits = trainer.model.forward(X)
     loss, _, _ = normcore.softmax_cross_entropy(logits, y, sample_weight=weight, **options)
     assert history["train_loss"][-1] == loss
-    assert history["train_accuracy"][-1] == trainer.model.score(X, y)
+    assert history["train_accuracy"][-1] == trainer.model.score(X, y, sample_weight=weight)
     soft = np.eye(3, dtype=np.float32)[y[:50]]
     assert history["val_loss"][-1] == normcore.softmax_cross_entropy(logits[:50], soft, **options)[0]
     assert history["val_accuracy"][-1] == trainer.model.score(X[:50], y[:50])
@@ -463,6 +464,119 @@ def test_a_step_allocates_no_large_array() -> None:
     assert max(peaks[1:per_epoch] + peaks[per_epoch + 1 :]) < 30_000
 
 
+def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
+    X, y = make_data(50, dtype="float64")
+    weight = Generator(3).uniform(50)
+    data: dict[str, Any] = {"sample_weight": weight}
+    options: dict[str, Any] = {"epochs": 3, "learning_rate": 1e-2, "class_weight": [1, 2, 3], "l2": 1e-3}
+    parts = Trainer(make_model("layer", dtype="float64"), batch_size=8, accumulate=3, **options)
+    whole = Trainer(make_model("layer", dtype="float64"), batch_size=24, **options)
+    for trainer in (parts, whole):
+        trainer.fit(X, y, **data)
+        assert (trainer.step_count, trainer.epoch) == (9, 3)  # 8 + 8 + 8, 8 + 8 + 8, 2
+    np.testing.assert_allclose(parts.model.theta, whole.model.theta, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(parts.history.loss, whole.history.loss, rtol=1e-9)
+
+
+def test_accumulation_has_the_bits_of_its_definition() -> None:
+    X, y = make_data(40)
+    trainer = Trainer(
+        make_model(dropout=0.2), batch_size=10, accumulate=2, epochs=1, optimizer="sgd", learning_rate=0.1, seed=3
+    )
+    model = trainer.model.copy()
+    trainer.fit(X, y)
+    order = Generator(3, 2**62).permutation(40)
+    for step in range(2):
+        total = np.zeros_like(model.theta)
+        for part in range(2):
+            rows = order[(2 * step + part) * 10 :][:10]
+            model.loss_and_grads(X[rows], y[rows], seed=3, stream=2**63 + (2 * step + part) * 3)
+            total += np.float32(10.0) * model.gradients_flat
+        model.gradients_flat[...] = total / np.float32(20.0)
+        Optimizer(model, "sgd").update(0.1)
+    assert trainer.model.theta.tobytes() == model.theta.tobytes()
+    assert trainer.model.buffers_flat.tobytes() == model.buffers_flat.tobytes()
+
+
+@pytest.mark.parametrize("policy", ["raise", "skip"])
+def test_a_part_that_is_not_finite_leaves_the_whole_step_out(policy: Any) -> None:
+    X, y = poisoned()
+    trainer = Trainer(make_model(), batch_size=10, accumulate=6, epochs=1, on_nonfinite=policy)
+    before = trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()
+    if policy == "raise":
+        with pytest.raises(NonFiniteError, match="the features of row"):
+            trainer.fit(X, y)
+    else:
+        assert trainer.fit(X, y).skipped_steps == [0]
+    assert (trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()) == before
+
+
+def test_accumulating_runs_go_on_from_every_step(tmp_path: Path) -> None:
+    X, y = make_data(30)
+    options: dict[str, Any] = {"batch_size": 4, "accumulate": 3, "epochs": 2, "class_weight": "balanced"}
+    y[::7] = -100
+    whole = Trainer(make_model(dropout=0.2), ignore_index=-100, **options, callbacks=SaveEveryStep(tmp_path))
+    whole.fit(X, y, validation_data=(X, y, np.arange(30.0)))
+    files = list(tmp_path.iterdir())
+    assert len(files) == whole.step_count == 2 * 3
+    for file in files:
+        resumed = Trainer.resume(file)
+        assert (resumed.class_weight, resumed.ignore_index, resumed.accumulate) == ("balanced", -100, 3)
+        resumed.fit(X, y, validation_data=(X, y, np.arange(30.0)))
+        assert state_of(resumed) == state_of(whole)
+
+
+# ---------------------------------------------------------------------- weights
+
+
+def test_validation_data_may_have_weights() -> None:
+    X, y = make_data()
+    weight = Generator(2).uniform(60)
+    trainer = Trainer(make_model(), epochs=1)
+    history = trainer.fit(X, y, validation_data=(X, y, weight))
+    outputs = trainer.model.forward(X)
+    assert history["val_loss"][-1] == normcore.softmax_cross_entropy(outputs, y, sample_weight=weight)[0]
+    right = trainer.model.predict(X) == y
+    assert history["val_accuracy"][-1] == pytest.approx(weight[right].sum() / weight.sum(), rel=1e-12)
+    assert history["train_accuracy"][-1] == right.mean()
+    with pytest.raises(ValueError, match=r"validation_data: sample_weight is \(59,\)"):
+        trainer.fit(X, y, validation_data=(X, y, weight[1:]))
+
+
+def test_balanced_class_weights() -> None:
+    X, _ = make_data()
+    y = np.repeat([0, 2], [45, 15])
+    states = set()
+    for weight in ("balanced", {0: 60 / 90, 2: 2.0}, [60 / 90, 1.0, 2.0]):
+        trainer = Trainer(make_model(), class_weight=weight, epochs=2)
+        trainer.fit(X, y)
+        states.add(trainer.model.theta.tobytes())
+    assert len(states) == 1
+    trainer = Trainer(make_model(), class_weight="balanced")
+    with pytest.raises(ValueError, match=r"Trainer\.step: class_weight='balanced' is counted in the labels of a fit"):
+        trainer.step(X, y)
+    with pytest.raises(ValueError, match="counts labels, and y are soft targets"):
+        trainer.fit(X, np.eye(3)[y])
+    with pytest.raises(TypeError, match="class_weight is 'even'"):
+        Trainer(make_model(), class_weight="even")
+
+
+@pytest.mark.parametrize("ignored", [-1, 7, 2**40])
+def test_ignored_labels_count_for_nothing(ignored: int) -> None:
+    X, y = make_data()
+    marked = y.copy()
+    marked[::5] = ignored
+    counted = np.where(marked == ignored, 0.0, 1.0)
+    plain = Trainer(make_model(), epochs=2, batch_size=20)
+    plain.fit(X, y, sample_weight=counted, validation_data=(X, y, counted))
+    trainer = Trainer(make_model(), epochs=2, batch_size=20, ignore_index=ignored)
+    trainer.fit(X, marked, validation_data=(X, marked))
+    assert state_of(trainer) == state_of(plain)
+    assert trainer.step(X, marked) == plain.step(X, y, sample_weight=counted)
+    with pytest.raises(ValueError, match=rf"y\[0\] is {ignored}; labels must be in"):
+        Trainer(make_model()).fit(X, marked)
+
+
 # ---------------------------------------------------------------------- one step
 
 
@@ -737,8 +851,8 @@ def test_wrong_weights_and_pairs() -> None:
         trainer.fit(X, y, sample_weight=np.ones(59))
     with pytest.raises(ValueError, match=r"fit: sample_weight\[2\] is -1.0"):
         trainer.fit(X, y, sample_weight=np.where(np.arange(60) == 2, -1, 1))
-    for wrong in (X, 3, (X, y, y)):
-        with pytest.raises(TypeError, match=r"fit: validation_data must be a pair \(X, y\)"):
+    for wrong in (X, 3, (X, y, y, y)):
+        with pytest.raises(TypeError, match=r"fit: validation_data must be a pair \(X, y\), or"):
             trainer.fit(X, y, validation_data=wrong)  # type: ignore[arg-type]
     for call in (lambda: trainer.step(X[:0], y[:0]), lambda: trainer.step(X, y[:3]), lambda: trainer.step(X, y + 9)):
         with pytest.raises(ValueError, match=r"step: |loss_and_grads: "):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -11,9 +12,12 @@ from normcore.losses import Loss
 from normcore.mlp import MLP, check_weights
 from normcore.random import Generator
 
-__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "Batch", "DataSet", "batch_bounds", "epoch_order"]
+__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "Batch", "DataSet", "Part", "batch_bounds", "epoch_order"]
 
 FloatArray = npt.NDArray[Any]
+
+Part = tuple[FloatArray, npt.NDArray[Any], FloatArray | None]
+"""Rows as the network sees them, targets, sample weights: what one training pass takes."""
 
 # Streams of the trainer's seed. A model made with the same seed draws its weights from the streams 0, 1, 2 ...; these
 # lie far from them and from each other. Epoch e takes its batches from SHUFFLE_STREAM + e, and step s drops the units
@@ -35,6 +39,7 @@ class DataSet:
         y: npt.ArrayLike,
         sample_weight: npt.ArrayLike | None,
         operation: str,
+        ignore_index: int | None = None,
     ) -> None:
         features = model._rows(X, operation)
         if features.ndim != 2:
@@ -44,9 +49,16 @@ class DataSet:
         # np.take would copy the whole array at each step if it were not contiguous.
         self.X: FloatArray = np.ascontiguousarray(features)
         self.rows: int = features.shape[0]
-        targets = loss.check_targets(y, self.rows, model.outputs, operation, dtype=model.dtype)
+        targets = loss.check_targets(
+            y, self.rows, model.outputs, operation, dtype=model.dtype, ignore_index=ignore_index
+        )
         self.y: npt.NDArray[Any] = np.ascontiguousarray(targets)
         self.sample_weight = check_weights(sample_weight, (self.rows,), operation, "sample_weight")
+        self._counts: FloatArray | None = self.sample_weight  # of the rows, in the scores
+        if ignore_index is not None and self.y.ndim == 1:
+            counted = (self.y != ignore_index).astype(np.float64)
+            self._counts = counted if self.sample_weight is None else counted * self.sample_weight
+        self._operation = operation
         self._outputs: FloatArray = np.empty((self.rows, model.outputs), dtype=model.dtype)
 
     def evaluate(self, model: MLP, loss: Loss, **options: Any) -> dict[str, float]:
@@ -56,7 +68,18 @@ class DataSet:
             rows = slice(start, start + _EVALUATION_ROWS)
             model._forward(self.X[rows], outputs[rows], "Trainer.fit")
         value, _, _ = loss(outputs, self.y, sample_weight=self.sample_weight, **options)
-        return {"loss": float(value), **loss.metrics(outputs, self.y)}
+        return {"loss": float(value), **loss.metrics(outputs, self.y, self._counts)}
+
+    def balanced(self, outputs: int, ignore_index: int | None) -> FloatArray:
+        """Class weights (outputs,) rows / (classes * rows of the class), of the classes that there are; 1 of others."""
+        if self.y.ndim != 1:
+            raise ValueError(f"{self._operation}: class_weight='balanced' counts labels, and y are soft targets")
+        labels = self.y if ignore_index is None else self.y[self.y != ignore_index]
+        counts = np.bincount(labels, minlength=outputs).astype(np.float64)
+        present = counts > 0
+        weights = np.ones(outputs)
+        weights[present] = len(labels) / (np.count_nonzero(present) * counts[present])
+        return weights
 
 
 class Batch:
@@ -68,7 +91,14 @@ class Batch:
         self._y = np.empty((rows, *data.y.shape[1:]), dtype=data.y.dtype)
         self._sample_weight = None if data.sample_weight is None else np.empty(rows, dtype=np.float64)
 
-    def gather(self, index: npt.NDArray[np.int64]) -> tuple[FloatArray, npt.NDArray[Any], FloatArray | None]:
+    def parts(self, order: npt.NDArray[np.int64], bounds: list[tuple[int, int]]) -> tuple[Part] | Iterator[Part]:
+        """The batches of one step; each but a single one is overwritten by the next."""
+        if len(bounds) == 1:
+            start, stop = bounds[0]
+            return (self.gather(order[start:stop]),)
+        return (self.gather(order[start:stop]) for start, stop in bounds)
+
+    def gather(self, index: npt.NDArray[np.int64]) -> Part:
         rows = len(index)
         # mode="clip", because "raise" gathers into a temporary first; the indices are in range by construction.
         X = np.take(self._data.X, index, axis=0, out=self._X[:rows], mode="clip")
@@ -89,9 +119,9 @@ def batch_bounds(rows: int, size: int, shuffle: str, norm: str | None) -> list[t
     return bounds
 
 
-def epoch_order(rows: int, bounds: list[tuple[int, int]], shuffle: str, seed: int, epoch: int) -> npt.NDArray[np.int64]:
-    """Index array of an epoch, which is cut into batches at `bounds`."""
+def epoch_order(rows: int, count: int, shuffle: str, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+    """Index array of an epoch, of which the batches take `count` entries."""
     generator = Generator(seed, SHUFFLE_STREAM + epoch)
     if shuffle == "replacement":
-        return generator.integers(rows, bounds[-1][1])
+        return generator.integers(rows, count)
     return generator.permutation(rows)

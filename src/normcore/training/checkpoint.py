@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -39,6 +39,8 @@ _SETTINGS = (
     "shuffle",
     "clip_norm",
     "label_smoothing",
+    "ignore_index",
+    "accumulate",
     "early_stopping",
     "min_delta",
     "restore_best",
@@ -66,10 +68,11 @@ class Resumable:
     optimizer: Optimizer
     loss: Loss
     learning_rate: LearningRate
-    class_weight: FloatArray | None
+    class_weight: FloatArray | Literal["balanced"] | None
     history: History
     epoch: int
     """Finished epochs."""
+    accumulate: int
     step_count: int
     """Finished steps, skipped ones included."""
     _batch: int  # batches done in the current epoch
@@ -92,6 +95,8 @@ class Resumable:
         settings: dict[str, Any] = {"optimizer": optimizer.name, "learning_rate": rate}
         settings |= {name: getattr(optimizer, name) for name in _OPTIMIZER_SETTINGS}
         settings |= {name: getattr(self, name) for name in _SETTINGS}
+        named = isinstance(self.class_weight, str)
+        settings["class_weight"] = self.class_weight if named else None
         state = {
             "updates": optimizer.updates,
             "epoch": self.epoch,
@@ -106,7 +111,7 @@ class Resumable:
         metadata |= texts_of("trainer", settings) | texts_of("state", state)
         tensors = model_arrays(self.model)
         optional = {
-            "class_weight": self.class_weight,
+            "class_weight": None if isinstance(self.class_weight, str) else self.class_weight,
             "optimizer.slot1": optimizer.slot1,
             "optimizer.slot2": optimizer.slot2,
         }
@@ -157,7 +162,7 @@ class Resumable:
                 fields = Fields(archive.metadata)
                 model = model_in(archive, fields)
                 settings = fields.values("trainer")
-                for key in ("optimizer", "learning_rate", *_OPTIMIZER_SETTINGS, *_SETTINGS):
+                for key in ("optimizer", "learning_rate", "class_weight", *_OPTIMIZER_SETTINGS, *_SETTINGS):
                     if key not in settings:
                         raise ValueError(f"no entry trainer.{key}")
                 stored = settings.pop("learning_rate")
@@ -229,7 +234,8 @@ class Resumable:
             return theta, buffers
 
         self._kept.best, self._kept.last = weights("best"), weights("last")
-        self.class_weight = check_class_weight(arrays.get("class_weight"), model.outputs, "Trainer")
+        if "class_weight" in arrays:
+            self.class_weight = check_class_weight(arrays["class_weight"], model.outputs, "Trainer")
         for curve in ("loss", *CURVES):
             if f"history.{curve}" in arrays:
                 values = self.history.loss if curve == "loss" else self.history.curves.setdefault(curve, [])
@@ -243,7 +249,7 @@ class Resumable:
         optimizer, history = self.optimizer, self.history
         # The streams of the seed end somewhere: see SHUFFLE_STREAM and DROPOUT_STREAM.
         self.epoch = fields.integer("state.epoch", SHUFFLE_STREAM - 1)
-        self.step_count = fields.integer("state.step", DROPOUT_STREAM // self.model.layers - 1)
+        self.step_count = fields.integer("state.step", DROPOUT_STREAM // (self.model.layers * self.accumulate) - 1)
         self._rows = fields.integer("state.rows", sys.maxsize)
         self._batch = fields.integer("state.batch", self._rows)
         optimizer.updates = fields.integer("state.updates", self.step_count)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, SupportsIndex
 
@@ -16,7 +16,7 @@ from normcore._checks import check_choice, check_integer, check_number, check_ui
 from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.losses import Loss, LossName
 from normcore.mlp import MLP, ClassWeight, check_class_weight, check_weights
-from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, batch_bounds, epoch_order
+from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, Part, batch_bounds, epoch_order
 from normcore.training.callbacks import Progress, call_callbacks, check_callbacks
 from normcore.training.checkpoint import Resumable
 from normcore.training.history import CURVES, Curve, History, curves_of, is_better
@@ -33,6 +33,9 @@ from normcore.training.stopping import (
 __all__ = ["Trainer"]
 
 
+ValidationData = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
+
+
 @dataclass
 class _Gradients:
     """What a training pass says of the gradients that it leaves in the model's ``gradients_flat``."""
@@ -43,6 +46,8 @@ class _Gradients:
     """Sum of the weights of the rows which that is the mean of."""
     penalty: float
     """The L2 term."""
+    X: npt.NDArray[Any]
+    """The rows, or those of the last part; of the first part whose loss is not finite, if there is one."""
 
 
 class Trainer(Resumable):
@@ -60,6 +65,10 @@ class Trainer(Resumable):
         ``losses.huber(delta=0.5)``; never guessed from the targets. None: the model's own, which is cross-entropy
         unless another was set. The first ``fit``, ``step`` or ``save_checkpoint`` sets a given one on the model,
         which predicts by it.
+    accumulate : int
+        Batches of each step of ``fit``, the last of an epoch fewer: their gradients are summed in order, each times the
+        sum of its weights (of its rows, where there are none), and divided by the sum of all. Without batch norm and
+        dropout that is the gradient of one batch of all those rows, up to rounding. ``step`` does one batch.
     batch_size, epochs : int
         `epochs` counts from the trainer's beginning: ``fit`` does those that are missing. Raise it to train on.
     shuffle : "permutation" or "replacement"
@@ -69,8 +78,12 @@ class Trainer(Resumable):
         See `Optimizer`. `l2` adds ``l2 / 2 * sum(w**2)`` over the weight matrices to the loss.
     clip_norm : float, optional
         Gradients of the cross-entropy are scaled down to this global norm when theirs is greater.
-    class_weight : (outputs,), or mapping of class to weight (classes left out weigh 1), optional
+    class_weight : (outputs,), mapping of class to weight (classes left out weigh 1), or "balanced", optional
+        Balanced: rows / (classes * rows of the class), counted in the labels of each ``fit``; not for ``step``.
     label_smoothing : float in [0, 1]
+    ignore_index : int, optional
+        Rows with this label weigh 0 in loss and scores, but with batch norm count in the statistics. This and the two
+        before are for losses with classes.
     early_stopping : int, optional
         Stop when `monitor` has not improved for this many epochs, by more than `min_delta` (0).
     restore_best : bool
@@ -98,7 +111,8 @@ class Trainer(Resumable):
 
     Notes
     -----
-    Losses of the curves have class weights, label smoothing and, for training data, sample weights, but no L2 term.
+    Losses of the curves have class weights, label smoothing and sample weights, but no L2 term; scores have sample
+    weights.
     A row whose sample weight is 0 counts for nothing in the loss, but with batch norm it does in the statistics.
 
     With a schedule, momentum and Nesterov are the form of Keras and CS231n, not PyTorch's: see `Optimizer`.
@@ -117,6 +131,7 @@ class Trainer(Resumable):
         optimizer: OptimizerName = "adam",
         learning_rate: LearningRate = 1e-3,
         batch_size: SupportsIndex = 128,
+        accumulate: SupportsIndex = 1,
         epochs: SupportsIndex = 10,
         shuffle: Literal["permutation", "replacement"] = "permutation",
         momentum: float = 0.9,
@@ -126,8 +141,9 @@ class Trainer(Resumable):
         l2: float = 0.0,
         weight_decay: float | None = None,
         clip_norm: float | None = None,
-        class_weight: ClassWeight = None,
+        class_weight: ClassWeight | Literal["balanced"] = None,
         label_smoothing: float = 0.0,
+        ignore_index: SupportsIndex | None = None,
         early_stopping: SupportsIndex | None = None,
         min_delta: float = 0.0,
         restore_best: bool = False,
@@ -166,8 +182,16 @@ class Trainer(Resumable):
                 clip_norm, "Trainer", "clip_norm", open_low=True, wanted="positive and finite, or None"
             )
         self.clip_norm = clip_norm
-        self.loss.check_class_options(class_weight, label_smoothing, None, "Trainer")
-        self.class_weight = check_class_weight(class_weight, model.outputs, "Trainer")
+        self.accumulate = check_integer(accumulate, "Trainer", "accumulate", 1)
+        self.loss.check_class_options(class_weight, label_smoothing, ignore_index, "Trainer")
+        self.class_weight = (
+            "balanced"
+            if isinstance(class_weight, str) and class_weight == "balanced"
+            else check_class_weight(class_weight, model.outputs, "Trainer")
+        )
+        self.ignore_index = (
+            None if ignore_index is None else check_integer(ignore_index, "Trainer", "ignore_index", -(1 << 63))
+        )
         self.label_smoothing = check_number(label_smoothing, "Trainer", "label_smoothing", 0.0, 1.0)
         self.early_stopping = (
             None if early_stopping is None else check_integer(early_stopping, "Trainer", "early_stopping", 1)
@@ -188,6 +212,7 @@ class Trainer(Resumable):
         self._rows = 0
         self._halted = False
         self._kept = BestWeights(model)
+        self._class_weight: npt.NDArray[Any] | None = None  # of the fit or step that is being done
         self._buffers_before = np.empty_like(model.buffers_flat)
 
     def __repr__(self) -> str:
@@ -204,7 +229,7 @@ class Trainer(Resumable):
     @loss.setter
     def loss(self, loss: LossName | Loss) -> None:
         given = losses.get(loss)
-        given.check_class_options(self.class_weight, self.label_smoothing, None, "Trainer")
+        given.check_class_options(self.class_weight, self.label_smoothing, self.ignore_index, "Trainer")
         self._loss = given
 
     # ------------------------------------------------------------------ one step
@@ -224,16 +249,23 @@ class Trainer(Resumable):
             rows = model._rows(X, "Trainer.step")
             shape = rows.shape[:-1]
             rows = rows.reshape(-1, model.features)
-            targets = loss.check_targets(y, shape, model.outputs, "Trainer.step", dtype=model.dtype)
+            targets = loss.check_targets(
+                y, shape, model.outputs, "Trainer.step", dtype=model.dtype, ignore_index=self.ignore_index
+            )
+            if isinstance(self.class_weight, str):
+                raise ValueError(
+                    "Trainer.step: class_weight='balanced' is counted in the labels of a fit; give numbers"
+                )
+            self._class_weight = self.class_weight
             weights = check_weights(sample_weight, shape, "Trainer.step", "sample_weight")
             model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
             if self._kept.last is None:
-                return self._step(rows, targets, weights, rate, None)
+                return self._step(((rows, targets, weights),), rate, None)
             with HeldSignals():
                 had_best = self._kept.leave()
                 try:
-                    return self._step(rows, targets, weights, rate, None)
+                    return self._step(((rows, targets, weights),), rate, None)
                 except BaseException:
                     if had_best:
                         self._show_best()
@@ -244,9 +276,7 @@ class Trainer(Resumable):
 
     def _step(
         self,
-        X: npt.NDArray[Any],
-        y: npt.NDArray[Any],
-        sample_weight: npt.NDArray[Any] | None,
+        parts: tuple[Part] | Iterator[Part],
         rate: float,
         batch: int | None,
     ) -> float:
@@ -254,9 +284,9 @@ class Trainer(Resumable):
         step, buffers = self.step_count, self.model.buffers_flat
         np.copyto(self._buffers_before, buffers)
         try:
-            gradients = self._gradients(X, y, sample_weight)
+            gradients = self._gradients(parts)
             gradients = self._reduce(gradients)
-            norm, fault = self._guard(gradients, X)
+            norm, fault = self._guard(gradients)
             count: list[Call] = [(self.history.loss.append, gradients.loss), (setattr, self, "step_count", step + 1)]
             if batch is not None:
                 count.append((setattr, self, "_batch", batch + 1))
@@ -270,28 +300,62 @@ class Trainer(Resumable):
             raise
         return gradients.loss
 
-    def _gradients(
-        self, X: npt.NDArray[Any], y: npt.NDArray[Any], sample_weight: npt.NDArray[Any] | None
-    ) -> _Gradients:
-        """Forward, loss and backward pass; the L2 term's own gradient is the optimiser's to add."""
+    def _gradients(self, parts: tuple[Part] | Iterator[Part]) -> _Gradients:
+        """Gradients of the parts of a step, in the model; the L2 term's own is the optimiser's to add."""
+        if isinstance(parts, tuple):
+            [(X, y, sample_weight)] = parts
+            loss, weight = self._pass(X, y, sample_weight, 0)
+        else:
+            loss, weight, X = self._accumulated(parts)
+        penalty = self.optimizer.penalty()
+        return _Gradients(loss + penalty, weight, penalty, X)
+
+    def _accumulated(self, parts: Iterable[Part]) -> tuple[float, float, npt.NDArray[Any]]:
+        """Leave the mean of the parts' gradients by their weights in the model; return loss, weight and last rows."""
+        flat = self.model.gradients_flat
+        summed, loss, weight = np.zeros_like(flat), 0.0, 0.0
+        X: Any = None
+        with np.errstate(all="ignore"):  # what is not finite is seen afterwards
+            for number, (X, y, sample_weight) in enumerate(parts):
+                value, rows = self._pass(X, y, sample_weight, number)
+                if not math.isfinite(value):
+                    return value, rows, X
+                np.multiply(flat, flat.dtype.type(rows), out=flat)
+                np.add(summed, flat, out=summed)
+                loss, weight = loss + rows * value, weight + rows
+            divisor = weight if weight > 0.0 else 1.0
+            np.divide(summed, flat.dtype.type(divisor), out=flat)
+        return loss / divisor, weight, X
+
+    def _pass(
+        self, X: npt.NDArray[Any], y: npt.NDArray[Any], sample_weight: npt.NDArray[Any] | None, number: int
+    ) -> tuple[float, float]:
+        """Forward, loss and backward pass of one part of a step: loss and sum of the weights."""
         model, loss = self.model, self.loss
-        stream = DROPOUT_STREAM + self.step_count * model.layers
+        stream = DROPOUT_STREAM + (self.step_count * self.accumulate + number) * model.layers
         if loss.name == "cross_entropy":  # of which the core makes the three in one call, to the same bits
             value, weight = model._training_pass(
-                X, y, self.class_weight, sample_weight, self.label_smoothing, None, self.seed, stream, "Trainer.step"
+                X,
+                y,
+                self._class_weight,
+                sample_weight,
+                self.label_smoothing,
+                self.ignore_index,
+                self.seed,
+                stream,
+                "Trainer.step",
             )
         else:
             outputs = model._forward_training(X, self.seed, stream, "Trainer.step")
             value, doutputs, weight = loss(outputs, y, sample_weight=sample_weight)
             model.backward(doutputs)
-        penalty = self.optimizer.penalty()
-        return _Gradients(float(value) + penalty, weight, penalty)
+        return float(value), weight
 
     def _reduce(self, gradients: _Gradients) -> _Gradients:
         """Make one of the gradients of all processes that train the model: of one process, as they are."""
         return gradients
 
-    def _guard(self, gradients: _Gradients, X: npt.NDArray[Any]) -> tuple[float, tuple[str, str] | None]:
+    def _guard(self, gradients: _Gradients) -> tuple[float, tuple[str, str] | None]:
         """Norm of the gradients; and if that, the loss or the running statistics are not finite, where and how."""
         flat = self.model.gradients_flat
         norm_squared = _core.sum_of_squares(flat)
@@ -301,7 +365,7 @@ class Trainer(Resumable):
             and all_finite(self.model.buffers_flat)
         )
         if not finite:
-            return norm_squared, nonfinite_in_pass(self.model, X)
+            return norm_squared, nonfinite_in_pass(self.model, gradients.X)
         if math.isfinite(norm_squared):
             return math.sqrt(norm_squared), None
         # Finite float64 gradients whose squares overflow.
@@ -388,7 +452,11 @@ class Trainer(Resumable):
         for part, rows in (("train", data if self.evaluate_training else None), ("val", validation)):
             if rows is not None:
                 found = rows.evaluate(
-                    self.model, self.loss, class_weight=self.class_weight, label_smoothing=self.label_smoothing
+                    self.model,
+                    self.loss,
+                    class_weight=self._class_weight,
+                    label_smoothing=self.label_smoothing,
+                    ignore_index=self.ignore_index,
                 )
                 values |= {f"{part}_{name}": value for name, value in found.items()}
         return values
@@ -416,7 +484,7 @@ class Trainer(Resumable):
         X: npt.ArrayLike,
         y: npt.ArrayLike,
         *,
-        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None = None,
+        validation_data: ValidationData | None = None,
         sample_weight: npt.ArrayLike | None = None,
     ) -> History:
         """Train up to ``epochs`` epochs, counted from the trainer's beginning.
@@ -429,9 +497,9 @@ class Trainer(Resumable):
         y : targets of the loss
             Cross-entropy: (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets, not negative
             and each row of sum 1 within 1e-3. Others: (rows, outputs) numbers, of one output also (rows,).
-        validation_data : (X, y), optional
+        validation_data : (X, y) or (X, y, sample_weight), optional
         sample_weight : (rows,), optional
-            Finite, not negative.
+            Finite, not negative. Losses and scores of the curves are weighted by it.
 
         Returns
         -------
@@ -471,22 +539,26 @@ class Trainer(Resumable):
         self,
         X: npt.ArrayLike,
         y: npt.ArrayLike,
-        validation_data: tuple[npt.ArrayLike, npt.ArrayLike] | None,
+        validation_data: ValidationData | None,
         sample_weight: npt.ArrayLike | None,
     ) -> History:
         model, loss = self.model, self.loss
-        loss.check_class_options(self.class_weight, self.label_smoothing, None, "Trainer.fit")
-        data = DataSet(model, loss, X, y, sample_weight, "Trainer.fit")
+        loss.check_class_options(self.class_weight, self.label_smoothing, self.ignore_index, "Trainer.fit")
+        data = DataSet(model, loss, X, y, sample_weight, "Trainer.fit", self.ignore_index)
         validation = None
         if validation_data is not None:
-            try:
-                validation_X, validation_y = validation_data
-            except (TypeError, ValueError):
-                raise TypeError("Trainer.fit: validation_data must be a pair (X, y)") from None
-            validation = DataSet(model, loss, validation_X, validation_y, None, "Trainer.fit: validation_data")
+            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
+                raise TypeError("Trainer.fit: validation_data must be a pair (X, y), or (X, y, sample_weight)")
+            operation = "Trainer.fit: validation_data"
+            validation_X, validation_y, weight = (*validation_data, None)[:3]
+            validation = DataSet(model, loss, validation_X, validation_y, weight, operation, self.ignore_index)
         if model.norm == "batch" and data.rows == 1:
             raise ValueError("Trainer.fit: X has one row; batch norm needs at least two to train")
         self._check_monitor(validation)
+        if isinstance(self.class_weight, str):
+            self._class_weight = data.balanced(model.outputs, self.ignore_index)
+        else:
+            self._class_weight = self.class_weight
         model.loss = loss  # by which it predicts from now on
         if self._batch and self._rows != data.rows:
             raise ValueError(
@@ -497,7 +569,7 @@ class Trainer(Resumable):
             self._rows = data.rows
             self._halted = False
             history.stopped_reason = None
-            steps = len(self._bounds(data.rows))
+            steps = len(self._steps(data.rows))
             done = min(self.epoch, self.epochs) * steps + self._batch
             progress = Progress(self.progress, self.epochs, steps, done)
             self._kept.leave()
@@ -545,23 +617,24 @@ class Trainer(Resumable):
             if curve.startswith("train") and not self.evaluate_training:
                 raise ValueError(f"Trainer.fit: {who} {curve!r}: set evaluate_training")
 
-    def _bounds(self, rows: int) -> list[tuple[int, int]]:
-        return batch_bounds(rows, self.batch_size, self.shuffle, self.model.norm)
+    def _steps(self, rows: int) -> list[list[tuple[int, int]]]:
+        """Where the batches of each step of an epoch begin and end in its order."""
+        bounds = batch_bounds(rows, self.batch_size, self.shuffle, self.model.norm)
+        return [bounds[first : first + self.accumulate] for first in range(0, len(bounds), self.accumulate)]
 
     def _run(self, data: DataSet, validation: DataSet | None, progress: Progress, signals: HeldSignals) -> str:
         """Train and return why that ended. What is long, or calls the caller's code, goes through `signals`."""
-        bounds = self._bounds(data.rows)
-        batch = Batch(data, max(stop - start for start, stop in bounds))
+        steps = self._steps(data.rows)
+        batch = Batch(data, max(stop - start for bounds in steps for start, stop in bounds))
         if self.epoch == 0 and self._batch == 0 and not self.history.curves:
             self._record(signals.through(self._measure, data, validation), 0)
         while self.epoch < self.epochs:
             if self._patience_spent():
                 return "early_stopping"
-            order = epoch_order(data.rows, bounds, self.shuffle, self.seed, self.epoch)
-            for number in range(self._batch, len(bounds)):
-                start, stop = bounds[number]
+            order = epoch_order(data.rows, steps[-1][-1][1], self.shuffle, self.seed, self.epoch)
+            for number in range(self._batch, len(steps)):
                 rate = signals.through(self._next_rate)
-                loss = self._step(*batch.gather(order[start:stop]), rate, number)
+                loss = self._step(batch.parts(order, steps[number]), rate, number)
                 stopped = signals.through(self._after_step, progress, number, loss)
                 if self._halted:
                     return "nonfinite"
@@ -574,9 +647,9 @@ class Trainer(Resumable):
             if self._unmeasurable(values):
                 return "nonfinite"
             total = 0.0
-            for loss in self.history.loss[-len(bounds) :]:  # sum() rounds differently from Python 3.12 on
+            for loss in self.history.loss[-len(steps) :]:  # sum() rounds differently from Python 3.12 on
                 total += loss
-            logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(bounds), **values}
+            logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(steps), **values}
             if signals.through(self._after_epoch, progress, logs):
                 return "callback"
         return "epochs"
