@@ -30,6 +30,8 @@ class Library(Protocol):
     def softmax(self, x: Array) -> Array: ...
     def log_softmax(self, x: Array) -> Array: ...
     def cross_entropy(self, x: Array, labels: NDArray[np.int64]) -> Array: ...
+    def logistic_loss(self, y: Array, t: Array) -> tuple[Array, Array]: ...
+    def squared_error(self, y: Array, t: Array) -> Array: ...
     def affine(self, x: Array, w: Array) -> Array: ...
 
 
@@ -75,6 +77,13 @@ class NormCore:
 
     def cross_entropy(self, x: Array, labels: NDArray[np.int64]) -> Array:
         return normcore.softmax_cross_entropy(x, labels, reduction="none")[0]
+
+    def logistic_loss(self, y: Array, t: Array) -> tuple[Array, Array]:
+        loss, gradient, _ = normcore.logistic_loss(y[:, None], t, reduction="none")
+        return loss, gradient[:, 0]
+
+    def squared_error(self, y: Array, t: Array) -> Array:
+        return np.asarray([normcore.squared_error(y[:, None], t)[0]])
 
     def affine(self, x: Array, w: Array) -> Array:
         return normcore.affine_forward(x, w)
@@ -130,6 +139,12 @@ class NumPy:
 
     def cross_entropy(self, x: Array, labels: NDArray[np.int64]) -> Array:
         return np.asarray(-self.log_softmax(x)[np.arange(len(x)), labels])
+
+    def logistic_loss(self, y: Array, t: Array) -> tuple[Array, Array]:
+        return np.logaddexp(np.zeros_like(y), y) - t * y, self.activation("logistic", y) - t
+
+    def squared_error(self, y: Array, t: Array) -> Array:
+        return np.asarray([((y - t) ** 2).mean()])
 
     def affine(self, x: Array, w: Array) -> Array:
         return np.asarray(x @ w)
@@ -197,6 +212,16 @@ class PyTorch:
 
     def cross_entropy(self, x: Array, labels: NDArray[np.int64]) -> Array:
         return self._of("cross_entropy", x, labels, reduction="none")
+
+    def logistic_loss(self, y: Array, t: Array) -> tuple[Array, Array]:
+        a, b = self._tensors(y, t)
+        a.requires_grad_()
+        loss = self._torch.nn.functional.binary_cross_entropy_with_logits(a, b, reduction="none")
+        loss.sum().backward()
+        return loss.detach().numpy(), a.grad.numpy()
+
+    def squared_error(self, y: Array, t: Array) -> Array:
+        return self._of("mse_loss", y, t)[None]
 
     def affine(self, x: Array, w: Array) -> Array:
         return self._of("matmul", x, w)

@@ -124,6 +124,27 @@ def softmax(x: NDArray[Any], labels: NDArray[np.int64]) -> Softmax:
     return Softmax(_decimals(p), _decimals(log_p), -_decimals(log_p)[rows, labels])
 
 
+def logistic_loss(y: NDArray[Any], positive: bool) -> tuple[NDArray[Any], NDArray[Any]]:
+    """log(1 + exp(-y)) for the target 1, log(1 + exp(y)) for 0, and the derivative by y."""
+    sign = -1 if positive else 1
+    if y.dtype == np.float32:
+        a = sign * y.astype(np.float64)
+        return np.maximum(a, 0) + np.log1p(np.exp(-abs(a))), sign * _logistic(a)
+    losses, slopes = [], []
+    with decimal.localcontext(_DECIMAL):
+        for a in (sign * decimal.Decimal(v) for v in y.tolist()):
+            losses.append(max(a, decimal.Decimal(0)) + _log1p((-abs(a)).exp()))
+            slopes.append(sign / (1 + (-a).exp()))
+    return _decimals(losses), _decimals(slopes)
+
+
+def mean_square(y: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
+    """The mean of (y - t)^2, as an array of one number, exact but for the last rounding."""
+    with decimal.localcontext(prec=800):
+        squares = [(decimal.Decimal(a) - decimal.Decimal(b)) ** 2 for a, b in zip(y.tolist(), t.tolist(), strict=True)]
+        return _decimals([sum(squares, decimal.Decimal(0)) / len(squares)])
+
+
 def _log1p(x: decimal.Decimal) -> decimal.Decimal:
     """log(1 + x), by its series where 1 + x would lose digits that matter."""
     return x - x * x / 2 + x * x * x / 3 if x < decimal.Decimal("1e-10") else (1 + x).ln()

@@ -453,6 +453,50 @@ def cross_entropy(s: Setting) -> Iterator[Line]:
     yield s.line("sure, loss down to 1e-37", 4, measure(sure(47, 86), True))
 
 
+# ---------------------------------------------------------------- losses of numbers
+
+
+def logistic_loss(s: Setting) -> Iterator[Line]:
+    """Losses and gradients of at least the least normal number, for targets of 1 and 0."""
+    size, end = (2**10 if s.quick else 2**13), 85.0 if s.single else 700.0
+
+    def measure(low: float, high: float, part: int) -> Callable[[Random], Callable[[Library], float]]:
+        def draw(rng: Random) -> Callable[[Library], float]:
+            y = rng.uniform(low, high, size).astype(s.dtype)
+            positive = bool(rng.integers(2))
+            t = np.full(size, positive, s.dtype)
+            y = y if positive else -y
+            expected = oracle.logistic_loss(y, positive)[part]
+            unit = ulp(oracle.magnitude(expected), s.dtype)
+            return lambda library: worst(oracle.difference(library.logistic_loss(y, t)[part], expected) / unit)
+
+        return draw
+
+    for part, what in enumerate(("loss", "gradient")):
+        yield s.line(f"{what}, within +-5", 4, measure(-5, 5, part))
+        yield s.line(f"{what}, wrong by up to {end:g}", 4, measure(-end, 0, part))
+        yield s.line(f"{what}, right by 10 to {end:g}", 4, measure(10, end, part))
+
+
+def squared_error(s: Setting) -> Iterator[Line]:
+    """The mean, in the units of the data; normcore's is a double."""
+
+    def measure(
+        size: int, draw: Callable[[Random, tuple[int, int]], Array]
+    ) -> Callable[[Random], Callable[[Library], float]]:
+        def drawn(rng: Random) -> Callable[[Library], float]:
+            y, t = (draw(rng, (size, 1)).astype(s.dtype)[:, 0] for _ in range(2))
+            expected = oracle.mean_square(y, t)
+            unit = ulp(oracle.magnitude(expected), s.dtype)
+            return lambda library: worst(oracle.difference(library.squared_error(y, t), expected) / unit)
+
+        return drawn
+
+    for size in (100, 1000 if s.quick else 30_000):
+        yield s.line(f"{size} standard normal", 4, measure(size, _normal()))
+        yield s.line(f"{size} of mean 1e4", 4, measure(size, _normal(1e4)))
+
+
 # ---------------------------------------------------------------- affine maps
 
 
@@ -511,6 +555,8 @@ TABLES: dict[str, tuple[str, Callable[[Setting], Iterator[Line]]]] = {
     "softmax": ("probabilities, in ULP", softmax),
     "log-softmax": ("in ULP", log_softmax),
     "cross-entropy": ("loss, in ULP", cross_entropy),
+    "logistic loss": ("of its own size, in ULP", logistic_loss),
+    "squared error": ("mean, in ULP", squared_error),
     "affine": ("in u |x||w|", affine),
     "affine, whole numbers": ("results that are not exact", affine_exact),
 }
