@@ -51,6 +51,16 @@ cdef class Network:
     Notes
     -----
     Threads may share a network, each with its own outputs (buffers are an output of a training pass).
+
+    Examples
+    --------
+    >>> network = nc.Network((3, 5, 2), norm="batch")
+    >>> params, buffers = np.empty(network.parameter_count, np.float32), np.empty(network.buffer_count, np.float32)
+    >>> network.initialize(params, buffers, seed=1)
+    >>> outputs = np.empty((4, 2), np.float32)
+    >>> network.forward(np.ones((4, 3)), params, buffers, outputs)
+    >>> params.size, outputs.shape
+    (42, (4, 2))
     """
     cdef normcore_mlp *mlp
     cdef int t
