@@ -211,6 +211,16 @@ def softmax_cross_entropy(logits, labels, *, class_weight=None, sample_weight=No
     The loss is linear in soft targets, and class weights of 1 change nothing. The logarithm of softmax is through log1p
     of the sum without its greatest term: accurate down to the smallest losses, no clipping. Rows with NaN or +inf, or
     with nothing but -inf, have a NaN loss.
+
+    Examples
+    --------
+    >>> logits = np.log([[1.0, 2.0, 1.0], [1.0, 1.0, 6.0]])
+    >>> loss, dlogits, weight_sum = nc.softmax_cross_entropy(logits, [1, 2])
+    >>> round(loss, 6), weight_sum  # -(log(1/2) + log(3/4)) / 2
+    (0.490415, 2.0)
+    >>> dlogits
+    array([[ 0.125 , -0.25  ,  0.125 ],
+           [ 0.0625,  0.0625, -0.125 ]])
     """
     cdef str op = "softmax_cross_entropy"
     cdef Rows zr, dzr
