@@ -534,17 +534,40 @@ def get(loss: str | Loss) -> Loss:
 
 
 def cross_entropy() -> Loss:
-    """Softmax cross-entropy, for one of several classes: ``-log(softmax(outputs)[label])``."""
+    """Softmax cross-entropy, for one of several classes: ``-log(softmax(outputs)[label])``.
+
+    Examples
+    --------
+    >>> from normcore import losses
+    >>> outputs = np.array([[0.0, 2.0, 1.0], [5.0, 0.0, 0.0]])
+    >>> losses.cross_entropy().predict(outputs)
+    array([1, 0])
+    """
     return Loss("cross_entropy")
 
 
 def logistic() -> Loss:
-    """Logistic loss, for independent answers of 0 or 1 (several labels a row): ``log(1 + exp(y)) - t * y``."""
+    """Logistic loss, for independent answers of 0 or 1 (several labels a row): ``log(1 + exp(y)) - t * y``.
+
+    Examples
+    --------
+    >>> from normcore import losses
+    >>> outputs = np.array([[0.0, 2.0, -1.0]])
+    >>> losses.logistic().predict_proba(outputs).round(3)
+    array([[0.5  , 0.881, 0.269]])
+    """
     return Loss("logistic")
 
 
 def squared_error() -> Loss:
-    """Squared error, for numbers and their mean: ``(y - t)**2``."""
+    """Squared error, for numbers and their mean: ``(y - t)**2``.
+
+    Examples
+    --------
+    >>> from normcore import losses
+    >>> losses.squared_error().score(np.array([[1.0], [2.0], [3.0]]), np.array([[1.0], [2.0], [4.0]]))
+    0.7857142857142857
+    """
     return Loss("squared_error")
 
 
@@ -553,6 +576,12 @@ def huber(delta: float = 1.0) -> Loss:
 
     ``r**2 / 2`` for r = y - t within delta, else ``delta * (abs(r) - delta / 2)``. P. J. Huber, Robust estimation of a
     location parameter, 1964.
+
+    Examples
+    --------
+    >>> from normcore import losses
+    >>> losses.huber(delta=0.5)
+    losses.huber(delta=0.5)
     """
     return Loss("huber", {"delta": delta})
 
@@ -561,10 +590,23 @@ def quantile(tau: float = 0.5) -> Loss:
     """Quantile (pinball) loss, for the tau-quantile of numbers: ``max(tau * (t - y), (tau - 1) * (t - y))``.
 
     R. Koenker and G. Bassett, Regression quantiles, 1978. At 0.5 it is half of the absolute error, for the median.
+
+    Examples
+    --------
+    >>> from normcore import losses
+    >>> losses.quantile(tau=0.9)
+    losses.quantile(tau=0.9)
     """
     return Loss("quantile", {"tau": tau})
 
 
 def poisson() -> Loss:
-    """Poisson loss, for counts, of which the outputs are the logarithm of the mean: ``exp(y) - t * y``."""
+    """Poisson loss, for counts, of which the outputs are the logarithm of the mean: ``exp(y) - t * y``.
+
+    Examples
+    --------
+    >>> from normcore import losses
+    >>> losses.poisson().metric
+    'r2'
+    """
     return Loss("poisson")
