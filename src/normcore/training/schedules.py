@@ -85,6 +85,14 @@ class Schedule(ABC):
 
     All take `warmup`, a number of steps (default 0) in which the rate rises in equal parts from learning_rate / warmup
     to learning_rate; only then does the schedule proper begin, at its step 0.
+
+    Examples
+    --------
+    >>> schedule = nc.ConstantSchedule(0.1, warmup=4)
+    >>> [schedule(step) for step in (0, 1, 3, 1000)]
+    [0.025, 0.05, 0.1, 0.1]
+    >>> schedule.to_dict()
+    {'schedule': 'ConstantSchedule', 'learning_rate': 0.1, 'warmup': 4}
     """
 
     learning_rate: float
@@ -114,7 +122,13 @@ class Schedule(ABC):
 
 @dataclass(frozen=True)
 class ConstantSchedule(Schedule):
-    """learning_rate, for ever."""
+    """learning_rate, for ever.
+
+    Examples
+    --------
+    >>> nc.ConstantSchedule(0.1)(1000)
+    0.1
+    """
 
     def _rate(self, step: int) -> float:
         return self.learning_rate
@@ -122,7 +136,14 @@ class ConstantSchedule(Schedule):
 
 @dataclass(frozen=True)
 class StepSchedule(Schedule):
-    """learning_rate * factor ** (step // every): a drop after each `every` steps. `factor` is in [0, 1]."""
+    """learning_rate * factor ** (step // every): a drop after each `every` steps. `factor` is in [0, 1].
+
+    Examples
+    --------
+    >>> schedule = nc.StepSchedule(0.1, every=100, factor=0.5)
+    >>> [schedule(step) for step in (0, 99, 100, 200)]
+    [0.1, 0.1, 0.05, 0.025]
+    """
 
     every: int
     factor: float = 0.1
@@ -138,7 +159,14 @@ class StepSchedule(Schedule):
 
 @dataclass(frozen=True)
 class ExponentialSchedule(Schedule):
-    """learning_rate * factor ** step. `factor`, the decay of one step, is in [0, 1]."""
+    """learning_rate * factor ** step. `factor`, the decay of one step, is in [0, 1].
+
+    Examples
+    --------
+    >>> schedule = nc.ExponentialSchedule(0.5, factor=0.5)
+    >>> [schedule(step) for step in range(4)]
+    [0.5, 0.25, 0.125, 0.0625]
+    """
 
     factor: float
 
@@ -155,6 +183,12 @@ class CosineSchedule(Schedule):
     """Half a cosine wave from learning_rate down to `final` in `steps` steps, then `final` (arXiv 1608.03983).
 
     ``final + (learning_rate - final) * (1 + cos(pi * step / steps)) / 2``; `steps` does not count the warm-up.
+
+    Examples
+    --------
+    >>> schedule = nc.CosineSchedule(0.5, steps=100)
+    >>> [round(schedule(step), 3) for step in (0, 25, 50, 100)]
+    [0.5, 0.427, 0.25, 0.0]
     """
 
     steps: int
