@@ -31,6 +31,14 @@ class NonFiniteError(FloatingPointError):
     name : str
         Where it shows first: "X", a parameter or, if all those are finite, a gradient such as "w1", or a running
         statistic; else "loss", "train_loss" or "val_loss". For the optimiser's state: the parameter it belongs to.
+
+    Examples
+    --------
+    >>> trainer = nc.Trainer(nc.MLP([2, 4, 2]))
+    >>> trainer.step([[0.0, np.nan]], [1])
+    Traceback (most recent call last):
+        ...
+    normcore.training.stopping.NonFiniteError: Trainer: step 0 (epoch 0): the loss is nan; the features of row 0 ...
     """
 
     def __init__(self, message: str, step: int, name: str) -> None:
