@@ -119,6 +119,15 @@ class Trainer(Resumable):
 
     Epoch e (from 0) draws its rows from stream 2**62 + e of the seed; step s (from 0) drops units of layer l by stream
     2**63 + s * layers + l. A model's weights come from streams 0, 1, ... of its own seed, which may be the same.
+
+    Examples
+    --------
+    >>> X = nc.random_normal(400, seed=1).reshape(200, 2)
+    >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
+    >>> trainer = nc.Trainer(nc.MLP([2, 16, 2], rng=1), optimizer="adam", learning_rate=0.01, epochs=40, batch_size=20)
+    >>> history = trainer.fit(X, y)
+    >>> history.stopped_reason, trainer.model.score(X, y) > 0.9
+    ('epochs', True)
     """
 
     _claimed: object | None = None  # of the class: what the call that fits an object has put into that
