@@ -1075,6 +1075,12 @@ def save_model(path: str | os.PathLike[str], model: MLP, extra: Mapping[str, Any
     OSError
         The file cannot be written; then no part of it is left, and an older one is untouched. Unless the message says
         that the new file is in place: then only its folder could not be synced, and a loss of power may undo the save.
+
+    Examples
+    --------
+    >>> nc.save_model("model.safetensors", nc.MLP([4, 8, 3], rng=1), extra={"made by": "me"})
+    >>> nc.load_model("model.safetensors")
+    (MLP((4, 8, 3), dtype='float32'), {'made by': 'me'})
     """
     if not isinstance(model, MLP):
         raise TypeError(f"save_model: model is a {type(model).__name__}; it must be an MLP")
@@ -1093,6 +1099,13 @@ def load_model(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
     in any bit, no normcore model, of another version, or holds what no model has. Nothing in a file is ever executed.
     Arrays are read into the model's own: beside those, whatever the file is, a load takes about 1 MiB of memory, and
     what the Python objects of names and `extra` take, whose text has 1 MiB at most.
+
+    Examples
+    --------
+    >>> nc.MLP([4, 8, 3], norm="batch", rng=1).save("model.safetensors")
+    >>> model, extra = nc.load_model("model.safetensors")
+    >>> model.sizes, model.norm, extra
+    ((4, 8, 3), 'batch', {})
     """
     with open_archive(path, _MODEL) as archive:
         with archive.damage_first():
