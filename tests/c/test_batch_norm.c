@@ -228,13 +228,15 @@ static void test_refusals(void) {
                                                                           running_mean, running_var, y, 2, mean, rstd));
     }
     options = options_of(1e-5, 0.9);
-    for (options.training = 0; options.training < 2; options.training++) {
-        running_var[1] = (real)-1e-30;
-        CHECK_STATUS(NORMCORE_ERROR_VALUE, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options,
-                                                                          running_mean, running_var, y, 2, mean, rstd));
-        CHECK(running_var[1] == (real)-1e-30);
-        running_var[1] = 7;
-    }
+    for (options.training = 0; options.training < 2; options.training++)
+        for (size_t j = 0; j < 2; j++) {
+            running_var[j] = (real)-1e-30;
+            CHECK_STATUS(NORMCORE_ERROR_VALUE,
+                         T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options, running_mean,
+                                                        running_var, y, 2, mean, rstd));
+            CHECK(running_var[j] == (real)-1e-30);
+            running_var[j] = 7;
+        }
     options.training = 1;
     CHECK_STATUS(NORMCORE_ERROR_NULL, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options,
                                                                      running_mean, NULL, y, 2, mean, rstd));

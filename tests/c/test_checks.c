@@ -618,6 +618,15 @@ static void test_weights_of_a_mean(void) {
     weights[0] = 0x1p-961;
     o.reduction = NORMCORE_REDUCTION_SUM;
     LOSS(NORMCORE_OK, &bad);
+    /* Too great of one kind, without the other: the first of the greatest is named. */
+    weights[1] = weights[2] = DBL_MAX;
+    LOSS(NORMCORE_ERROR_WEIGHT, &bad);
+    CHECK(bad == 1);
+    o.class_weight = NULL;
+    o.sample_weight = weights;
+    bad = 99;
+    LOSS(NORMCORE_ERROR_WEIGHT, &bad);
+    CHECK(bad == 1);
 #undef LOSS
 }
 
