@@ -18,6 +18,7 @@ __all__ = [
     "UINT64_END",
     "check_choice",
     "check_dtype",
+    "check_flag",
     "check_integer",
     "check_number",
     "check_real",
@@ -98,6 +99,18 @@ def check_number(
         ends = f"{'(' if open_low else '['}{low:g}, {high:g}{')' if open_high else ']'}"
         wanted = "finite and not negative" if high == math.inf else f"in {ends}"
     raise ValueError(f"{operation}: {name} is {number!r}; it must be {wanted}")
+
+
+def check_flag(value: Any, operation: str, name: str) -> bool:
+    """Return `value` as a bool, which it must be: the text "no" would count as true.
+
+    >>> check_flag("no", "Trainer", "restore_best")
+    Traceback (most recent call last):
+    TypeError: Trainer: restore_best is 'no'; it must be a bool
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(f"{operation}: {name} is {value!r}; it must be a bool")
+    return bool(value)
 
 
 def check_choice(value: Choice, choices: Sequence[str], operation: str, name: str) -> Choice:

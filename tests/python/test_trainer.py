@@ -917,6 +917,11 @@ def test_wrong_weights_and_pairs() -> None:
         ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite is 'ignore'"),
         ({"callbacks": [3]}, TypeError, "a callback must be a function or have one of"),
         ({"seed": -1}, ValueError, "Trainer: seed is -1"),
+        ({"restore_best": "no"}, TypeError, "Trainer: restore_best is 'no'; it must be a bool"),
+        ({"evaluate_training": 0}, TypeError, "Trainer: evaluate_training is 0; it must be a bool"),
+        ({"progress": "yes"}, TypeError, "Trainer: progress is 'yes'; it must be a bool"),
+        ({"accumulate": 0}, ValueError, "Trainer: accumulate is 0"),
+        ({"ignore_index": 1.5}, TypeError, "Trainer: ignore_index must be an integer, not float"),
     ],
 )
 def test_wrong_options(options: dict[str, Any], error: type[Exception], message: str) -> None:
@@ -924,6 +929,107 @@ def test_wrong_options(options: dict[str, Any], error: type[Exception], message:
         Trainer(make_model(), **options)
     with pytest.raises(TypeError, match="model must be an MLP, not dict"):
         Trainer({})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("owner", ["trainer", "optimizer"])
+@pytest.mark.parametrize(
+    ("name", "value", "error"),
+    [
+        ("batch_size", 0, ValueError),
+        ("batch_size", 1, ValueError),
+        ("accumulate", 1.5, TypeError),
+        ("epochs", -1, ValueError),
+        ("shuffle", "yes", ValueError),
+        ("learning_rate", math.nan, ValueError),
+        ("clip_norm", 0.0, ValueError),
+        ("class_weight", [1.0], ValueError),
+        ("label_smoothing", 2.0, ValueError),
+        ("early_stopping", 0, ValueError),
+        ("min_delta", -1.0, ValueError),
+        ("restore_best", "no", TypeError),
+        ("monitor", "loss", ValueError),
+        ("on_nonfinite", "ignore", ValueError),
+        ("callbacks", None, TypeError),
+        ("progress", 1, TypeError),
+        ("seed", -1, ValueError),
+        ("loss", "mse", ValueError),
+        ("momentum", 1.0, ValueError),
+        ("betas", (0.9, 1.5), ValueError),
+        ("betas", 0.9, TypeError),
+        ("l2", math.nan, ValueError),
+        ("weight_decay", "a", TypeError),
+    ],
+)
+def test_what_is_set_later_is_checked(owner: str, name: str, value: Any, error: type[Exception]) -> None:
+    trainer = Trainer(make_model())
+    target: Any = trainer if owner == "trainer" else trainer.optimizer
+    if not hasattr(target, name):
+        return
+    before = getattr(target, name)
+    with pytest.raises(error, match=r"^(Trainer|Optimizer|losses): "):
+        setattr(target, name, value)
+    assert getattr(target, name) is before
+
+
+def test_what_is_set_later_is_obeyed() -> None:
+    X, y = make_data()
+    first = {
+        "batch_size": 20,
+        "l2": 0.0,
+        "weight_decay": 0.0,
+        "clip_norm": None,
+        "accumulate": 1,
+        "label_smoothing": 0.0,
+    }
+    later = {
+        "batch_size": 15,
+        "l2": 0.1,
+        "weight_decay": 0.1,
+        "clip_norm": 0.1,
+        "accumulate": 2,
+        "label_smoothing": 0.1,
+    }
+
+    def change(trainer: Trainer, logs: dict[str, Any]) -> None:
+        if logs["epoch"] == 1:
+            for name, value in later.items():
+                setattr(trainer.optimizer if hasattr(trainer.optimizer, name) else trainer, name, value)
+
+    changed = Trainer(make_model(), epochs=3, callbacks=change, **first)  # type: ignore[arg-type]
+    changed.fit(X, y)
+    assert changed.step_count == 3 + 2 + 2
+    whole = Trainer(make_model(), epochs=1, **first)  # type: ignore[arg-type]
+    whole.fit(X, y)
+    other = Trainer(whole.model, epochs=3, **later)  # type: ignore[arg-type]
+    assert whole.optimizer.slot1 is not None
+    assert whole.optimizer.slot2 is not None
+    for slot, from_slot in (
+        (other.optimizer.slot1, whole.optimizer.slot1),
+        (other.optimizer.slot2, whole.optimizer.slot2),
+    ):
+        assert slot is not None
+        slot[...] = from_slot
+    other.optimizer.updates, other.step_count, other.epoch, other.history = 3, 3, 1, copy.deepcopy(whole.history)
+    other.fit(X, y)
+    assert state_of(other) == state_of(changed)
+
+
+def test_what_cannot_be_set_later_says_so() -> None:
+    X, y = make_data()
+    trainer = Trainer(make_model(), batch_size=20, epochs=2, restore_best=True, monitor="train_loss")
+    for name, message in (("model", "make a new Trainer"), ("optimizer", r"trainer\.optimizer\.l2")):
+        with pytest.raises(AttributeError, match=rf"Trainer: {name} cannot be set; .*{message}"):
+            setattr(trainer, name, getattr(trainer, name))
+    with pytest.raises(AttributeError, match="Optimizer: slot1 cannot be set; write into it"):
+        trainer.optimizer.slot1 = None
+    trainer.callbacks = [Spy(stop_step=1)]
+    trainer.fit(X, y)
+    for name, value in (("batch_size", 30), ("accumulate", 2), ("shuffle", "replacement"), ("seed", 1)):
+        with pytest.raises(ValueError, match=rf"{name} cannot be set in the middle of an epoch \(1 steps of it"):
+            setattr(trainer, name, value)
+    trainer.batch_size = 20
+    with pytest.raises(ValueError, match="monitor cannot be set to 'val_loss': there is a best epoch, by 'train_loss'"):
+        trainer.monitor = "val_loss"
 
 
 def test_numbers_that_only_float32_does_not_hold() -> None:
@@ -1438,12 +1544,12 @@ def test_a_step_that_fails_has_changed_nothing(norm: Any, where: str, monkeypatc
 
     expected: Any = BrokenError
     if where == "rate":
-        monkeypatch.setattr(trainer, "learning_rate", math.nan)
+        monkeypatch.setitem(vars(trainer), "_set_learning_rate", math.nan)
         expected = ValueError
     elif where == "schedule":
         monkeypatch.setattr(trainer, "learning_rate", fail)
     elif where == "option":
-        monkeypatch.setattr(optimizer, "betas", (0.9, 1.5))
+        monkeypatch.setitem(vars(optimizer), "_set_betas", (0.9, 1.5))
         expected = ValueError
     elif where == "pass":
         monkeypatch.setattr(trainer.model, "_training_pass", fail)
@@ -1479,7 +1585,7 @@ def test_a_callback_that_breaks_the_rate() -> None:
         def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
             kept.append(state_of(trainer)[:-1])
             if logs["step"] == 5:
-                trainer.learning_rate = math.nan
+                trainer.learning_rate = math.nan  # which is refused here
 
     trainer = Trainer(make_model(), epochs=4, batch_size=20, callbacks=Break())
     with pytest.raises(ValueError, match="learning_rate is nan"):

@@ -85,8 +85,16 @@ class DataSet:
 class Batch:
     """Arrays which each minibatch is gathered into, made once a fit: a step allocates nothing large."""
 
-    def __init__(self, data: DataSet, rows: int) -> None:
+    def __init__(self, data: DataSet) -> None:
         self._data = data
+        self._rows = 0
+
+    def make_room(self, rows: int) -> None:
+        """For batches of up to that many rows."""
+        data = self._data
+        if rows <= self._rows:
+            return
+        self._rows = rows
         self._X = np.empty((rows, *data.X.shape[1:]), dtype=data.X.dtype)
         self._y = np.empty((rows, *data.y.shape[1:]), dtype=data.y.dtype)
         self._sample_weight = None if data.sample_weight is None else np.empty(rows, dtype=np.float64)

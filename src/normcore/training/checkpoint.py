@@ -25,7 +25,7 @@ from normcore.training.optimizers import Optimizer
 from normcore.training.schedules import LearningRate, Schedule, schedule_from_dict
 from normcore.training.stopping import BestWeights, Weights, all_finite
 
-__all__ = ["Resumable"]
+__all__ = ["SETTINGS", "Resumable"]
 
 FloatArray = npt.NDArray[Any]
 
@@ -33,7 +33,7 @@ _CHECKPOINT = "checkpoint"
 
 # The arguments of Trainer that a checkpoint holds, beside the optimizer's name, the learning rate and class weights.
 _OPTIMIZER_SETTINGS = ("momentum", "decay_rate", "betas", "eps", "l2", "weight_decay")
-_SETTINGS = (
+_STORED = (
     "batch_size",
     "epochs",
     "shuffle",
@@ -49,6 +49,10 @@ _SETTINGS = (
     "on_nonfinite",
     "seed",
 )
+
+
+SETTINGS = (*_STORED, "learning_rate", "class_weight", "callbacks", "progress")
+"""Those of `Trainer` itself, beside the model and the loss."""
 
 
 @contextlib.contextmanager
@@ -94,7 +98,7 @@ class Resumable:
             rate = None
         settings: dict[str, Any] = {"optimizer": optimizer.name, "learning_rate": rate}
         settings |= {name: getattr(optimizer, name) for name in _OPTIMIZER_SETTINGS}
-        settings |= {name: getattr(self, name) for name in _SETTINGS}
+        settings |= {name: getattr(self, name) for name in _STORED}
         named = isinstance(self.class_weight, str)
         settings["class_weight"] = self.class_weight if named else None
         state = {
@@ -162,7 +166,7 @@ class Resumable:
                 fields = Fields(archive.metadata)
                 model = model_in(archive, fields)
                 settings = fields.values("trainer")
-                for key in ("optimizer", "learning_rate", "class_weight", *_OPTIMIZER_SETTINGS, *_SETTINGS):
+                for key in ("optimizer", "learning_rate", "class_weight", *_OPTIMIZER_SETTINGS, *_STORED):
                     if key not in settings:
                         raise ValueError(f"no entry trainer.{key}")
                 stored = settings.pop("learning_rate")

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -13,6 +14,7 @@ from normcore import _core
 from normcore._checks import check_real
 from normcore._signals import Call, uninterrupted
 from normcore.mlp import MLP
+from normcore.training.settings import read_only, setting
 
 __all__ = ["OPTIMIZERS", "Optimizer", "OptimizerName", "StateOverflowError"]
 
@@ -54,6 +56,38 @@ class StateOverflowError(FloatingPointError):
         return type(self), (str(self), self.name)
 
 
+def _scalar(name: str, convert: Callable[[Any, Any], Any]) -> Any:
+    """A number of an optimiser: once that is made, one which an update would refuse is refused, and leaves the old."""
+
+    def check(optimizer: Any, value: Any) -> Any:
+        new = convert(optimizer, value)
+        if "updates" in vars(optimizer):
+            trial = copy.copy(optimizer)
+            vars(trial)[f"_set_{name}"] = new
+            trial.check("Optimizer")
+        return new
+
+    return setting(name, check)
+
+
+def _number(name: str) -> Any:
+    return _scalar(name, lambda optimizer, value: check_real(value, "Optimizer", name))
+
+
+def _check_betas(optimizer: Any, value: Any) -> tuple[float, float]:
+    try:
+        beta1, beta2 = value
+    except (TypeError, ValueError):
+        raise TypeError(f"Optimizer: betas must be two numbers, not {value!r}") from None
+    return check_real(beta1, "Optimizer", "betas[0]"), check_real(beta2, "Optimizer", "betas[1]")
+
+
+def _check_weight_decay(optimizer: Any, value: Any) -> float:
+    if value is None:
+        return 1e-2 if optimizer.name == "adamw" else 0.0
+    return check_real(value, "Optimizer", "weight_decay")
+
+
 class Optimizer:
     """One update rule bound to the parameters and gradients of one model.
 
@@ -79,6 +113,16 @@ class Optimizer:
     rate the two are the same.
     """
 
+    name: OptimizerName = read_only("name", "make a new Optimizer")
+    momentum: float = _number("momentum")
+    decay_rate: float = _number("decay_rate")
+    betas: tuple[float, float] = _scalar("betas", _check_betas)
+    eps: float = _number("eps")
+    l2: float = _number("l2")
+    weight_decay: float = _scalar("weight_decay", _check_weight_decay)
+    slot1: npt.NDArray[Any] | None = read_only("slot1", "write into it")
+    slot2: npt.NDArray[Any] | None = read_only("slot2", "write into it")
+
     def __init__(
         self,
         model: MLP,
@@ -93,27 +137,21 @@ class Optimizer:
     ) -> None:
         if not isinstance(name, str) or name not in OPTIMIZERS:
             raise ValueError(f"Optimizer: {name!r} is no optimizer; known are {', '.join(OPTIMIZERS)}")
-        try:
-            beta1, beta2 = betas
-        except (TypeError, ValueError):
-            raise TypeError(f"Optimizer: betas must be two numbers, not {betas!r}") from None
         self.name = name
-        self.momentum = check_real(momentum, "Optimizer", "momentum")
-        self.decay_rate = check_real(decay_rate, "Optimizer", "decay_rate")
-        self.betas = (check_real(beta1, "Optimizer", "betas[0]"), check_real(beta2, "Optimizer", "betas[1]"))
-        self.eps = check_real(eps, "Optimizer", "eps")
-        self.l2 = check_real(l2, "Optimizer", "l2")
-        if weight_decay is None:
-            weight_decay = 1e-2 if name == "adamw" else 0.0
-        self.weight_decay = check_real(weight_decay, "Optimizer", "weight_decay")
+        self.momentum = momentum
+        self.decay_rate = decay_rate
+        self.betas = betas
+        self.eps = eps
+        self.l2 = l2
+        self.weight_decay = _check_weight_decay(self, weight_decay)
         self._rule, first, second = OPTIMIZERS[name]
         self._model = model
         self.check("Optimizer")
         self.updates = 0
         """Updates done so far: the t of Adam is one more."""
 
-        self.slot1: npt.NDArray[Any] | None = np.zeros_like(model.theta) if first else None
-        self.slot2: npt.NDArray[Any] | None = np.zeros_like(model.theta) if second else None
+        self.slot1 = np.zeros_like(model.theta) if first else None
+        self.slot2 = np.zeros_like(model.theta) if second else None
         self._bind()
 
     def check(self, operation: str, learning_rate: float = 0.0) -> None:
@@ -151,12 +189,17 @@ class Optimizer:
             )
             for part, decayed in self._partition(model)
         ]
+        self._decays = (self.l2, self.weight_decay)
         self._weights = [model.theta[part] for part in model.weight_slices()]
         self._limit = 0.25 * float(np.finfo(model.dtype).max)
 
     def __getstate__(self) -> dict[str, Any]:
         # A view would be copied as an array of its own, whose updates no model sees.
-        return {name: value for name, value in vars(self).items() if name not in ("_groups", "_weights", "_limit")}
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in ("_groups", "_decays", "_weights", "_limit")
+        }
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         vars(self).update(state)
@@ -230,6 +273,8 @@ class Optimizer:
             raise
 
     def _apply(self, learning_rate: float, gradient_scale: float, then: Iterable[Call]) -> None:
+        if self._decays != (self.l2, self.weight_decay):
+            self._bind()
         # If anything is refused, then at the first group, before any change: it has all the scalars of the others.
         _core.optimizer_update_groups(
             self._rule,

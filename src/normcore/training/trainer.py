@@ -6,22 +6,23 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, SupportsIndex
+from typing import Any, Literal, SupportsIndex, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from normcore import _core, losses
-from normcore._checks import check_choice, check_integer, check_number, check_uint64
+from normcore._checks import check_choice, check_flag, check_integer, check_number, check_uint64
 from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.losses import Loss, LossName
 from normcore.mlp import MLP, ClassWeight, check_class_weight, check_weights
 from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, Part, batch_bounds, epoch_order
 from normcore.training.callbacks import Progress, call_callbacks, check_callbacks
-from normcore.training.checkpoint import Resumable
+from normcore.training.checkpoint import SETTINGS, Resumable
 from normcore.training.history import CURVES, Curve, History, curves_of, is_better
 from normcore.training.optimizers import Optimizer, OptimizerName, StateOverflowError
 from normcore.training.schedules import LearningRate, PlateauSchedule
+from normcore.training.settings import read_only, setting
 from normcore.training.stopping import (
     BestWeights,
     NonFiniteError,
@@ -33,6 +34,8 @@ from normcore.training.stopping import (
 __all__ = ["Trainer"]
 
 
+Shuffle = Literal["permutation", "replacement"]
+Policy = Literal["raise", "skip", "stop"]
 ValidationData = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 
 
@@ -48,6 +51,73 @@ class _Gradients:
     """The L2 term."""
     X: npt.NDArray[Any]
     """The rows, or those of the last part; of the first part whose loss is not finite, if there is one."""
+
+
+# ---------------------------------------------------------------------- settings
+
+Check = Callable[[Any, Any], Any]
+
+
+def _integer(name: str, low: int) -> Check:
+    return lambda trainer, value: check_integer(value, "Trainer", name, low)
+
+
+def _choice(name: str, choices: tuple[str, ...]) -> Check:
+    return lambda trainer, value: check_choice(value, choices, "Trainer", name)
+
+
+def _flag(name: str) -> Check:
+    return lambda trainer, value: check_flag(value, "Trainer", name)
+
+
+def _optional(check: Check) -> Check:
+    return lambda trainer, value: None if value is None else check(trainer, value)
+
+
+def _check_rate(trainer: Trainer, value: Any) -> LearningRate:
+    if callable(value):
+        return value  # type: ignore[no-any-return]
+    rate = check_number(value, "Trainer", "learning_rate")
+    trainer.optimizer.check("Trainer", rate)
+    return rate
+
+
+def _check_batch_size(trainer: Trainer, value: Any) -> int:
+    size = check_integer(value, "Trainer", "batch_size", 1)
+    if size == 1 and trainer.model.norm == "batch":
+        raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
+    return size
+
+
+def _check_clip_norm(trainer: Trainer, value: Any) -> float | None:
+    if value is None:
+        return None
+    return check_number(value, "Trainer", "clip_norm", open_low=True, wanted="positive and finite, or None")
+
+
+def _check_class_weight(trainer: Trainer, value: Any) -> npt.NDArray[Any] | str | None:
+    trainer.loss.check_class_options(value, 0.0, None, "Trainer")
+    if isinstance(value, str) and value == "balanced":
+        return value
+    return check_class_weight(value, trainer.model.outputs, "Trainer")
+
+
+def _check_label_smoothing(trainer: Trainer, value: Any) -> float:
+    number = check_number(value, "Trainer", "label_smoothing", 0.0, 1.0)
+    trainer.loss.check_class_options(None, number, None, "Trainer")
+    return number
+
+
+def _check_ignore_index(trainer: Trainer, value: Any) -> int | None:
+    trainer.loss.check_class_options(None, 0.0, value, "Trainer")
+    return None if value is None else check_integer(value, "Trainer", "ignore_index", -(1 << 63))
+
+
+def _check_monitored(trainer: Trainer, value: Any) -> str:
+    curve: str = check_choice(value, CURVES, "Trainer", "monitor")
+    if trainer.history.best_value is not None and curve != trainer.monitor:
+        raise ValueError(f"Trainer: monitor cannot be set to {curve!r}: there is a best epoch, by {trainer.monitor!r}")
+    return curve
 
 
 class Trainer(Resumable):
@@ -111,6 +181,10 @@ class Trainer(Resumable):
 
     Notes
     -----
+    All but `model`, `optimizer` and `monitor` may be set later, and are checked then and obeyed from the next step on;
+    `batch_size`, `accumulate`, `shuffle` and `seed`, which decide the rows of an epoch, between two epochs. What the
+    optimiser takes is set on it: ``trainer.optimizer.l2 = 1e-3``.
+
     Losses of the curves have class weights, label smoothing and sample weights, but no L2 term; scores have sample
     weights.
     A row whose sample weight is 0 counts for nothing in the loss, but with batch norm it does in the statistics.
@@ -130,6 +204,29 @@ class Trainer(Resumable):
     ('epochs', True)
     """
 
+    model: MLP = read_only("model", "make a new Trainer for another model")
+    optimizer: Optimizer = read_only(
+        "optimizer", "set its attributes, such as trainer.optimizer.l2, or make a new Trainer"
+    )
+    learning_rate: LearningRate = setting("learning_rate", _check_rate)
+    batch_size: int = setting("batch_size", _check_batch_size, between_epochs=True)
+    accumulate: int = setting("accumulate", _integer("accumulate", 1), between_epochs=True)
+    epochs: int = setting("epochs", _integer("epochs", 0))
+    shuffle: Shuffle = setting("shuffle", _choice("shuffle", get_args(Shuffle)), between_epochs=True)
+    clip_norm: float | None = setting("clip_norm", _check_clip_norm)
+    class_weight: npt.NDArray[Any] | Literal["balanced"] | None = setting("class_weight", _check_class_weight)
+    label_smoothing: float = setting("label_smoothing", _check_label_smoothing)
+    ignore_index: int | None = setting("ignore_index", _check_ignore_index)
+    early_stopping: int | None = setting("early_stopping", _optional(_integer("early_stopping", 1)))
+    min_delta: float = setting("min_delta", lambda trainer, value: check_number(value, "Trainer", "min_delta"))
+    restore_best: bool = setting("restore_best", _flag("restore_best"))
+    monitor: Curve = setting("monitor", _check_monitored)
+    evaluate_training: bool = setting("evaluate_training", _flag("evaluate_training"))
+    on_nonfinite: Policy = setting("on_nonfinite", _choice("on_nonfinite", get_args(Policy)))
+    callbacks: list[Any] = setting("callbacks", lambda trainer, value: check_callbacks(value))
+    progress: bool | None = setting("progress", _optional(_flag("progress")))
+    seed: int = setting("seed", lambda trainer, value: check_uint64(value, "Trainer", "seed"), between_epochs=True)
+
     _claimed: object | None = None  # of the class: what the call that fits an object has put into that
 
     def __init__(
@@ -142,7 +239,7 @@ class Trainer(Resumable):
         batch_size: SupportsIndex = 128,
         accumulate: SupportsIndex = 1,
         epochs: SupportsIndex = 10,
-        shuffle: Literal["permutation", "replacement"] = "permutation",
+        shuffle: Shuffle = "permutation",
         momentum: float = 0.9,
         decay_rate: float = 0.99,
         betas: tuple[float, float] = (0.9, 0.999),
@@ -158,7 +255,7 @@ class Trainer(Resumable):
         restore_best: bool = False,
         monitor: Curve = "val_loss",
         evaluate_training: bool = True,
-        on_nonfinite: Literal["raise", "skip", "stop"] = "raise",
+        on_nonfinite: Policy = "raise",
         callbacks: Iterable[Any] | Callable[[Trainer, dict[str, Any]], Any] = (),
         progress: bool | None = None,
         seed: SupportsIndex = 0,
@@ -167,6 +264,7 @@ class Trainer(Resumable):
             raise TypeError(f"Trainer: model must be an MLP, not {type(model).__name__}")
         self.model = model
         self._loss = None if loss is None else losses.get(loss)
+        self.loss.check_class_options(class_weight, label_smoothing, ignore_index, "Trainer")
         self.optimizer = Optimizer(
             model,
             optimizer,
@@ -177,44 +275,10 @@ class Trainer(Resumable):
             l2=l2,
             weight_decay=weight_decay,
         )
-        if not callable(learning_rate):
-            learning_rate = check_number(learning_rate, "Trainer", "learning_rate")
-            self.optimizer.check("Trainer", learning_rate)
-        self.learning_rate: LearningRate = learning_rate
-        self.batch_size = check_integer(batch_size, "Trainer", "batch_size", 1)
-        if self.batch_size == 1 and model.norm == "batch":
-            raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
-        self.epochs = check_integer(epochs, "Trainer", "epochs", 0)
-        self.shuffle: str = check_choice(shuffle, ("permutation", "replacement"), "Trainer", "shuffle")
-        if clip_norm is not None:
-            clip_norm = check_number(
-                clip_norm, "Trainer", "clip_norm", open_low=True, wanted="positive and finite, or None"
-            )
-        self.clip_norm = clip_norm
-        self.accumulate = check_integer(accumulate, "Trainer", "accumulate", 1)
-        self.loss.check_class_options(class_weight, label_smoothing, ignore_index, "Trainer")
-        self.class_weight = (
-            "balanced"
-            if isinstance(class_weight, str) and class_weight == "balanced"
-            else check_class_weight(class_weight, model.outputs, "Trainer")
-        )
-        self.ignore_index = (
-            None if ignore_index is None else check_integer(ignore_index, "Trainer", "ignore_index", -(1 << 63))
-        )
-        self.label_smoothing = check_number(label_smoothing, "Trainer", "label_smoothing", 0.0, 1.0)
-        self.early_stopping = (
-            None if early_stopping is None else check_integer(early_stopping, "Trainer", "early_stopping", 1)
-        )
-        self.min_delta = check_number(min_delta, "Trainer", "min_delta")
-        self.restore_best = bool(restore_best)
-        self.monitor: str = check_choice(monitor, CURVES, "Trainer", "monitor")
-        self.evaluate_training = bool(evaluate_training)
-        self.on_nonfinite: str = check_choice(on_nonfinite, ("raise", "skip", "stop"), "Trainer", "on_nonfinite")
-        self.callbacks: list[Any] = check_callbacks(callbacks)
-        self.progress = progress
-        self.seed = check_uint64(seed, "Trainer", "seed")
-
         self.history = History()
+        given = locals()
+        for name in SETTINGS:  # by the properties above, which check them
+            setattr(self, name, given[name])
         self.epoch = 0
         self.step_count = 0
         self._batch = 0
@@ -633,13 +697,14 @@ class Trainer(Resumable):
 
     def _run(self, data: DataSet, validation: DataSet | None, progress: Progress, signals: HeldSignals) -> str:
         """Train and return why that ended. What is long, or calls the caller's code, goes through `signals`."""
-        steps = self._steps(data.rows)
-        batch = Batch(data, max(stop - start for bounds in steps for start, stop in bounds))
+        batch = Batch(data)
         if self.epoch == 0 and self._batch == 0 and not self.history.curves:
             self._record(signals.through(self._measure, data, validation), 0)
         while self.epoch < self.epochs:
             if self._patience_spent():
                 return "early_stopping"
+            steps = self._steps(data.rows)
+            batch.make_room(max(stop - start for bounds in steps for start, stop in bounds))
             order = epoch_order(data.rows, steps[-1][-1][1], self.shuffle, self.seed, self.epoch)
             for number in range(self._batch, len(steps)):
                 rate = signals.through(self._next_rate)
