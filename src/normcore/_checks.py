@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
 import sys
-from collections.abc import Sequence
-from typing import Any, SupportsIndex, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ParamSpec, SupportsIndex, TypeVar
 
 import numpy as np
 
@@ -24,11 +25,14 @@ __all__ = [
     "check_real",
     "check_shape",
     "check_uint64",
+    "with_hints",
 ]
 
 UINT64_END = 1 << 64
 
 Choice = TypeVar("Choice", bound=str)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
 def _index(value: SupportsIndex, operation: str, name: str) -> int:
@@ -132,6 +136,29 @@ def check_dtype(dtype: Any, operation: str) -> np.dtype[Any]:
         found = repr(dtype) if checked is None else checked.name
         raise TypeError(f"{operation}: dtype is {found}; accepted are float32 and float64")
     return checked
+
+
+def with_hints(operation: str, hints: Mapping[str, str]) -> Callable[[Callable[P, R]], Callable[P, R]]:
+    """Have a function say what is meant here by keyword arguments of other libraries, by name.
+
+    >>> @with_hints("train", {"lr": "learning_rate"})
+    ... def train(learning_rate=0.1): ...
+    >>> train(lr=1.0)
+    Traceback (most recent call last):
+    TypeError: train: there is no argument lr; here it is learning_rate
+    """
+
+    def decorate(function: Callable[P, R]) -> Callable[P, R]:
+        @functools.wraps(function)
+        def checked(*args: P.args, **kwargs: P.kwargs) -> R:
+            for name in kwargs:
+                if name in hints:
+                    raise TypeError(f"{operation}: there is no argument {name}; here it is {hints[name]}")
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
 
 
 def check_shape(size: SupportsIndex | Sequence[SupportsIndex], operation: str) -> tuple[int, ...]:

@@ -8,13 +8,13 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Literal, NamedTuple, SupportsIndex, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, get_args
 
 import numpy as np
 import numpy.typing as npt
 
 from normcore import _core, losses
-from normcore._checks import check_dtype, check_number, check_uint64
+from normcore._checks import check_dtype, check_number, check_uint64, with_hints
 from normcore._description import SCALE_NAMES, check_feature_scale, check_names, judge_feature_scale, scaled
 from normcore._fields import Fields
 from normcore._text import printable
@@ -87,8 +87,18 @@ def _floats(values: npt.ArrayLike, operation: str, name: str) -> FloatArray:
 
 
 def _check_features(X: npt.ArrayLike, features: int, operation: str) -> FloatArray:
-    """Return `X` as an array with at least two axes, the last one `features` long; any layout is kept."""
-    array = _floats(X, operation, "X")
+    """Return `X` as an array with at least two axes, the last one `features` long; any layout is kept.
+
+    Integers, bool and float16 are numbers like others: each stands for one number, which is then rounded to the dtype.
+    """
+    if isinstance(X, np.ma.MaskedArray):
+        raise TypeError(f"{operation}: X is a masked array; fill or drop the masked elements first")
+    array = np.asarray(X)
+    if array.dtype.kind not in "iub" and (array.dtype.kind != "f" or array.dtype.itemsize > 8):
+        raise TypeError(
+            f"{operation}: X is {array.dtype.name}; accepted are float32 and float64, and float16, integers and bool, "
+            "which are converted"
+        )
     if array.ndim < 2:
         raise ValueError(f"{operation}: X is {array.shape}; it must be (rows, features) (one row is X[np.newaxis])")
     if array.shape[-1] != features:
@@ -177,6 +187,26 @@ def _places(network: _core.Network) -> tuple[list[_Place], list[_Place]]:
     return parameters, buffers
 
 
+# The words of other libraries, and what is meant by them here.
+_ARGUMENTS = {
+    "batch_norm": 'norm="batch" or "layer"',
+    "dropout_rate": "dropout",
+    "hidden_layer_sizes": "sizes, which begin with the features and end with the outputs",
+    "hidden_sizes": "sizes, which begin with the features and end with the outputs",
+    "layers": "sizes, which begin with the features and end with the outputs",
+    "random_state": "rng",
+    "seed": "rng",
+}
+_METHODS = {
+    "compile": "give loss and optimizer to normcore.Trainer(model, ...)",
+    "evaluate": "MLP.score(X, y)",
+    "fit": "normcore.Trainer(model, ...).fit(X, y) trains it",
+    "partial_fit": "normcore.Trainer(model, ...).step(X, y) does one step",
+    "state_dict": "MLP.parameters() and MLP.buffers()",
+    "train": "normcore.Trainer(model, ...).fit(X, y) trains it",
+}
+
+
 class MLP:
     """A multilayer perceptron with optional batch or layer normalisation and dropout, and what its data mean.
 
@@ -233,6 +263,13 @@ class MLP:
     ['no', 'yes', 'no']
     """
 
+    if not TYPE_CHECKING:  # it would let every attribute pass
+
+        def __getattr__(self, name):
+            hint = f"; {_METHODS[name]}" if name in _METHODS else ""
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
+
+    @with_hints("MLP", _ARGUMENTS)
     def __init__(
         self,
         sizes: Sequence[SupportsIndex],
@@ -520,7 +557,7 @@ class MLP:
         ----------
         X : (..., features) float32 or float64, of any layout
             The leading axes are the rows, raw ones if the model has a scale. Converted to the model's dtype if they
-            have the other one.
+            have another: float16, integers and bool are taken too.
         out : (..., outputs) of the model's dtype, optional
             Where to put the result; it overlaps neither X nor the model.
 

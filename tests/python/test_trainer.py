@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import io
 import math
 import os
@@ -803,6 +804,42 @@ def test_layouts_and_dtypes_of_the_data() -> None:
     assert all(state == trainers[0] for state in trainers)
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "int64", "uint64", "bool", "float16", ">i4", ">f2"])
+@pytest.mark.parametrize("scaled", [False, True])
+def test_other_numbers_are_converted(dtype: str, scaled: bool) -> None:
+    values = (Generator(3).integers(120, 360).reshape(60, 6) % (2 if dtype == "bool" else 120)).astype(dtype)
+    y = Generator(4).integers(3, 60)
+    scale: dict[str, Any] = {"feature_mean": np.full(6, 3.0), "feature_scale": np.full(6, 7.0)} if scaled else {}
+    states = []
+    for X in (values, values.astype(np.float64)):
+        trainer = Trainer(make_model(**scale), epochs=1, batch_size=20)
+        trainer.fit(X, y, validation_data=(X, y))
+        trainer.step(X, y)
+        states.append((state_of(trainer), trainer.model.predict_proba(X).tobytes()))
+    assert states[0] == states[1]
+
+
+def test_words_of_other_libraries() -> None:
+    X, y = make_data()
+    model = make_model()
+    calls: list[tuple[Callable[[], Any], str]] = [
+        (lambda: Trainer(model, lr=0.1), "Trainer: there is no argument lr; here it is learning_rate"),  # type: ignore[call-arg]
+        (lambda: Trainer(model, verbose=1), "here it is progress"),  # type: ignore[call-arg]
+        (lambda: MLP(hidden_layer_sizes=(3,)), "MLP: there is no argument hidden_layer_sizes; here it is sizes, which"),  # type: ignore[call-arg]
+        (lambda: Trainer(model).fit(X, y, epochs=3), "Trainer.fit: .* epochs; here it is an argument of Trainer"),  # type: ignore[call-arg]
+        (lambda: Trainer(model, unknown=1), "unexpected keyword argument 'unknown'"),  # type: ignore[call-arg]
+    ]
+    for call, message in calls:
+        with pytest.raises(TypeError, match=message):
+            call()
+    with pytest.raises(AttributeError, match=r"'MLP' object has no attribute 'fit'; normcore\.Trainer\(model"):
+        model.fit(X, y)  # type: ignore[attr-defined]
+    with pytest.raises(AttributeError, match=r"'MLP' object has no attribute 'odd'$"):
+        model.odd  # type: ignore[attr-defined]  # noqa: B018
+    assert "sizes" in str(inspect.signature(MLP))
+    assert "learning_rate" in inspect.signature(Trainer).parameters
+
+
 def test_the_data_are_not_changed() -> None:
     X, y = make_data()
     X.flags.writeable = y.flags.writeable = False
@@ -818,7 +855,7 @@ def test_the_data_are_not_changed() -> None:
         (lambda X, y: (X[0], y), ValueError, r"fit: X is \(6,\)"),
         (lambda X, y: (X.reshape(6, 10, 6), y), ValueError, r"fit: X is \(6, 10, 6\); it must be \(rows, 6\)"),
         (lambda X, y: (X[:0], y[:0]), ValueError, r"fit: X is \(0, 6\); it must have at least one row"),
-        (lambda X, y: (X.astype(int), y), TypeError, "fit: X is int64; accepted are float32 and float64"),
+        (lambda X, y: (X.astype(complex), y), TypeError, "fit: X is complex128; accepted are float32 and float64"),
         (lambda X, y: (np.ma.masked_array(X), y), TypeError, "fit: X is a masked array"),
         (lambda X, y: (X, y[:-1]), ValueError, r"fit: y is int64 \(59,\) but X has the rows \(60,\)"),
         (lambda X, y: (X, np.where(np.arange(60) == 7, 3, y)), ValueError, r"fit: y\[7\] is 3; labels must be in"),

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core, losses
-from normcore._checks import check_choice, check_flag, check_integer, check_number, check_uint64
+from normcore._checks import check_choice, check_flag, check_integer, check_number, check_uint64, with_hints
 from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.losses import Loss, LossName
 from normcore.mlp import MLP, ClassWeight, check_class_weight, check_weights
@@ -52,6 +52,35 @@ class _Gradients:
     X: npt.NDArray[Any]
     """The rows, or those of the last part; of the first part whose loss is not finite, if there is one."""
 
+
+# The words of other libraries, and what is meant by them here.
+_ARGUMENTS = {
+    "alpha": "l2",
+    "callback": "callbacks",
+    "criterion": "loss",
+    "gradient_accumulation_steps": "accumulate",
+    "lr": "learning_rate",
+    "learning_rate_init": "learning_rate",
+    "max_epochs": "epochs",
+    "max_iter": "epochs",
+    "n_epochs": "epochs",
+    "num_epochs": "epochs",
+    "patience": "early_stopping",
+    "random_state": "seed",
+    "rng": "seed",
+    "scheduler": "learning_rate, which may be a schedule",
+    "solver": "optimizer",
+    "verbose": "progress",
+}
+_FIT_ARGUMENTS = {
+    "batch_size": "an argument of Trainer",
+    "callbacks": "an argument of Trainer",
+    "class_weight": "an argument of Trainer",
+    "epochs": "an argument of Trainer",
+    "shuffle": "an argument of Trainer",
+    "validation_split": "validation_data=(X, y), of rows that you set aside",
+    "verbose": "progress, an argument of Trainer",
+}
 
 # ---------------------------------------------------------------------- settings
 
@@ -229,6 +258,7 @@ class Trainer(Resumable):
 
     _claimed: object | None = None  # of the class: what the call that fits an object has put into that
 
+    @with_hints("Trainer", _ARGUMENTS)
     def __init__(
         self,
         model: MLP,
@@ -552,6 +582,7 @@ class Trainer(Resumable):
 
     # ------------------------------------------------------------------ training
 
+    @with_hints("Trainer.fit", _FIT_ARGUMENTS)
     def fit(
         self,
         X: npt.ArrayLike,
@@ -566,7 +597,7 @@ class Trainer(Resumable):
         ----------
         X : (rows, features) float32 or float64
             Raw rows if the model has a scale, which are scaled once. Else used as they are if they are C-contiguous and
-            of the model's dtype; else converted once.
+            of the model's dtype; else converted once, as float16, integers and bool are.
         y : targets of the loss
             Cross-entropy: (rows,) integers or bool in [0, outputs), or (rows, outputs) float soft targets, not negative
             and each row of sum 1 within 1e-3. Others: (rows, outputs) numbers, of one output also (rows,).
@@ -673,7 +704,7 @@ class Trainer(Resumable):
             done = (
                 f"{self.monitor} has not improved for {self.early_stopping} epochs: raise `early_stopping` to train on"
             )
-        warnings.warn(f"Trainer.fit: nothing to do; {done}", stacklevel=4)
+        warnings.warn(f"Trainer.fit: nothing to do; {done}", stacklevel=5)
 
     def _check_monitor(self, validation: DataSet | None) -> None:
         watched = []
