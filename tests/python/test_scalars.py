@@ -187,7 +187,7 @@ def test_class_weights_are_mappings_everywhere() -> None:
         with pytest.raises(ValueError, match=r": class_weight\[2\] is -1; it must be finite and not negative"):
             call({2: -1})
         with pytest.raises(TypeError, match=r"class_weight is "):
-            call("balanced")
+            call("even")
 
 
 # ---------------------------------------------------------------- batch norm

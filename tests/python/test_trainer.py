@@ -554,7 +554,7 @@ def test_balanced_class_weights() -> None:
         states.add(trainer.model.theta.tobytes())
     assert len(states) == 1
     trainer = Trainer(make_model(), class_weight="balanced")
-    with pytest.raises(ValueError, match=r"Trainer\.step: class_weight='balanced' is counted in the labels of a fit"):
+    with pytest.raises(ValueError, match=r"^Trainer: class_weight='balanced' is counted when a fit begins"):
         trainer.step(X, y)
     with pytest.raises(ValueError, match="counts labels, and y are soft targets"):
         trainer.fit(X, np.eye(3)[y])
@@ -1065,6 +1065,15 @@ def test_what_cannot_be_set_later_says_so() -> None:
         with pytest.raises(ValueError, match=rf"{name} cannot be set in the middle of an epoch \(1 steps of it"):
             setattr(trainer, name, value)
     trainer.batch_size = 20
+
+    def change(trainer: Trainer, logs: dict[str, Any]) -> None:
+        for name, value in (("loss", "cross_entropy"), ("ignore_index", 3)):
+            with pytest.raises(RuntimeError, match=f"Trainer: {name} cannot be set during a fit"):
+                setattr(trainer, name, value)
+
+    trainer.callbacks = [change]
+    trainer.fit(X, y)
+    trainer.ignore_index = 3
     with pytest.raises(ValueError, match="monitor cannot be set to 'val_loss': there is a best epoch, by 'train_loss'"):
         trainer.monitor = "val_loss"
 

@@ -14,7 +14,7 @@ from normcore import _core
 from normcore._checks import check_real
 from normcore._signals import Call, uninterrupted
 from normcore.mlp import MLP
-from normcore.training.settings import read_only, setting
+from normcore.training.attributes import read_only, setting
 
 __all__ = ["OPTIMIZERS", "Optimizer", "OptimizerName", "StateOverflowError"]
 

@@ -14,7 +14,15 @@ from normcore import _core
 from normcore._signals import uninterrupted
 from normcore.mlp import MLP
 
-__all__ = ["BestWeights", "NonFiniteError", "Weights", "all_finite", "first_nonfinite", "nonfinite_in_pass"]
+__all__ = [
+    "BestWeights",
+    "NonFiniteError",
+    "Weights",
+    "all_finite",
+    "has_diverged",
+    "is_unmeasurable",
+    "nonfinite_in_pass",
+]
 
 FloatArray = npt.NDArray[Any]
 Weights = tuple[FloatArray, FloatArray]  # theta and buffers_flat of a model
@@ -76,6 +84,28 @@ def nonfinite_in_pass(model: MLP, X: npt.ArrayLike) -> tuple[str, str]:
         ("parameter", model.parameters()), ("gradient", model.gradients()), ("running statistic", model.buffers())
     )
     return found or ("loss", "all parameters and gradients are finite")
+
+
+def has_diverged(model: MLP, policy: str, step: int, epoch: int) -> bool:
+    """Whether the update of `step` left something that is not finite; NonFiniteError if the policy is "raise"."""
+    if all_finite(model.theta) and all_finite(model.buffers_flat):
+        return False
+    if policy == "raise":
+        found = first_nonfinite(("parameter", model.parameters()), ("running statistic", model.buffers()))
+        name, what = found or ("theta", "the parameters are not finite")
+        raise NonFiniteError(f"Trainer: after step {step} (epoch {epoch}): {what}", step, name)
+    return True
+
+
+def is_unmeasurable(values: Mapping[str, float], policy: str, step: int, epoch: int) -> bool:
+    """Whether a loss measured at the end of an epoch ends the training; NonFiniteError if the policy is "raise"."""
+    bad = next((name for name in ("train_loss", "val_loss") if not math.isfinite(values.get(name, 0.0))), None)
+    if bad is None or policy == "skip":
+        return False
+    if policy == "raise":
+        what = f"{bad} is {values[bad]}; all parameters are finite"
+        raise NonFiniteError(f"Trainer: after step {step} (end of epoch {epoch - 1}): {what}", step, bad)
+    return True
 
 
 def _same_bits(a: FloatArray, b: FloatArray) -> bool:

@@ -6,36 +6,35 @@ import math
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, SupportsIndex, get_args
+from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
 from normcore import _core, losses
-from normcore._checks import check_choice, check_flag, check_integer, check_number, check_uint64, with_hints
+from normcore._checks import check_number, with_hints
 from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.losses import Loss, LossName
-from normcore.mlp import MLP, ClassWeight, check_class_weight, check_weights
+from normcore.mlp import MLP, ClassWeight, check_weights
 from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, Part, batch_bounds, epoch_order
-from normcore.training.callbacks import Progress, call_callbacks, check_callbacks
+from normcore.training.callbacks import Progress, call_callbacks
 from normcore.training.checkpoint import SETTINGS, Resumable
-from normcore.training.history import CURVES, Curve, History, curves_of, is_better
+from normcore.training.history import Curve, History, is_better
 from normcore.training.optimizers import Optimizer, OptimizerName, StateOverflowError
 from normcore.training.schedules import LearningRate, PlateauSchedule
-from normcore.training.settings import read_only, setting
+from normcore.training.settings import ARGUMENTS, FIT_ARGUMENTS, Policy, Shuffle, TrainerSettings
 from normcore.training.stopping import (
     BestWeights,
     NonFiniteError,
     all_finite,
-    first_nonfinite,
+    has_diverged,
+    is_unmeasurable,
     nonfinite_in_pass,
 )
 
 __all__ = ["Trainer"]
 
 
-Shuffle = Literal["permutation", "replacement"]
-Policy = Literal["raise", "skip", "stop"]
 ValidationData = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 
 
@@ -53,103 +52,7 @@ class _Gradients:
     """The rows, or those of the last part; of the first part whose loss is not finite, if there is one."""
 
 
-# The words of other libraries, and what is meant by them here.
-_ARGUMENTS = {
-    "alpha": "l2",
-    "callback": "callbacks",
-    "criterion": "loss",
-    "gradient_accumulation_steps": "accumulate",
-    "lr": "learning_rate",
-    "learning_rate_init": "learning_rate",
-    "max_epochs": "epochs",
-    "max_iter": "epochs",
-    "n_epochs": "epochs",
-    "num_epochs": "epochs",
-    "patience": "early_stopping",
-    "random_state": "seed",
-    "rng": "seed",
-    "scheduler": "learning_rate, which may be a schedule",
-    "solver": "optimizer",
-    "verbose": "progress",
-}
-_FIT_ARGUMENTS = {
-    "batch_size": "an argument of Trainer",
-    "callbacks": "an argument of Trainer",
-    "class_weight": "an argument of Trainer",
-    "epochs": "an argument of Trainer",
-    "shuffle": "an argument of Trainer",
-    "validation_split": "validation_data=(X, y), of rows that you set aside",
-    "verbose": "progress, an argument of Trainer",
-}
-
-# ---------------------------------------------------------------------- settings
-
-Check = Callable[[Any, Any], Any]
-
-
-def _integer(name: str, low: int) -> Check:
-    return lambda trainer, value: check_integer(value, "Trainer", name, low)
-
-
-def _choice(name: str, choices: tuple[str, ...]) -> Check:
-    return lambda trainer, value: check_choice(value, choices, "Trainer", name)
-
-
-def _flag(name: str) -> Check:
-    return lambda trainer, value: check_flag(value, "Trainer", name)
-
-
-def _optional(check: Check) -> Check:
-    return lambda trainer, value: None if value is None else check(trainer, value)
-
-
-def _check_rate(trainer: Trainer, value: Any) -> LearningRate:
-    if callable(value):
-        return value  # type: ignore[no-any-return]
-    rate = check_number(value, "Trainer", "learning_rate")
-    trainer.optimizer.check("Trainer", rate)
-    return rate
-
-
-def _check_batch_size(trainer: Trainer, value: Any) -> int:
-    size = check_integer(value, "Trainer", "batch_size", 1)
-    if size == 1 and trainer.model.norm == "batch":
-        raise ValueError("Trainer: batch_size is 1; with norm='batch' it must be at least 2")
-    return size
-
-
-def _check_clip_norm(trainer: Trainer, value: Any) -> float | None:
-    if value is None:
-        return None
-    return check_number(value, "Trainer", "clip_norm", open_low=True, wanted="positive and finite, or None")
-
-
-def _check_class_weight(trainer: Trainer, value: Any) -> npt.NDArray[Any] | str | None:
-    trainer.loss.check_class_options(value, 0.0, None, "Trainer")
-    if isinstance(value, str) and value == "balanced":
-        return value
-    return check_class_weight(value, trainer.model.outputs, "Trainer")
-
-
-def _check_label_smoothing(trainer: Trainer, value: Any) -> float:
-    number = check_number(value, "Trainer", "label_smoothing", 0.0, 1.0)
-    trainer.loss.check_class_options(None, number, None, "Trainer")
-    return number
-
-
-def _check_ignore_index(trainer: Trainer, value: Any) -> int | None:
-    trainer.loss.check_class_options(None, 0.0, value, "Trainer")
-    return None if value is None else check_integer(value, "Trainer", "ignore_index", -(1 << 63))
-
-
-def _check_monitored(trainer: Trainer, value: Any) -> str:
-    curve: str = check_choice(value, CURVES, "Trainer", "monitor")
-    if trainer.history.best_value is not None and curve != trainer.monitor:
-        raise ValueError(f"Trainer: monitor cannot be set to {curve!r}: there is a best epoch, by {trainer.monitor!r}")
-    return curve
-
-
-class Trainer(Resumable):
+class Trainer(TrainerSettings, Resumable):
     """Trains a model on minibatches.
 
     Parameters
@@ -211,8 +114,9 @@ class Trainer(Resumable):
     Notes
     -----
     All but `model`, `optimizer` and `monitor` may be set later, and are checked then and obeyed from the next step on;
-    `batch_size`, `accumulate`, `shuffle` and `seed`, which decide the rows of an epoch, between two epochs. What the
-    optimiser takes is set on it: ``trainer.optimizer.l2 = 1e-3``.
+    `batch_size`, `accumulate`, `shuffle` and `seed`, which decide the rows of an epoch, between two epochs, and `loss`
+    and `ignore_index`, by which data are checked, between two fits. What the optimiser takes is
+    set on it: ``trainer.optimizer.l2 = 1e-3``.
 
     Losses of the curves have class weights, label smoothing and sample weights, but no L2 term; scores have sample
     weights.
@@ -233,32 +137,9 @@ class Trainer(Resumable):
     ('epochs', True)
     """
 
-    model: MLP = read_only("model", "make a new Trainer for another model")
-    optimizer: Optimizer = read_only(
-        "optimizer", "set its attributes, such as trainer.optimizer.l2, or make a new Trainer"
-    )
-    learning_rate: LearningRate = setting("learning_rate", _check_rate)
-    batch_size: int = setting("batch_size", _check_batch_size, between_epochs=True)
-    accumulate: int = setting("accumulate", _integer("accumulate", 1), between_epochs=True)
-    epochs: int = setting("epochs", _integer("epochs", 0))
-    shuffle: Shuffle = setting("shuffle", _choice("shuffle", get_args(Shuffle)), between_epochs=True)
-    clip_norm: float | None = setting("clip_norm", _check_clip_norm)
-    class_weight: npt.NDArray[Any] | Literal["balanced"] | None = setting("class_weight", _check_class_weight)
-    label_smoothing: float = setting("label_smoothing", _check_label_smoothing)
-    ignore_index: int | None = setting("ignore_index", _check_ignore_index)
-    early_stopping: int | None = setting("early_stopping", _optional(_integer("early_stopping", 1)))
-    min_delta: float = setting("min_delta", lambda trainer, value: check_number(value, "Trainer", "min_delta"))
-    restore_best: bool = setting("restore_best", _flag("restore_best"))
-    monitor: Curve = setting("monitor", _check_monitored)
-    evaluate_training: bool = setting("evaluate_training", _flag("evaluate_training"))
-    on_nonfinite: Policy = setting("on_nonfinite", _choice("on_nonfinite", get_args(Policy)))
-    callbacks: list[Any] = setting("callbacks", lambda trainer, value: check_callbacks(value))
-    progress: bool | None = setting("progress", _optional(_flag("progress")))
-    seed: int = setting("seed", lambda trainer, value: check_uint64(value, "Trainer", "seed"), between_epochs=True)
-
     _claimed: object | None = None  # of the class: what the call that fits an object has put into that
 
-    @with_hints("Trainer", _ARGUMENTS)
+    @with_hints("Trainer", ARGUMENTS)
     def __init__(
         self,
         model: MLP,
@@ -315,7 +196,7 @@ class Trainer(Resumable):
         self._rows = 0
         self._halted = False
         self._kept = BestWeights(model)
-        self._class_weight: npt.NDArray[Any] | None = None  # of the fit or step that is being done
+        self._balanced: npt.NDArray[Any] | None = None  # class weights by the labels of the fit that is being done
         self._buffers_before = np.empty_like(model.buffers_flat)
 
     def __repr__(self) -> str:
@@ -323,17 +204,6 @@ class Trainer(Resumable):
             f"Trainer({self.model!r}, optimizer={self.optimizer.name!r}, epoch={self.epoch}/{self.epochs}, "
             f"step={self.step_count})"
         )
-
-    @property
-    def loss(self) -> Loss:
-        """What the outputs are trained to: the loss that was given, else the model's own."""
-        return self.model.loss if self._loss is None else self._loss
-
-    @loss.setter
-    def loss(self, loss: LossName | Loss) -> None:
-        given = losses.get(loss)
-        given.check_class_options(self.class_weight, self.label_smoothing, self.ignore_index, "Trainer")
-        self._loss = given
 
     # ------------------------------------------------------------------ one step
 
@@ -355,11 +225,7 @@ class Trainer(Resumable):
             targets = loss.check_targets(
                 y, shape, model.outputs, "Trainer.step", dtype=model.dtype, ignore_index=self.ignore_index
             )
-            if isinstance(self.class_weight, str):
-                raise ValueError(
-                    "Trainer.step: class_weight='balanced' is counted in the labels of a fit; give numbers"
-                )
-            self._class_weight = self.class_weight
+            self._balanced = None
             weights = check_weights(sample_weight, shape, "Trainer.step", "sample_weight")
             model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
@@ -440,7 +306,7 @@ class Trainer(Resumable):
             value, weight = model._training_pass(
                 X,
                 y,
-                self._class_weight,
+                self._class_weight(),
                 sample_weight,
                 self.label_smoothing,
                 self.ignore_index,
@@ -453,6 +319,14 @@ class Trainer(Resumable):
             value, doutputs, weight = loss(outputs, y, sample_weight=sample_weight)
             model.backward(doutputs)
         return float(value), weight
+
+    def _class_weight(self) -> npt.NDArray[Any] | None:
+        weight = self.class_weight
+        if not isinstance(weight, str):
+            return weight
+        if self._balanced is None:
+            raise ValueError("Trainer: class_weight='balanced' is counted when a fit begins; give numbers")
+        return self._balanced
 
     def _reduce(self, gradients: _Gradients) -> _Gradients:
         """Make one of the gradients of all processes that train the model: of one process, as they are."""
@@ -525,29 +399,6 @@ class Trainer(Resumable):
         # A copy made in a callback is in nobody's hands.
         return {name: value for name, value in vars(self).items() if name != "_claimed"}
 
-    def _diverged(self) -> bool:
-        """Whether the last update left something that is not finite, if the policy is not to raise then."""
-        model = self.model
-        if all_finite(model.theta) and all_finite(model.buffers_flat):
-            return False
-        if self.on_nonfinite == "raise":
-            found = first_nonfinite(("parameter", model.parameters()), ("running statistic", model.buffers()))
-            name, what = found or ("theta", "the parameters are not finite")
-            step = self.step_count - 1
-            raise NonFiniteError(f"Trainer: after step {step} (epoch {self.epoch}): {what}", step, name)
-        return True
-
-    def _unmeasurable(self, values: Mapping[str, float]) -> bool:
-        """Whether the training must end because a measured loss is not finite, if the policy is not to raise then."""
-        bad = next((name for name in ("train_loss", "val_loss") if not math.isfinite(values.get(name, 0.0))), None)
-        if bad is None or self.on_nonfinite == "skip":
-            return False
-        if self.on_nonfinite == "raise":
-            step = self.step_count - 1
-            what = f"{bad} is {values[bad]}; all parameters are finite"
-            raise NonFiniteError(f"Trainer: after step {step} (end of epoch {self.epoch - 1}): {what}", step, bad)
-        return True
-
     # ------------------------------------------------------------------ evaluation
 
     def _measure(self, data: DataSet, validation: DataSet | None) -> dict[str, float]:
@@ -557,7 +408,7 @@ class Trainer(Resumable):
                 found = rows.evaluate(
                     self.model,
                     self.loss,
-                    class_weight=self._class_weight,
+                    class_weight=self._class_weight(),
                     label_smoothing=self.label_smoothing,
                     ignore_index=self.ignore_index,
                 )
@@ -582,7 +433,7 @@ class Trainer(Resumable):
 
     # ------------------------------------------------------------------ training
 
-    @with_hints("Trainer.fit", _FIT_ARGUMENTS)
+    @with_hints("Trainer.fit", FIT_ARGUMENTS)
     def fit(
         self,
         X: npt.ArrayLike,
@@ -658,11 +509,10 @@ class Trainer(Resumable):
             validation = DataSet(model, loss, validation_X, validation_y, weight, operation, self.ignore_index)
         if model.norm == "batch" and data.rows == 1:
             raise ValueError("Trainer.fit: X has one row; batch norm needs at least two to train")
-        self._check_monitor(validation)
+        self._check_watched(validation is not None)
+        self._balanced = None
         if isinstance(self.class_weight, str):
-            self._class_weight = data.balanced(model.outputs, self.ignore_index)
-        else:
-            self._class_weight = self.class_weight
+            self._balanced = data.balanced(model.outputs, self.ignore_index)
         model.loss = loss  # by which it predicts from now on
         if self._batch and self._rows != data.rows:
             raise ValueError(
@@ -706,21 +556,6 @@ class Trainer(Resumable):
             )
         warnings.warn(f"Trainer.fit: nothing to do; {done}", stacklevel=5)
 
-    def _check_monitor(self, validation: DataSet | None) -> None:
-        watched = []
-        if self.early_stopping is not None or self.restore_best:
-            watched.append(("early_stopping and restore_best watch", self.monitor))
-        if isinstance(self.learning_rate, PlateauSchedule):
-            watched.append(("the learning rate watches", self.learning_rate.curve))
-        known = curves_of(self.loss)
-        for who, curve in watched:
-            if curve not in known:
-                raise ValueError(f"Trainer.fit: {who} {curve!r}; the curves of {self.loss.name} are {', '.join(known)}")
-            if curve.startswith("val") and validation is None:
-                raise ValueError(f"Trainer.fit: {who} {curve!r}: give validation_data")
-            if curve.startswith("train") and not self.evaluate_training:
-                raise ValueError(f"Trainer.fit: {who} {curve!r}: set evaluate_training")
-
     def _steps(self, rows: int) -> list[list[tuple[int, int]]]:
         """Where the batches of each step of an epoch begin and end in its order."""
         bounds = batch_bounds(rows, self.batch_size, self.shuffle, self.model.norm)
@@ -744,12 +579,12 @@ class Trainer(Resumable):
                 if self._halted:
                     return "nonfinite"
                 if stopped:
-                    return "nonfinite" if self._diverged() else "callback"
-            if self._diverged():
+                    return "nonfinite" if has_diverged(self.model, *self._where()) else "callback"
+            if has_diverged(self.model, *self._where()):
                 return "nonfinite"
             values = signals.through(self._measure, data, validation)
             self._record(values, self.epoch + 1)
-            if self._unmeasurable(values):
+            if is_unmeasurable(values, *self._where()):
                 return "nonfinite"
             total = 0.0
             for loss in self.history.loss[-len(steps) :]:  # sum() rounds differently from Python 3.12 on
@@ -758,6 +593,10 @@ class Trainer(Resumable):
             if signals.through(self._after_epoch, progress, logs):
                 return "callback"
         return "epochs"
+
+    def _where(self) -> tuple[str, int, int]:
+        """What to do about values that are not finite, the last step and the epoch."""
+        return self.on_nonfinite, self.step_count - 1, self.epoch
 
     def _after_step(self, progress: Progress, number: int, loss: float) -> bool:
         progress.step(loss)
