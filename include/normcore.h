@@ -712,9 +712,9 @@ NORMCORE_API normcore_status normcore_mlp_get_segment(const normcore_mlp *mlp, s
 
 /*
  * Weights = scale normal, with scale = weight_scale (9 times it is finite in the data's type) or, if that is negative,
- * by the activation: sqrt(2 / in) for ReLU, leaky ReLU and silu (He et al., arXiv 1502.01852, equation 10), and
- * sqrt(2 / (in + out)) for tanh and logistic (Glorot and Bengio, AISTATS 2010, equation 12). Layer l uses stream
- * `stream + l` of the seed. Biases and beta 0, gamma 1; running mean 0, running variance 1. OVERWRITTEN.
+ * by the activation: sqrt(2 / (in + out)) for tanh and logistic (Glorot and Bengio, AISTATS 2010, equation 12), and
+ * sqrt(2 / in) for the others (He et al., arXiv 1502.01852, equation 10). Layer l uses stream `stream + l` of the seed.
+ * Biases and beta 0, gamma 1; running mean 0, running variance 1. OVERWRITTEN.
  */
 NORMCORE_API normcore_status normcore_mlp_initialize_f32(normcore_context *ctx, const normcore_mlp *mlp,
                                                          uint64_t seed, uint64_t stream, double weight_scale,

@@ -15,6 +15,7 @@ _Activation = Literal["relu", "leaky_relu", "tanh", "logistic", "silu"]
 
 __version__: Final[str]
 CONTRACT: Final[str]
+ACTIVATIONS: Final[dict[_Activation, int]]
 
 def affine_forward(
     x: NDArray[_F], w: NDArray[_F], b: NDArray[_F] | None = None, *, relu: bool = False, out: NDArray[_F] | None = None

@@ -8,7 +8,7 @@ import operator
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex, get_args
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
@@ -23,15 +23,16 @@ from normcore.losses import Loss
 from normcore.model_file import config_of, metadata_of
 from normcore.random import Generator
 
+if TYPE_CHECKING:
+    from normcore._core import _Activation as Activation
+
 __all__ = ["MLP", "load_model", "save_model"]
 
 Norm = Literal["batch", "layer"] | None
-Activation = Literal["relu", "leaky_relu", "tanh", "logistic", "silu"]
 FloatArray = npt.NDArray[Any]
 ClassWeight = npt.ArrayLike | Mapping[Any, float] | None
 
 _NORMS = (None, "batch", "layer")
-_ACTIVATIONS = get_args(Activation)
 _MOST_DROPOUT = 1.0 - 2.0**-32  # units are kept by comparing 32-bit words
 _BUFFER_NAMES = ("running_mean", "running_var")
 _MODEL = "model"
@@ -216,14 +217,14 @@ class MLP:
         Features, hidden widths ..., outputs; at least two, each at least 1.
     norm : None, "batch" or "layer"
         Normalisation after each hidden affine map.
-    activation : "relu", "leaky_relu", "tanh", "logistic" or "silu"
-        Of the hidden layers, after the norm; see `leaky_relu_forward` (slope 0.01) and its neighbours.
+    activation : "relu", "leaky_relu" (slope 0.01), "tanh", ...
+        Of the hidden layers, after the norm: X of any pair of functions `X_forward` and `X_backward` of one array.
     dropout : float in [0, 1 - 2**-32]
         Probability to drop a hidden unit, after each activation, in training.
     weight_scale : float or None
         Standard deviation of the initial weights, 9 times which is finite in `dtype`; None: by the activation,
-        sqrt(2 / in) of each layer for relu, leaky_relu and silu (He et al., arXiv 1502.01852), and
-        sqrt(2 / (in + out)) for tanh and logistic (Glorot and Bengio, AISTATS 2010).
+        sqrt(2 / (in + out)) of each layer for tanh and logistic (Glorot and Bengio, AISTATS 2010), and sqrt(2 / in)
+        for the others (He et al., arXiv 1502.01852).
     dtype : "float32" or "float64"
         Of parameters, activations and logits.
     rng : int or Generator
@@ -335,8 +336,8 @@ class MLP:
         if not (norm is None or isinstance(norm, str)) or norm not in _NORMS:
             raise ValueError(f"MLP: norm is {norm!r}; accepted are None, 'batch' and 'layer'")
         self._norm: Norm = norm
-        if not isinstance(activation, str) or activation not in _ACTIVATIONS:
-            *others, last = map(repr, _ACTIVATIONS)
+        if not isinstance(activation, str) or activation not in _core.ACTIVATIONS:
+            *others, last = map(repr, _core.ACTIVATIONS)
             raise ValueError(f"MLP: activation is {activation!r}; accepted are {', '.join(others)} and {last}")
         self._activation: Activation = activation
         self._dropout = check_number(dropout, "MLP", "dropout", 0.0, 1.0, open_high=True)
@@ -421,7 +422,7 @@ class MLP:
 
     @property
     def activation(self) -> Activation:
-        """Of the hidden layers: "relu", "leaky_relu", "tanh", "logistic" or "silu"."""
+        """Of the hidden layers: "relu", "tanh", ..."""
         return self._activation
 
     @property

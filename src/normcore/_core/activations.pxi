@@ -5,6 +5,13 @@ cdef extern from *:
     by_dtype normcore_log_softmax_backward, normcore_activation_backward
 
 
+# By the names that networks know them by.
+ACTIVATIONS = {
+    "relu": NORMCORE_ACTIVATION_RELU, "leaky_relu": NORMCORE_ACTIVATION_LEAKY_RELU, "tanh": NORMCORE_ACTIVATION_TANH,
+    "logistic": NORMCORE_ACTIVATION_LOGISTIC, "silu": NORMCORE_ACTIVATION_SILU,
+}
+
+
 cdef enum:  # what _map and _map2 compute, beside the activations of C
     SOFTMAX = -1
     LOG_SOFTMAX = -2

@@ -10,10 +10,6 @@ cdef extern from *:
 
 
 cdef dict NORMS = {None: NORMCORE_NORM_NONE, "batch": NORMCORE_NORM_BATCH, "layer": NORMCORE_NORM_LAYER}
-cdef dict ACTIVATIONS = {
-    "relu": NORMCORE_ACTIVATION_RELU, "leaky_relu": NORMCORE_ACTIVATION_LEAKY_RELU, "tanh": NORMCORE_ACTIVATION_TANH,
-    "logistic": NORMCORE_ACTIVATION_LOGISTIC, "silu": NORMCORE_ACTIVATION_SILU,
-}
 cdef tuple SEGMENTS = ("w", "b", "gamma", "beta", "running_mean", "running_var")
 
 
@@ -28,7 +24,7 @@ cdef class Network:
         Features, hidden widths ..., outputs; each at least 1.
     norm : {None, "batch", "layer"}
         Normalisation after each hidden affine map.
-    activation : {"relu", "leaky_relu", "tanh", "logistic", "silu"}
+    activation : one of `ACTIVATIONS`: "relu", "tanh", ...
         Of the hidden layers; the slope of leaky ReLU is 0.01.
     keep : float in [2**-32, 1]
         Dropout after each hidden activation: the probability to keep an element.
@@ -198,9 +194,9 @@ cdef class Network:
         Parameters
         ----------
         params : ndarray (parameter_count,)
-            Weights become ``weight_scale`` times normal deviates, by default by the activation: ``sqrt(2 / in)`` for
-            relu, leaky_relu and silu (He et al., arXiv 1502.01852), ``sqrt(2 / (in + out))`` for tanh and logistic
-            (Glorot and Bengio, AISTATS 2010). Layer l uses stream ``stream + l``. Biases and beta 0, gamma 1.
+            Weights become ``weight_scale`` times normal deviates, by default by the activation:
+            ``sqrt(2 / (in + out))`` for tanh and logistic (Glorot and Bengio, AISTATS 2010), ``sqrt(2 / in)`` for the
+            others (He et al., arXiv 1502.01852). Layer l uses stream ``stream + l``. Biases and beta 0, gamma 1.
         buffers : ndarray (buffer_count,), or None if there are none
             Running means 0, running variances 1.
         seed, stream : int in [0, 2**64)
