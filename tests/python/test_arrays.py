@@ -15,7 +15,8 @@ N, D = 5, 6
 SQUARE = 9  # affine maps of so many features have as many outputs, and may be written over their input
 WITH_ROWS = [op for op in OPERATIONS if op.rows]
 WITH_OUT = [op for op in WITH_ROWS if op.takes_out]
-NEED_TWO_AXES = ("batch_norm_forward", "batch_norm_backward", "softmax_cross_entropy")
+NEED_TWO_AXES = ("batch_norm_forward", "batch_norm_backward", "softmax_cross_entropy", "squared_error", "huber_loss")
+NEED_TWO_AXES += ("quantile_loss", "poisson_loss", "logistic_loss")
 STATISTICS = ("mean", "rstd")  # double whatever the dtype of the operation
 
 

@@ -222,7 +222,7 @@ def test_verification_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_verification_as_a_module_prints_the_lines_of_the_file() -> None:
     committed = Path(__file__).parents[2] / "digests" / "NC1.sha256"
-    done = python("-m", "normcore.verification")
+    done = python("-m", "normcore.verification", "digits")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [
         line for line in committed.read_text().splitlines() if line.startswith("digits/")
