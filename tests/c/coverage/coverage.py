@@ -122,6 +122,11 @@ def count(export: dict) -> dict[str, Counts]:
         for *span, times, _, _, _ in plain:
             regions[key][tuple(span)] += times
 
+    # A header's function in a file without a dtype says nothing more than those in files with one, which use it.
+    for key in [(*key[:2], "") for key in regions if key[0].suffix == ".h" and key[2]]:
+        if regions.pop(key, None):
+            branches = {place: taken for place, taken in branches.items() if place[0] != key}
+
     files: dict[str, Counts] = collections.defaultdict(Counts)
     for (key, *span), taken in branches.items():
         place = str(key[0].relative_to(CORE))
