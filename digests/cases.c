@@ -238,6 +238,7 @@ ACTIVATION(leaky_relu, NORMCORE_ACTIVATION_LEAKY_RELU)
 ACTIVATION(hyperbolic_tangent, NORMCORE_ACTIVATION_TANH)
 ACTIVATION(logistic, NORMCORE_ACTIVATION_LOGISTIC)
 ACTIVATION(silu, NORMCORE_ACTIVATION_SILU)
+ACTIVATION(relu6, NORMCORE_ACTIVATION_RELU6)
 
 static void dropout(const shape *s, int values, uint64_t *state) {
     const matrix x = filled(s->n, s->k, values, BY_ROW, state), y = matrix_of(s->n, s->k);
@@ -682,6 +683,8 @@ void T(cases)(void) {
     ALL_CASES("logistic_backward", row_shapes, logistic_backward);
     ALL_CASES("silu_forward", row_shapes, silu_forward);
     ALL_CASES("silu_backward", row_shapes, silu_backward);
+    ALL_CASES("relu6_forward", row_shapes, relu6_forward);
+    ALL_CASES("relu6_backward", row_shapes, relu6_backward);
     ALL_CASES("softmax", row_shapes, softmax);
     ALL_CASES("softmax_backward", row_shapes, softmax_backward);
     ALL_CASES("log_softmax", row_shapes, log_softmax);

@@ -214,7 +214,8 @@ typedef enum normcore_activation {
     NORMCORE_ACTIVATION_LEAKY_RELU = 1, /* x > 0 ? x : slope x */
     NORMCORE_ACTIVATION_TANH = 2,       /* odd to the bit; -0 gives -0 */
     NORMCORE_ACTIVATION_LOGISTIC = 3,   /* 1 / (1 + exp(-x)), the sigmoid */
-    NORMCORE_ACTIVATION_SILU = 4        /* x / (1 + exp(-x)), also called swish; -inf gives -0, its limit */
+    NORMCORE_ACTIVATION_SILU = 4,       /* x / (1 + exp(-x)), also called swish; -inf gives -0, its limit */
+    NORMCORE_ACTIVATION_RELU6 = 5       /* ReLU up to 6, and 6 beyond */
 } normcore_activation;
 
 /*
@@ -241,7 +242,8 @@ NORMCORE_API normcore_status normcore_activation_forward_f64(normcore_context *c
  * dx = dy times the derivative. `saved` (n, d) is the output y of the forward pass, or its input x: as
  * normcore_activation_takes_input() says (of ReLU and leaky ReLU either). dy (n, d); dx (n, d) OVERWRITTEN, may be dy or
  * saved. The derivative is 1 - y^2 (tanh), y - y^2 (logistic), s (1 + x (1 - s)) with s the logistic function of x
- * (silu); of ReLU and leaky ReLU 0 and slope where y <= 0, else 1, where y is NaN as well.
+ * (silu); of ReLU and leaky ReLU 0 and slope where y <= 0, of ReLU6 0 there and where y >= 6, else 1, where y is NaN
+ * as well.
  */
 NORMCORE_API normcore_status normcore_activation_backward_f32(normcore_context *ctx, normcore_activation activation,
                                                               double slope, size_t n, size_t d,

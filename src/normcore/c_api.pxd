@@ -81,6 +81,7 @@ cdef extern from "normcore.h" nogil:
         NORMCORE_ACTIVATION_TANH
         NORMCORE_ACTIVATION_LOGISTIC
         NORMCORE_ACTIVATION_SILU
+        NORMCORE_ACTIVATION_RELU6
 
     int normcore_activation_takes_input(normcore_activation activation)
     normcore_status normcore_activation_forward_f32(normcore_context *ctx, normcore_activation activation,

@@ -375,6 +375,7 @@ static const operation operations[] = {
     BACKWARD("mlp_backward, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT),
     BACKWARD("mlp_backward, logistic, batch norm, dropout", NORMCORE_NORM_BATCH | DROPOUT | ACTIVATION(LOGISTIC)),
     BACKWARD("mlp_backward, silu", ACTIVATION(SILU)),
+    BACKWARD("mlp_backward, relu6", ACTIVATION(RELU6)),
     LOSS("mlp_loss_and_grads", NORMCORE_NORM_NONE),
     LOSS("mlp_loss_and_grads, dropout, soft, sum", DROPOUT | SOFT | SUM),
     LOSS("mlp_loss_and_grads, batch norm, weighted", NORMCORE_NORM_BATCH | WEIGHTED),

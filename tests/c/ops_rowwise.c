@@ -85,7 +85,7 @@ static normcore_status run_activation_backward(const call *c, normcore_context *
 
 /* 2 ULP; the product with the slope is one rounding, ReLU none. */
 static void verify_activation(const call *c) {
-    const wide roundings[] = {0, 0.5L, 2, 2, 2}, *x = widen(&c->a[0]);
+    const wide roundings[] = {0, 0.5L, 2, 2, 2, 0}, *x = widen(&c->a[0]);
     wide *y = scratch_wide(c->n * c->k), *tolerance = scratch_wide(c->n * c->k);
     for (size_t i = 0; i < c->n * c->k; i++) {
         y[i] = reference_activation(activation_of(c), (real)SLOPE, x[i]);
@@ -96,7 +96,7 @@ static void verify_activation(const call *c) {
 
 /* 1 - y^2 and y - y^2 rounded once, silu's derivative within 4 ULP of it or of the logistic function; the product. */
 static void verify_activation_backward(const call *c) {
-    const wide roundings[] = {0, 0, 0.5L, 0.5L, 4}, *dy = widen(&c->a[0]), *saved = widen(&c->a[1]);
+    const wide roundings[] = {0, 0, 0.5L, 0.5L, 4, 0}, *dy = widen(&c->a[0]), *saved = widen(&c->a[1]);
     wide *dx = scratch_wide(c->n * c->k), *tolerance = scratch_wide(c->n * c->k);
     for (size_t i = 0; i < c->n * c->k; i++) {
         const wide derivative = reference_activation_derivative(activation_of(c), (real)SLOPE, saved[i]);
@@ -201,6 +201,8 @@ static const operation operations[] = {
     ACTIVATION_BACKWARD("logistic", NORMCORE_ACTIVATION_LOGISTIC),
     ACTIVATION_FORWARD("silu", NORMCORE_ACTIVATION_SILU),
     ACTIVATION_BACKWARD("silu", NORMCORE_ACTIVATION_SILU),
+    ACTIVATION_FORWARD("relu6", NORMCORE_ACTIVATION_RELU6),
+    ACTIVATION_BACKWARD("relu6", NORMCORE_ACTIVATION_RELU6),
     {"softmax", 0, BY_ROW, setup_logits, run_softmax, verify_softmax, {{1, 0}}},
     {"log_softmax", 0, BY_ROW, setup_logits, run_log_softmax, verify_log_softmax, {{1, 0}}},
     {"softmax_backward",

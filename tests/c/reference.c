@@ -98,6 +98,8 @@ wide reference_activation(normcore_activation activation, wide slope, wide x) {
         return reference_logistic(x);
     case NORMCORE_ACTIVATION_SILU:
         return x * reference_logistic(x);
+    case NORMCORE_ACTIVATION_RELU6:
+        return x > 6 ? 6 : x > 0 ? x : 0;
     }
     return (wide)NAN;
 }
@@ -114,6 +116,8 @@ wide reference_activation_derivative(normcore_activation activation, wide slope,
         return saved * (1 - saved);
     case NORMCORE_ACTIVATION_SILU:
         return reference_logistic(saved) * (1 + saved * reference_logistic(-saved));
+    case NORMCORE_ACTIVATION_RELU6:
+        return saved <= 0 || saved >= 6 ? 0 : 1;
     }
     return (wide)NAN;
 }

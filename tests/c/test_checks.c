@@ -783,11 +783,11 @@ static void test_networks(void) {
                      normcore_mlp_create(&o, &made));
         normcore_mlp_destroy(made);
     }
-    for (int activation = -1; activation <= NORMCORE_ACTIVATION_SILU + 1; activation++) {
+    for (int activation = -1; activation <= NORMCORE_ACTIVATION_RELU6 + 1; activation++) {
         o = good;
         o.activation = (normcore_activation)activation;
         harness_note("activation %d", activation);
-        CHECK_STATUS(activation >= 0 && activation <= NORMCORE_ACTIVATION_SILU ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
+        CHECK_STATUS(activation >= 0 && activation <= NORMCORE_ACTIVATION_RELU6 ? NORMCORE_OK : NORMCORE_ERROR_VALUE,
                      normcore_mlp_create(&o, &made));
         normcore_mlp_destroy(made);
     }

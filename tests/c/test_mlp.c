@@ -57,7 +57,7 @@ typedef struct combination {
     normcore_activation activation;
     double keep;
 } combination;
-enum { ACTIVATIONS = NORMCORE_ACTIVATION_SILU + 1, COMBINATIONS = 3 * ACTIVATIONS * 2 };
+enum { ACTIVATIONS = NORMCORE_ACTIVATION_RELU6 + 1, COMBINATIONS = 3 * ACTIVATIONS * 2 };
 
 static combination combination_of(int number) {
     const combination c = {.norm = (normcore_norm)(number / 2 % 3),
@@ -271,7 +271,8 @@ static void test_statistics_left_alone(void) {
 
 /* Arrays of (n, out) that a pass holds for each hidden layer: of ReLU no more than what the next layer reads. */
 static void test_memory_of_passes(void) {
-    static const size_t without_dropout[ACTIVATIONS] = {1, 1, 1, 1, 2}, with_dropout[ACTIVATIONS] = {1, 1, 2, 2, 2};
+    static const size_t without_dropout[ACTIVATIONS] = {1, 1, 1, 1, 2, 1},
+                        with_dropout[ACTIVATIONS] = {1, 1, 2, 2, 2, 2};
     enum { ROWS = 640 }; /* so that no part is rounded up to a multiple of 64 bytes */
     for (int number = 0; number < COMBINATIONS; number++) {
         const combination c = combination_of(number);
@@ -522,7 +523,7 @@ static void test_refusals(void) {
     REFUSED(NORMCORE_ERROR_SIZE, sizes, many);
     REFUSED(NORMCORE_ERROR_NULL, sizes, NULL);
     REFUSED(NORMCORE_ERROR_VALUE, norm, (normcore_norm)3);
-    REFUSED(NORMCORE_ERROR_VALUE, activation, (normcore_activation)5);
+    REFUSED(NORMCORE_ERROR_VALUE, activation, (normcore_activation)ACTIVATIONS);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 0);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 1.5);
     REFUSED(NORMCORE_ERROR_VALUE, keep, 1e-10);

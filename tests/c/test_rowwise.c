@@ -29,7 +29,7 @@ static void test_relu_of_special_values(void) {
     }
 }
 
-#define ACTIVATIONS 5
+#define ACTIVATIONS 6
 
 static void activate(int activation, double slope, size_t count, const real *x, real *y) {
     CHECK_STATUS(NORMCORE_OK, T(normcore_activation_forward)(NULL, (normcore_activation)activation, slope, 1, count, x,
@@ -68,6 +68,7 @@ static void test_activations_of_special_values(void) {
         {"silu",
          {0, zero, inf, zero, nan, 0, zero, REAL_MAX, zero}, /* half a subnormal rounds to the even 0 */
          {half, half, 1, zero, nan, half, half, 1, zero}},
+        {"relu6", {0, 0, 6, 0, nan, tiny, 0, 6, 0}, {0, 0, 0, 0, 1, 1, 0, 0, 0}},
     };
     real ones[EACH(x)], y[EACH(x)], dx[EACH(x)];
     for (size_t i = 0; i < EACH(x); i++) ones[i] = 1;
@@ -120,7 +121,7 @@ static void test_activation_arguments(void) {
     const real inf = (real)INFINITY, x[] = {-inf, -2, 3, -(real)0}, halved[] = {-inf, -1, 3, -(real)0};
     const double refused[] = {-1e-300, -1, 1 + 1e-15, (double)INFINITY, (double)NAN};
     real y[EACH(x)], of_relu[EACH(x)];
-    static const int takes_input[ACTIVATIONS] = {0, 0, 0, 0, 1};
+    static const int takes_input[ACTIVATIONS] = {0, 0, 0, 0, 1, 0};
     for (int a = 0; a < ACTIVATIONS; a++)
         CHECK(normcore_activation_takes_input((normcore_activation)a) == takes_input[a]);
     for (size_t i = 0; i < EACH(x); i++) y[i] = 7;

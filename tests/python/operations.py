@@ -196,11 +196,11 @@ OPERATIONS = [
     Operation("relu_backward", _float("dy:nd", "y:nd"), nc.relu_backward, ("dy", "y"), (0,)),
     *(
         Operation(f"{name}_forward", _float("x:nd"), getattr(nc, f"{name}_forward"), ("x",), (0,))
-        for name in ("leaky_relu", "tanh", "logistic", "silu")
+        for name in ("leaky_relu", "tanh", "logistic", "silu", "relu6")
     ),
     *(
         Operation(f"{name}_backward", _float("dy:nd", "y:nd"), getattr(nc, f"{name}_backward"), ("dy", "y"), (0,))
-        for name in ("leaky_relu", "tanh", "logistic")
+        for name in ("leaky_relu", "tanh", "logistic", "relu6")
     ),
     Operation("silu_backward", _float("dy:nd", "x:nd"), nc.silu_backward, ("dy", "x"), (0,)),
     Operation("softmax", _float("x:nd"), nc.softmax, ("x",), (0,)),

@@ -27,6 +27,8 @@ SIGNATURES = {
     "logistic_backward": "(dy, y, *, out=None)",
     "silu_forward": "(x, *, out=None)",
     "silu_backward": "(dy, x, *, out=None)",
+    "relu6_forward": "(x, *, out=None)",
+    "relu6_backward": "(dy, y, *, out=None)",
     "softmax": "(x, *, out=None)",
     "log_softmax": "(x, *, out=None)",
     "softmax_backward": "(dy, y, *, out=None)",
@@ -339,7 +341,7 @@ def test_network_arguments() -> None:
             nc.Network((2, 2), norm=norm)  # type: ignore[arg-type]
     for activation in ("gelu", None, 2, ["tanh"]):
         with pytest.raises(
-            ValueError, match=r"Network: activation is .*; it must be one of relu, leaky_relu, tanh, logistic, silu"
+            ValueError, match=r"Network: activation is .*; it must be one of relu, leaky_relu, .*, relu6"
         ):
             nc.Network((2, 2), activation=activation)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="Network: dtype is 'float16'; it must be float32 or float64"):

@@ -35,6 +35,8 @@ calls = {  # but for Network.backward, which needs a forward pass
     "logistic_backward": lambda: nc.logistic_backward(x, x),
     "silu_forward": lambda: nc.silu_forward(x),
     "silu_backward": lambda: nc.silu_backward(x, x),
+    "relu6_forward": lambda: nc.relu6_forward(x),
+    "relu6_backward": lambda: nc.relu6_backward(x, x),
     "softmax": lambda: nc.softmax(x),
     "log_softmax": lambda: nc.log_softmax(x),
     "softmax_backward": lambda: nc.softmax_backward(x, x),

@@ -18,7 +18,7 @@ from normcore import MLP, Generator
 from normcore.testing import assert_same_bits, contract, numerical_gradient, use_isa, use_num_threads
 
 NORMS = [None, "batch", "layer"]
-ACTIVATIONS = ["relu", "leaky_relu", "tanh", "logistic", "silu"]
+ACTIVATIONS = ["relu", "leaky_relu", "tanh", "logistic", "silu", "relu6"]
 
 
 def random_model(sizes: list[int], seed: int = 3, **options: Any) -> MLP:
@@ -125,7 +125,7 @@ def test_properties_and_repr() -> None:
         ({"sizes": [3, 2.0]}, TypeError, "sizes must be a sequence of integers"),
         ({"sizes": 7}, TypeError, "sizes must be a sequence of integers"),
         ({"norm": "group"}, ValueError, "norm is 'group'; accepted are None, 'batch' and 'layer'"),
-        ({"activation": "gelu"}, ValueError, "activation is 'gelu'; accepted are 'relu', .*'logistic' and 'silu'"),
+        ({"activation": "gelu"}, ValueError, "activation is 'gelu'; accepted are 'relu', .*'silu' and 'relu6'"),
         ({"activation": None}, ValueError, "activation is None; accepted are 'relu'"),
         ({"activation": ["tanh"]}, ValueError, r"activation is \['tanh'\]; accepted are 'relu'"),
         ({"dropout": 1.0}, ValueError, r"dropout is 1.0; it must be in \[0, 1\)"),

@@ -14,9 +14,9 @@ from normcore.testing import assert_same_bits, assert_ulp, check_gradients, refe
 from normcore.testing.strategies import matrices
 from normcore.testing.ulp import ulp
 
-NAMES = ("leaky_relu", "tanh", "logistic", "silu")
+NAMES = ("leaky_relu", "tanh", "logistic", "silu", "relu6")
 # rounding of the product with the slope; the goals of docs/accuracy.md
-LIMIT = {"leaky_relu": 0.5, "tanh": 2.0, "logistic": 2.0, "silu": 2.0}
+LIMIT = {"leaky_relu": 0.5, "tanh": 2.0, "logistic": 2.0, "silu": 2.0, "relu6": 0.0}
 EACH = pytest.mark.parametrize("name", NAMES)
 
 
@@ -70,7 +70,7 @@ def test_backward_is_within_the_goal(name: str, x: Any, seed: int) -> None:
     exact = getattr(reference, f"{name}_backward")(np.ones_like(given), given)
     dx = backward(name, dy, given)
     size = np.maximum(abs(exact), reference.logistic_forward(x)) if name == "silu" else exact
-    derivative = {"leaky_relu": 0.0, "silu": 4.0}.get(name, 0.5) + slack(given.dtype)
+    derivative = {"leaky_relu": 0.0, "silu": 4.0, "relu6": 0.0}.get(name, 0.5) + slack(given.dtype)
     with np.errstate(all="ignore"):
         # long double: half the least subnormal of float64 is 0 in it
         limit = 1.001 * abs(dy) * derivative * ulp(size, dx.dtype).astype(np.longdouble)

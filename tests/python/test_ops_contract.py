@@ -100,7 +100,7 @@ def test_relu(data: st.DataObject, dtype: Any, isa: str) -> None:
     agree(isa, "relu_backward", data.draw(like(x)), y)
 
 
-@pytest.mark.parametrize("name", ["leaky_relu", "tanh", "logistic", "silu"])
+@pytest.mark.parametrize("name", ["leaky_relu", "tanh", "logistic", "silu", "relu6"])
 @given(st.data(), dtypes(), isas())
 def test_activations(name: str, data: st.DataObject, dtype: Any, isa: str) -> None:
     x = data.draw(cases(dtype, fills=("normal", "scaled", "integers", "wide_range")))

@@ -9,6 +9,7 @@ cdef extern from *:
 ACTIVATIONS = {
     "relu": NORMCORE_ACTIVATION_RELU, "leaky_relu": NORMCORE_ACTIVATION_LEAKY_RELU, "tanh": NORMCORE_ACTIVATION_TANH,
     "logistic": NORMCORE_ACTIVATION_LOGISTIC, "silu": NORMCORE_ACTIVATION_SILU,
+    "relu6": NORMCORE_ACTIVATION_RELU6,
 }
 
 
@@ -292,6 +293,32 @@ def silu_backward(dy, x, *, out=None):
     array([-0. ,  0.5,  1. ])
     """
     return _map2("silu_backward", NORMCORE_ACTIVATION_SILU, dy, x, out, "x")
+
+
+def relu6_forward(x, *, out=None):
+    """Rectified linear unit that ends at 6: ``min(max(x, 0), 6)`` (A. Krizhevsky, Convolutional deep belief networks).
+
+    Parameters and errors are those of `relu_forward`.
+
+    Examples
+    --------
+    >>> nc.relu6_forward(np.array([-1.5, 2.0, 7.0]))
+    array([0., 2., 6.])
+    """
+    return _map("relu6_forward", NORMCORE_ACTIVATION_RELU6, x, out)
+
+
+def relu6_backward(dy, y, *, out=None):
+    """Gradient of ReLU6: +0 where y <= 0 or y >= 6, else dy (so that NaN passes).
+
+    `y` is the output of `relu6_forward`; its input gives the same. Parameters and errors are those of `relu_backward`.
+
+    Examples
+    --------
+    >>> nc.relu6_backward(np.ones(3), np.array([0.0, 2.0, 6.0]))
+    array([0., 1., 0.])
+    """
+    return _map2("relu6_backward", NORMCORE_ACTIVATION_RELU6, dy, y, out)
 
 
 def softmax(x, *, out=None):

@@ -57,6 +57,8 @@ __all__ = [
     "random_uniform",
     "random_words32",
     "random_words64",
+    "relu6_backward",
+    "relu6_forward",
     "relu_backward",
     "relu_forward",
     "silu_backward",
@@ -107,6 +109,17 @@ def relu_backward(dy: ArrayLike, y: ArrayLike) -> Array:
     """The gradient passes where the output `y` is not at or below zero; NaN counts as above."""
     g, a = wide(dy, y), wide(y, dy)
     return np.where(a <= 0, 0.0, g)
+
+
+def relu6_forward(x: ArrayLike) -> Array:
+    """ReLU that ends at 6."""
+    return np.minimum(relu_forward(x), 6)
+
+
+def relu6_backward(dy: ArrayLike, y: ArrayLike) -> Array:
+    """The gradient passes where the output `y` is not at or below 0 and not at 6; NaN lets it pass."""
+    g, a = wide(dy, y), wide(y, dy)
+    return np.where((a <= 0) | (a >= 6), 0.0, g)
 
 
 def leaky_relu_forward(x: ArrayLike, *, slope: float = 0.01) -> Array:
@@ -874,6 +887,7 @@ _ACTIVATIONS = {
     "tanh": _Activation(tanh_forward, tanh_backward),
     "logistic": _Activation(logistic_forward, logistic_backward),
     "silu": _Activation(silu_forward, silu_backward, takes_input=True),
+    "relu6": _Activation(relu6_forward, relu6_backward),
 }
 
 

@@ -14,6 +14,8 @@ NORMCORE_INLINE vreal activation_of(const normcore_activation activation, vreal 
         return v_logistic(x);
     case NORMCORE_ACTIVATION_SILU:
         return v_silu(x);
+    case NORMCORE_ACTIVATION_RELU6:
+        return v_select(v_gt(x, v_set1((real)6)), v_set1((real)6), v_relu(x));
     }
     return x;
 }
@@ -31,6 +33,8 @@ NORMCORE_INLINE vreal activation_gradient(const normcore_activation activation, 
         return v_mul(dy, v_fnma(saved, saved, saved));
     case NORMCORE_ACTIVATION_SILU:
         return v_mul(dy, v_silu_derivative(saved));
+    case NORMCORE_ACTIVATION_RELU6: /* 0 up to 0 and from 6 on */
+        return v_select(v_le(saved, v_zero()), v_zero(), v_select(v_le(v_set1((real)6), saved), v_zero(), dy));
     }
     return dy;
 }

@@ -80,6 +80,16 @@ def relu_backward(dy: Array, y: Array) -> Array:
     return stored(np.where(y <= 0, dy.dtype.type(0), dy))
 
 
+def relu6_forward(x: Array) -> Array:
+    """6 where x is more, else ReLU."""
+    return np.where(x > 6, x.dtype.type(6), relu_forward(x))
+
+
+def relu6_backward(dy: Array, y: Array) -> Array:
+    """Dy except where y is at most 0 or at least 6."""
+    return stored(np.where((y <= 0) | (y >= 6), dy.dtype.type(0), dy))
+
+
 @np.errstate(all="ignore")
 def leaky_relu_forward(x: Array, *, slope: float = 0.01) -> Array:
     """X, times the slope where it is at most 0; ReLU where the slope rounds to 0."""
