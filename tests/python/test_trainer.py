@@ -342,6 +342,9 @@ def test_targets_are_never_guessed() -> None:
         Trainer(model, loss="squared_error").fit(X, y)
     with pytest.raises(ValueError, match=r'step: y is int64 \(60,\); .*for loss="cross_entropy"'):
         Trainer(model, loss="logistic").step(X, y)
+    for loss in ("cross_entropy", "poisson"):
+        with pytest.raises(TypeError, match="step: y is a masked array"):
+            Trainer(model, loss=loss).step(X, np.ma.masked_array(y))  # type: ignore[arg-type]
     with pytest.raises(ValueError, match=r'step: y\[0\] has a target of -1; .*for loss="squared_error"'):
         Trainer(model).step(X, -np.eye(3)[y])
     for options in ({"class_weight": [1, 2, 3]}, {"label_smoothing": 0.1}):

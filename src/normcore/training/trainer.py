@@ -221,12 +221,16 @@ class Trainer(TrainerSettings, Resumable):
             model, loss = self.model, self.loss
             rows = model._rows(X, "Trainer.step")
             shape = rows.shape[:-1]
-            rows = rows.reshape(-1, model.features)
-            targets = loss.check_targets(
-                y, shape, model.outputs, "Trainer.step", dtype=model.dtype, ignore_index=self.ignore_index
-            )
-            self._balanced = None
+            targets = np.asanyarray(y)  # masked arrays are refused
+            # Labels are checked by the pass, in less time than here.
+            if loss.name != "cross_entropy" or targets.dtype.kind not in "iub" or len(shape) > 1 or model.outputs == 1:
+                targets = loss.check_targets(
+                    y, shape, model.outputs, "Trainer.step", dtype=model.dtype, ignore_index=self.ignore_index
+                )
             weights = check_weights(sample_weight, shape, "Trainer.step", "sample_weight")
+            if len(shape) > 1:
+                rows = rows.reshape(-1, model.features)
+            self._balanced = None
             model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
             if self._kept.last is None:
