@@ -22,7 +22,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import normcore
-from normcore import MLP, Generator, History, Trainer
+from normcore import MLP, Generator, History, Trainer, losses
 from normcore.archive import read_archive, write_archive
 from normcore.mlp import save_model
 from normcore.testing import use_isa, use_num_threads
@@ -292,7 +292,7 @@ def test_squared_error_learns_numbers(monkeypatch: pytest.MonkeyPatch, norm: Any
     trainer = Trainer(model, loss="squared_error", epochs=60, batch_size=16, learning_rate=1e-2, monitor="val_r2")
     assert model.loss.name == "cross_entropy"
     history = trainer.fit(X, T, validation_data=(X[:20], T[:20]))
-    assert model.loss == trainer.loss == normcore.losses.squared_error()
+    assert model.loss == trainer.loss == losses.squared_error()
     names = ("loss", "r2", "rmse", "mae")
     assert list(history) == [f"{part}_{name}" for part in ("train", "val") for name in names]
     assert history["val_r2"][-1] > 0.9
@@ -321,7 +321,7 @@ def test_the_loss_is_that_of_the_model_unless_one_is_given(monkeypatch: pytest.M
     X, T = regression()
     model = MLP([6, 4, 2])
     assert Trainer(model).loss.name == "cross_entropy"
-    model.loss = normcore.losses.squared_error()
+    model.loss = losses.squared_error()
     trainer = Trainer(model, epochs=2, batch_size=20)
     assert trainer.loss.name == "squared_error"
     trainer.fit(X, T)
@@ -332,6 +332,49 @@ def test_the_loss_is_that_of_the_model_unless_one_is_given(monkeypatch: pytest.M
     for other in (trainer, resumed):
         other.fit(X, T)
     assert state_of(resumed) == state_of(trainer)
+
+
+LOSSES = {
+    "squared_error": losses.squared_error(),
+    "huber": losses.huber(delta=0.5),
+    "quantile": losses.quantile(tau=0.3),
+    "logistic": losses.logistic(),
+    "poisson": losses.poisson(),
+}
+
+
+@pytest.mark.parametrize("norm", NORMS)
+@pytest.mark.parametrize("name", LOSSES)
+def test_every_loss_learns_and_goes_on_from_every_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, norm: Any
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)
+    X, T = regression(40)
+    T = {"logistic": (T > 0).astype(int), "poisson": np.floor(np.abs(T))}.get(name, T)
+    data: dict[str, Any] = {"sample_weight": Generator(1).uniform(40), "validation_data": (X[:15], T[:15])}
+    options: dict[str, Any] = {
+        "loss": LOSSES[name],
+        "epochs": 2,
+        "batch_size": 8,
+        "accumulate": 2,
+        "restore_best": True,
+    }
+    whole = Trainer(
+        MLP([6, 9, 2], norm=norm, dropout=0.1), learning_rate=0.02, callbacks=SaveEveryStep(tmp_path), **options
+    )
+    history = whole.fit(X, T, **data)
+    assert history["train_loss"][-1] < history["train_loss"][0]
+    assert (
+        history["val_loss"][history.best_epoch]
+        == LOSSES[name](whole.model.forward(X[:15]), T[:15].astype(np.float32))[0]
+    )
+    files = list(tmp_path.iterdir())
+    assert len(files) == whole.step_count == 6
+    for file in files:
+        resumed = Trainer.resume(file)
+        assert resumed.loss == LOSSES[name]
+        resumed.fit(X, T, **data)
+        assert state_of(resumed) == state_of(whole)
 
 
 def test_targets_are_never_guessed() -> None:
