@@ -341,6 +341,7 @@ static void test_random_scalars(void) {
         {-largest, 0, 1},
         {beyond, 0, 0},
         {0, largest / 16, 1},
+        {0, largest / 9.5, 1},
         {0, largest / 8, 0},
         {largest, largest / 32, 0},
         {-largest, largest / 32, 0},
