@@ -25,7 +25,7 @@ cat "$folder"/*.p/*.su | awk -F '\t' -v most=$most -v objects=$objects '
     $3 == "dynamic" { printf "%s: as much stack as its arguments say\n", $1; bad = 1 }
     $2 > largest { largest = $2; name = $1 }
     END {
-        if (NR < 10 * objects) { printf "%d functions in %d object files: too few\n", NR, objects; bad = 1 }
+        if (NR < 5 * objects) { printf "%d functions in %d object files: too few\n", NR, objects; bad = 1 }
         printf "%d functions, at most %d bytes of stack: %s\n", NR, largest, name
         exit bad
     }'
