@@ -16,19 +16,28 @@ from coverage import CoveragePlugin, FileReporter, FileTracer
 
 
 def traced_lines(generated: Path, name: str) -> set[int]:
-    """The lines of the source file `name` for which the generated C calls the tracer."""
+    """The lines of the source file `name` for which the generated C calls the tracer.
+
+    Those in functions: what is at the level of the module runs when it is imported, and in one frame for all files, so
+    that its lines are counted in one of them.
+    """
     # Heads the copy of each source line: also of declarations and of .pxd files.
     origin = re.compile(r'\s*/\* "(.*)":(\d+)$')
     call = re.compile(r"\s*__Pyx_TraceLine\((\d+),")
-    here, lines = "", set()
+    module = re.compile(r"static CYTHON_SMALL_CODE int __pyx_pymod_exec_\w+\(PyObject \*\w+\)$")
+    here, lines, traced = "", set(), False
     with generated.open(encoding="utf-8") as text:
         for line in text:
+            if module.match(line):
+                break
             if match := origin.match(line):
                 here = Path(match[1]).name
-            elif here == name and (match := call.match(line)):
-                lines.add(int(match[1]))
-    if not lines:
-        raise ValueError(f"{generated}: no line of {name} is traced: the build needs -Dlinetrace=true")
+            elif match := call.match(line):
+                traced = True
+                if here == name:
+                    lines.add(int(match[1]))
+    if not traced:
+        raise ValueError(f"{generated}: no line is traced: the build needs -Dlinetrace=true")
     return lines
 
 

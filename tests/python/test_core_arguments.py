@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import normcore as nc
+from normcore.testing import assert_same_bits
 
 # Every operation once, by name.
 CALLS = """
@@ -158,3 +159,20 @@ def test_network_writes_beside_its_input_in_one_wider_array(dtype: type) -> None
     network.forward(x, params, None, out)
     assert np.array_equal(out, expected)
     assert np.array_equal(x, kept)
+
+
+def test_a_network_writes_between_the_columns_of_its_rows() -> None:
+    """Outputs and dx in columns of the same wide matrix as x: apart, and the same as in memory of their own."""
+    network = nc.Network([3, 4, 2], norm="layer", dtype="float64")
+    params, grads = np.zeros(network.parameter_count), np.zeros(network.parameter_count)
+    network.initialize(params, None, seed=1)
+    held = nc._core.Pass(network, 4)
+    wide = np.random.default_rng(0).normal(size=(4, 16))
+    x, y, dx = wide[:, :3], wide[:, 4:6], wide[:, 8:11]
+    expected, dx_alone, alone = np.empty((4, 2)), np.empty((4, 3)), np.empty_like(grads)
+    network.forward_training(x.copy(), params, None, held, expected)
+    network.backward(x.copy(), params, held, np.ones((4, 2)), alone, dx_alone)
+    network.forward_training(x, params, None, held, y)
+    network.backward(x, params, held, np.ones((4, 2)), grads, dx)
+    for got, wanted in ((y, expected), (dx, dx_alone), (grads, alone)):
+        assert_same_bits(got, wanted)

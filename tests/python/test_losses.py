@@ -217,3 +217,9 @@ def test_the_poisson_loss_predicts_the_exp_of_the_contract(dtype: str) -> None:
     assert losses.poisson().predict(y).tobytes() == contract.exp(y).tobytes()
     assert losses.poisson().predict(y[:, :1]).shape == (200,)
     assert losses.poisson().predict(y[::-1, :1]).tolist() == contract.exp(y[::-1, 0]).tolist()
+
+
+def test_targets_of_no_rows_mean_nothing() -> None:
+    with pytest.raises(ValueError, match=r"^f: y is .*2") as error:
+        losses.get("squared_error").check_targets(np.zeros((0, 3)), (0,), 2, "f")
+    assert "such targets are for" not in str(error.value)

@@ -237,6 +237,21 @@ def test_published_formulas(name: str, options: Any, expected: list[float], grad
 
 @every_loss
 @every_dtype
+def test_a_mean_over_no_weight_is_zero(name: str, dtype: Any) -> None:
+    y = np.array([[0.5, -2.0], [1.0, 3.0]], dtype)
+    t, weights = np.ones((2, 2), dtype), np.zeros(2)
+    loss, gradient, weight_sum = agree(name, y, t, sample_weight=weights)
+    assert (loss, weight_sum) == (0.0, 0.0)
+    assert not gradient.any()
+    found = getattr(reference, name)(y, t, sample_weight=weights)
+    assert (found[0], found[2]) == (0.0, 0.0)
+    assert not found[1].any()
+    with pytest.raises(ValueError, match="reduction must be 'mean', 'sum' or 'none', not 'max'"):
+        getattr(reference, name)(y, t, reduction="max")
+
+
+@every_loss
+@every_dtype
 def test_nan_reaches_its_row_and_its_gradient_alone(name: str, dtype: Any) -> None:
     y, t = np.full((3, 2), 0.5, dtype), np.ones((3, 2), dtype)
     y[0, 1] = t[1, 0] = np.nan

@@ -251,6 +251,29 @@ def test_a_history_is_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
     pyplot.close(axes[0].figure)
 
 
+def test_a_history_of_what_was_measured_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "Agg")
+    pyplot = pytest.importorskip("matplotlib.pyplot")
+    history = History()
+    history.curves.update(val_loss=[1.0, 0.5], train_accuracy=[math.nan, math.nan])
+    history.skipped_steps += [3, 4]
+    assert "skipped_steps=2" in repr(history)
+    assert history._repr_html_().count("<tr>") == 2  # nothing is best where nothing was measured
+    axes = history.plot()
+    assert [len(panel.lines) for panel in axes] == [1, 1]
+    pyplot.close(axes[0].figure)
+
+
+def test_a_loss_set_later_is_checked() -> None:
+    trainer = Trainer(make_model(), label_smoothing=0.1)
+    with pytest.raises(ValueError, match="label_smoothing"):
+        trainer.loss = "squared_error"
+    assert trainer.loss.name == "cross_entropy"
+    trainer.label_smoothing = 0.0
+    trainer.loss = "squared_error"
+    assert trainer.loss.name == "squared_error"
+
+
 def test_epochs_that_were_not_measured_are_nan() -> None:
     X, y = make_data()
     trainer = Trainer(make_model(), epochs=2)

@@ -60,6 +60,13 @@ def test_a_damaged_package_says_so(
     assert "TRACEBACK" not in error
 
 
+def test_the_module_says_what_it_can_do(capsys: pytest.CaptureFixture[str]) -> None:
+    assert verification.main([]) == 2
+    assert capsys.readouterr().err.startswith("usage: python -m normcore.verification {digits | operations")
+    with pytest.raises(ValueError, match="15 arguments; at most 14"):
+        verification.main(["operations", *["--quick"] * 15])
+
+
 def test_what_could_not_be_compared_is_not_called_different(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
