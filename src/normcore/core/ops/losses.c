@@ -18,7 +18,7 @@ static int loss_parameter(loss_kind kind, const normcore_loss_options *o, double
 
 /* Whether all targets are within; NaN, which reaches its row alone, is let through. Else *bad_row. */
 static int are_targets_within(const NAME(loss_problem) *p, real low, real high, size_t *bad_row) {
-    if (low == -REAL_INFINITY) return 1; /* no loss has an upper limit alone */
+    if (low == -REAL_INFINITY && high == REAL_INFINITY) return 1;
     for (size_t i = 0; i < p->n; i++)
         for (size_t j = 0; j < p->d; j++) {
             const real t = p->t[i * p->t_stride + j];
