@@ -249,9 +249,9 @@ class MLP:
     itself. The scale is part of the model and of its file, so that nobody who loads it need know how it was trained;
     it cannot be changed afterwards, for the parameters belong to it.
 
-    Parameters are one flat array, `theta`, of which ``parameters()`` gives views: write into them, do not replace them.
-    The same holds for ``gradients()`` and for the running statistics, ``buffers()``. A model is for one thread at a
-    time. The same seed gives the same weights on every machine.
+    Parameters are one flat array, `parameters_flat`, of which ``parameters()`` gives views: write into them, do not
+    replace them. The same holds for ``gradients()`` and for the running statistics, ``buffers()``. A model is for
+    one thread at a time. The same seed gives the same weights on every machine.
 
     Examples
     --------
@@ -309,7 +309,7 @@ class MLP:
         self._allocate()
         seed = int(rng.integers(1 << 63, 1)[0]) if isinstance(rng, Generator) else check_uint64(rng, "MLP", "rng")
         try:
-            self._network.initialize(self._theta, self._buffers, seed=seed, weight_scale=self._weight_scale)
+            self._network.initialize(self._parameters, self._buffers, seed=seed, weight_scale=self._weight_scale)
         except ValueError as error:
             raise _renamed(error, "Network.initialize", "MLP") from None
 
@@ -380,7 +380,7 @@ class MLP:
         """Make all arrays, zero."""
         count = self._network.parameter_count
         try:
-            self._theta: FloatArray = np.zeros(count, dtype=self._dtype)
+            self._parameters: FloatArray = np.zeros(count, dtype=self._dtype)
             # Not zeros_like, which writes: memory that is never used is never taken.
             self._gradients: FloatArray = np.zeros(count, dtype=self._dtype)
         except (MemoryError, ValueError):  # ValueError: more bytes than can be addressed
@@ -389,7 +389,7 @@ class MLP:
         self._pass: _core.Pass | None = None
         self._pass_input: FloatArray | None = None
         self._pass_shape: tuple[int, ...] = ()  # of the outputs: the input may be reshaped by who owns it
-        self._parameter_views = {p.name: self._theta[p.part].reshape(p.shape) for p in self._places}
+        self._parameter_views = {p.name: self._parameters[p.part].reshape(p.shape) for p in self._places}
         self._gradient_views = {p.name: self._gradients[p.part].reshape(p.shape) for p in self._places}
         self._buffer_views = {p.name: self._buffers[p.part].reshape(p.shape) for p in self._buffer_places}
 
@@ -512,13 +512,13 @@ class MLP:
     # ------------------------------------------------------------------ arrays
 
     @property
-    def theta(self) -> FloatArray:
+    def parameters_flat(self) -> FloatArray:
         """All parameters as one flat array, in the order of ``parameters()``."""
-        return self._theta
+        return self._parameters
 
     @property
     def gradients_flat(self) -> FloatArray:
-        """All gradients as one flat array, laid out as `theta`."""
+        """All gradients as one flat array, laid out as `parameters_flat`."""
         return self._gradients
 
     @property
@@ -527,7 +527,7 @@ class MLP:
         return self._buffers
 
     def parameters(self) -> dict[str, FloatArray]:
-        """Views of `theta`: w1 (in, out), b1, gamma1, beta1, w2, ... (gamma and beta only with a norm)."""
+        """Views of `parameters_flat`: w1 (in, out), b1, gamma1, beta1, w2, ... (gamma and beta only with a norm)."""
         return dict(self._parameter_views)
 
     def gradients(self) -> dict[str, FloatArray]:
@@ -539,7 +539,7 @@ class MLP:
         return dict(self._buffer_views)
 
     def weight_slices(self) -> list[slice]:
-        """Where the weight matrices lie in `theta`, in order."""
+        """Where the weight matrices lie in `parameters_flat`, in order."""
         return [place.part for place in self._places if place.kind == "w"]
 
     # ------------------------------------------------------------------ evaluation
@@ -575,7 +575,7 @@ class MLP:
         else:
             self._check_apart(out, operation, "out")
         try:
-            self._network.forward(rows, self._theta, self._buffers, out)
+            self._network.forward(rows, self._parameters, self._buffers, out)
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.forward", operation) from None
         return out
@@ -712,13 +712,15 @@ class MLP:
     ) -> FloatArray:
         """Outputs in training mode (batch statistics, dropout), and in the model what `backward` needs of the way.
 
-        The first of the four words of a training step: outputs, a loss of them, `backward`, an update of `theta`.
+        The first of the four words of a training step: outputs, a loss of them, `backward`, an update of
+        `parameters_flat`.
 
         Parameters
         ----------
         X : (..., features) float32 or float64
-            At least one row, with batch norm two. Not copied where it has the model's dtype: leave it, and `theta`, as
-            they are until after `backward`. The model keeps it, and memory for the activations, until the next call.
+            At least one row, with batch norm two. Not copied where it has the model's dtype: leave it, and
+            `parameters_flat`, as they are until after `backward`. The model keeps it, and memory for the activations,
+            until the next call.
         seed, stream : int in [0, 2**64)
             Of dropout, as in `loss_and_grads`.
         update_statistics : bool
@@ -738,7 +740,7 @@ class MLP:
         >>> X, T = np.eye(3, dtype=np.float32), np.ones((3, 2), dtype=np.float32)
         >>> Y = model.forward_training(X)
         >>> gradients = model.backward(2 * (Y - T) / Y.size)
-        >>> model.theta[...] -= 0.1 * model.gradients_flat
+        >>> model.parameters_flat[...] -= 0.1 * model.gradients_flat
         >>> bool(((model.forward(X) - T) ** 2).mean() < ((Y - T) ** 2).mean())
         True
         """
@@ -765,7 +767,7 @@ class MLP:
         try:
             self._network.forward_training(
                 array,
-                self._theta,
+                self._parameters,
                 self._buffers if update_statistics else None,
                 self._pass,
                 out,
@@ -805,7 +807,7 @@ class MLP:
         self._check_apart(dx, operation, "dx")
         gradient = _convert(gradient, self._dtype, operation, "doutputs")
         try:
-            self._network.backward(array, self._theta, self._pass, gradient, self._gradients, dx)
+            self._network.backward(array, self._parameters, self._pass, gradient, self._gradients, dx)
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.backward", operation, dy="doutputs", grads="gradients_flat") from None
         if dx is not None and self._scale is not None:
@@ -908,7 +910,7 @@ class MLP:
             return self._network.loss_and_grads(
                 array.reshape(-1, self.features),
                 targets,
-                self._theta,
+                self._parameters,
                 self._buffers,
                 self._gradients,
                 class_weight=class_weight,
@@ -927,7 +929,7 @@ class MLP:
     def copy(self) -> MLP:
         """Return a model of its own with the same parameters and running statistics; its gradients are 0."""
         model = type(self).from_config(self.config())
-        model._theta[...] = self._theta
+        model._parameters[...] = self._parameters
         model._buffers[...] = self._buffers
         return model
 
@@ -938,12 +940,12 @@ class MLP:
         return self.copy()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"config": self.config(), "theta": self._theta, "buffers": self._buffers}
+        return {"config": self.config(), "parameters_flat": self._parameters, "buffers": self._buffers}
 
     def __setstate__(self, state: Mapping[str, Any]) -> None:
         self._configure(**state["config"])
         self._allocate()
-        self._theta[...] = state["theta"]
+        self._parameters[...] = state["parameters_flat"]
         self._buffers[...] = state["buffers"]
 
     # ------------------------------------------------------------------ seen from outside
@@ -961,7 +963,7 @@ class MLP:
         '9423343db4745c09'
         """
         digest = hashlib.sha256()
-        for array in (self._theta, self._buffers):
+        for array in (self._parameters, self._buffers):
             digest.update(array.astype(array.dtype.newbyteorder("<"), copy=False).data)
         return digest.hexdigest()
 
@@ -999,11 +1001,11 @@ class MLP:
             f"{a:<{widths[0]}}  {b:<{widths[1]}}  {c:>{widths[2]}}  {d:>{widths[3]}}  {e}".rstrip()
             for a, b, c, d, e in lines
         ]
-        size = self._theta.nbytes + self._buffers.nbytes
+        size = self._parameters.nbytes + self._buffers.nbytes
         shown = repr(self._loss).removeprefix("losses.").removesuffix("()")
         table.append(
             f"{self.features} features{' as they are' if self._scale is None else ', scaled'}; loss {shown}; "
-            f"{self._theta.size:,} parameters, {self._buffers.size:,} running statistics, {size:,} bytes of "
+            f"{self._parameters.size:,} parameters, {self._buffers.size:,} running statistics, {size:,} bytes of "
             f"{self._dtype.name}"
         )
         return "\n".join(table)

@@ -629,7 +629,7 @@ def test_whoever_loads_a_model_predicts_what_the_command_predicts(
     # Without its scale the same network knows nothing.
     config = model.config() | {"feature_mean": None, "feature_scale": None}
     plain = MLP.from_config(config)
-    plain.theta[...], plain.buffers_flat[...] = model.theta, model.buffers_flat
+    plain.parameters_flat[...], plain.buffers_flat[...] = model.parameters_flat, model.buffers_flat
     assert plain.score(iris.data, iris.target) < 0.7
 
     text = run(capsys, "predict", tmp_path / "m", table, "--proba")[1]

@@ -29,7 +29,7 @@ def pair(dtype: str = "float32", norm: Any = "batch", **options: Any) -> tuple[M
         for scale in ({"feature_mean": MEAN, "feature_scale": SCALE}, {})
     ]
     for model in models:
-        model.theta[...] = Generator(2).normal(model.theta.size, dtype=dtype)
+        model.parameters_flat[...] = Generator(2).normal(model.parameters_flat.size, dtype=dtype)
         model.buffers_flat[...] = Generator(3).uniform(model.buffers_flat.size, 0.5, 2.0, dtype=dtype)
     return models[0], models[1]
 

@@ -561,4 +561,4 @@ def test_model_of_a_stranger_loads(tmp_path: Path) -> None:
     save_model(tmp_path / "a", net)
     (tmp_path / "b").write_bytes(archives.archive(archives.metadata_of(net), archives.arrays_of(net)))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
-    assert load_model(tmp_path / "b")[0].theta.tobytes() == net.theta.tobytes()
+    assert load_model(tmp_path / "b")[0].parameters_flat.tobytes() == net.parameters_flat.tobytes()

@@ -67,7 +67,7 @@ def test_names_shapes_and_initial_values(norm: Any, names: list[str], buffers: l
     for name, array in model.buffers().items():
         assert (array == (1.0 if name.startswith("running_var") else 0.0)).all()
     for views, flat in (
-        (parameters, model.theta),
+        (parameters, model.parameters_flat),
         (model.gradients(), model.gradients_flat),
         (model.buffers(), model.buffers_flat),
     ):
@@ -77,7 +77,7 @@ def test_names_shapes_and_initial_values(norm: Any, names: list[str], buffers: l
         assert joined.tobytes() == flat.tobytes()
     assert [part.stop - part.start for part in model.weight_slices()] == [20, 12, 6]
     model.parameters()["w2"][...] = 7
-    assert (model.theta[model.weight_slices()[1]] == 7).all()
+    assert (model.parameters_flat[model.weight_slices()[1]] == 7).all()
 
 
 @pytest.mark.parametrize("activation", ACTIVATIONS)
@@ -95,13 +95,13 @@ def test_initial_weights(activation: Any) -> None:
 
 
 def test_rng() -> None:
-    assert MLP([3, 2], rng=1).theta.tobytes() == MLP([3, 2], rng=np.uint64(1)).theta.tobytes()
-    assert MLP([3, 2], rng=1).theta.tobytes() != MLP([3, 2], rng=2).theta.tobytes()
+    assert MLP([3, 2], rng=1).parameters_flat.tobytes() == MLP([3, 2], rng=np.uint64(1)).parameters_flat.tobytes()
+    assert MLP([3, 2], rng=1).parameters_flat.tobytes() != MLP([3, 2], rng=2).parameters_flat.tobytes()
     rng = Generator(5)
     first, second = MLP([3, 2], rng=rng), MLP([3, 2], rng=rng)
-    assert first.theta.tobytes() != second.theta.tobytes()
+    assert first.parameters_flat.tobytes() != second.parameters_flat.tobytes()
     seed = int(Generator(5).integers(2**63, 1)[0])
-    assert first.theta.tobytes() == MLP([3, 2], rng=seed).theta.tobytes()
+    assert first.parameters_flat.tobytes() == MLP([3, 2], rng=seed).parameters_flat.tobytes()
 
 
 def test_properties_and_repr() -> None:
@@ -161,14 +161,14 @@ def test_copies_are_independent(activation: Any) -> None:
     X, y = batch(model, 6)
     for other in (model.copy(), copy.copy(model), copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
         assert other.config() == model.config()
-        assert other.theta.tobytes() == model.theta.tobytes()
+        assert other.parameters_flat.tobytes() == model.parameters_flat.tobytes()
         assert other.buffers_flat.tobytes() == model.buffers_flat.tobytes()
         assert other.forward(X).tobytes() == model.forward(X).tobytes()
         assert other.loss_and_grads(X, y)[0] == model.copy().loss_and_grads(X, y)[0]
-        other.theta[...] = 0
+        other.parameters_flat[...] = 0
         other.buffers_flat[...] = 1
-        assert model.theta.all()
-        assert not np.shares_memory(other.parameters()["w1"], model.theta)
+        assert model.parameters_flat.all()
+        assert not np.shares_memory(other.parameters()["w1"], model.parameters_flat)
 
 
 # ---------------------------------------------------------------------- forward
@@ -265,7 +265,7 @@ def test_forward_into_an_array() -> None:
     with pytest.raises(ValueError, match="forward: out"):
         square.forward(both[:4], out=both[1:])
     with pytest.raises(ValueError, match="forward: out"):
-        square.forward(both[:4], out=square.theta.reshape(4, 3))
+        square.forward(both[:4], out=square.parameters_flat.reshape(4, 3))
 
 
 def test_nan_poisons_its_row_only() -> None:
@@ -346,7 +346,7 @@ def test_predictions() -> None:
     assert model.score(X, model.predict(X)) == 1.0
     with pytest.raises(ValueError, match="score: X has no rows"):
         model.score(X[:0], y[:0])
-    model.theta[...] = 0
+    model.parameters_flat[...] = 0
     assert model.predict(X).tolist() == [0] * 20
 
 
@@ -525,7 +525,7 @@ def test_dropout_streams() -> None:
     assert loss(seed=1) != loss() != loss(stream=1)
     assert loss(seed=2**64 - 1, stream=2**63) == loss(seed=2**64 - 1, stream=2**63)
     plain = MLP.from_config({**model.config(), "dropout": 0.0})
-    plain.theta[...] = model.theta
+    plain.parameters_flat[...] = model.parameters_flat
     assert plain.forward(X).tobytes() == model.forward(X).tobytes()
 
 
@@ -556,7 +556,7 @@ def test_activations(norm: Any, activation: Any, dropout: float, dtype: str) -> 
     """The outputs of forward and forward_training to the bit, and before them what the contract says of each layer."""
     model = random_model([6, 9, 8, 4], norm=norm, activation=activation, dropout=dropout, dtype=dtype)
     X, _ = batch(model, 12)
-    before = model.theta.tobytes(), model.buffers_flat.tobytes()
+    before = model.parameters_flat.tobytes(), model.buffers_flat.tobytes()
     for training in (False, True):
         inside = model.activations(X, training=training, seed=3, stream=2**64 - 1)
         hidden = ["affine", *(["norm"] if norm else []), "activation", *(["dropout"] if training and dropout else [])]
@@ -579,8 +579,8 @@ def test_activations(norm: Any, activation: Any, dropout: float, dtype: str) -> 
                 wanted = contract.layer_norm_forward(found["affine"], p[f"gamma{layer}"], p[f"beta{layer}"])[0]
                 assert_same_bits(found["norm"], wanted)
             read = found[hidden[-1]]
-    assert (model.theta.tobytes(), model.buffers_flat.tobytes()) == before
-    assert not any(np.shares_memory(array, model.theta) for array in inside.values())
+    assert (model.parameters_flat.tobytes(), model.buffers_flat.tobytes()) == before
+    assert not any(np.shares_memory(array, model.parameters_flat) for array in inside.values())
 
 
 def test_activations_of_any_rows() -> None:
@@ -638,8 +638,8 @@ def test_the_parts_of_a_step_make_the_whole(norm: Any, activation: Any, dropout:
             }
         assert parts_loss == loss
         assert parts.buffers_flat.tobytes() == whole.buffers_flat.tobytes()
-        whole.theta[...] -= np.asarray(0.05, dtype) * whole.gradients_flat
-        parts.theta[...] = whole.theta
+        whole.parameters_flat[...] -= np.asarray(0.05, dtype) * whole.gradients_flat
+        parts.parameters_flat[...] = whole.parameters_flat
 
 
 @pytest.mark.parametrize("norm", [None, "batch", "layer"])
@@ -647,7 +647,7 @@ def test_gradients_of_any_loss(norm: Any) -> None:
     """Of a loss that is none of the library's, with respect to parameters and data, against differences."""
     random = np.random.default_rng(4)
     model = MLP([3, 6, 5, 2], norm=norm, dropout=0.3, dtype="float64", rng=2)
-    model.theta[...] += 0.1 * random.normal(size=model.theta.shape)
+    model.parameters_flat[...] += 0.1 * random.normal(size=model.parameters_flat.shape)
     X, T = random.normal(size=(2, 4, 3)), random.normal(size=(2, 4, 2))
 
     def loss() -> float:
@@ -659,7 +659,7 @@ def test_gradients_of_any_loss(norm: Any) -> None:
     outputs = model.forward_training(X, seed=1, stream=2, update_statistics=False)
     model.backward(np.tanh(outputs - T), dx=dX)
     gradients = model.gradients_flat.copy()
-    for values, found in ((model.theta, gradients), (X.reshape(-1), dX.reshape(-1))):
+    for values, found in ((model.parameters_flat, gradients), (X.reshape(-1), dX.reshape(-1))):
         for i in range(values.size):
             kept, step = values[i], 1e-6
             values[i] = kept + step

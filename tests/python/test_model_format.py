@@ -52,7 +52,7 @@ def described() -> MLP:
         feature_mean=[10.0, -0.1],
         feature_scale=[4.0, 0.3],
     )
-    model.theta[...] = (np.arange(23) * 5 % 17 - 8) / 8
+    model.parameters_flat[...] = (np.arange(23) * 5 % 17 - 8) / 8
     model.buffers_flat[...] = (np.arange(6) + 1) / 8
     return model
 

@@ -39,7 +39,7 @@ NAMES = ["a", 'naïve "x"\\', "\x7f\n\x9b\U0001f600"]
 def make_model(norm: Any = "batch", dtype: str = "float32", **more: Any) -> MLP:
     model = MLP([3, 4, 2], norm=norm, dropout=0.25, dtype=dtype, weight_scale=0.3, rng=5, **more)
     rng = Generator(8)
-    model.theta[...] = rng.normal(model.theta.size, dtype=dtype)
+    model.parameters_flat[...] = rng.normal(model.parameters_flat.size, dtype=dtype)
     model.buffers_flat[...] = rng.uniform(model.buffers_flat.size, 0.5, 2.0, dtype=dtype)
     return model
 
@@ -60,9 +60,9 @@ def test_round_trip(tmp_path: Path, norm: Any, dtype: str) -> None:
     loaded, extra = load_model(path)
     assert extra == EXTRA
     assert loaded.config() == model.config()
-    assert loaded.theta.tobytes() == model.theta.tobytes()
+    assert loaded.parameters_flat.tobytes() == model.parameters_flat.tobytes()
     assert loaded.buffers_flat.tobytes() == model.buffers_flat.tobytes()
-    assert loaded.theta.flags.writeable
+    assert loaded.parameters_flat.flags.writeable
     X = Generator(1).normal((5, 3), dtype=dtype)
     assert loaded.forward(X).tobytes() == model.forward(X).tobytes()
 
@@ -71,7 +71,7 @@ def test_methods_of_the_model(tmp_path: Path) -> None:
     model = make_model()
     model.save(str(tmp_path / "a"))
     model.save(tmp_path / "b", extra={"k": 1})
-    assert MLP.load(tmp_path / "a").theta.tobytes() == model.theta.tobytes()
+    assert MLP.load(tmp_path / "a").parameters_flat.tobytes() == model.parameters_flat.tobytes()
     assert load_model(tmp_path / "b")[1] == {"k": 1}
     assert load_model(tmp_path / "a")[1] == {}
 
@@ -84,9 +84,9 @@ def test_same_model_same_bytes(tmp_path: Path) -> None:
 
 def test_nan_and_infinity_are_kept(tmp_path: Path) -> None:
     model = make_model(None)
-    model.theta[:3] = [np.nan, np.inf, -0.0]
+    model.parameters_flat[:3] = [np.nan, np.inf, -0.0]
     save_model(tmp_path / "m", model)
-    assert load_model(tmp_path / "m")[0].theta.tobytes() == model.theta.tobytes()
+    assert load_model(tmp_path / "m")[0].parameters_flat.tobytes() == model.parameters_flat.tobytes()
 
 
 def test_any_safetensors_reader_can_read_it(saved: Path) -> None:
@@ -134,7 +134,7 @@ def archive(path: Path, change: Any = None, tensors: Any = None) -> None:
 
 def test_the_helper_writes_sound_files(tmp_path: Path) -> None:
     archive(tmp_path / "m")
-    assert load_model(tmp_path / "m")[0].theta.tobytes() == make_model().theta.tobytes()
+    assert load_model(tmp_path / "m")[0].parameters_flat.tobytes() == make_model().parameters_flat.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -454,7 +454,7 @@ def test_a_model_through_a_pipe(saved: Path, tmp_path: Path) -> None:
         writer = threading.Thread(target=pipe.write_bytes, args=(data,), daemon=True)
         writer.start()
         if sound:
-            assert load_model(pipe)[0].theta.tobytes() == make_model().theta.tobytes()
+            assert load_model(pipe)[0].parameters_flat.tobytes() == make_model().parameters_flat.tobytes()
         else:
             with pytest.raises(ValueError, match="pipe: truncated or damaged"):
                 load_model(pipe)
@@ -925,7 +925,7 @@ def test_a_large_model_through_a_pipe(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=through_a_pipe, args=(tmp_path / "pipe", iter([content])), daemon=True)
     writer.start()
-    assert load_model(tmp_path / "pipe")[0].theta.tobytes() == model.theta.tobytes()
+    assert load_model(tmp_path / "pipe")[0].parameters_flat.tobytes() == model.parameters_flat.tobytes()
     writer.join(30)
     assert not writer.is_alive()
 
@@ -1058,7 +1058,7 @@ def test_folders_that_cannot_be_synced(call: str, error: int, tmp_path: Path, mo
     monkeypatch.undo()
     assert folders
     assert descriptors() == before
-    assert load_model(tmp_path / "m")[0].theta.tobytes() == make_model().theta.tobytes()
+    assert load_model(tmp_path / "m")[0].parameters_flat.tobytes() == make_model().parameters_flat.tobytes()
 
 
 def test_a_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -1182,4 +1182,4 @@ def test_the_data_in_the_file_are_what_is_digested(tmp_path: Path) -> None:
         begin = 8 + int.from_bytes(content[:8], "little")
         assert begin % 64 == 0
         assert hashlib.sha256(content[begin:]).hexdigest() == model.digest()
-        assert content[begin : begin + model.theta.nbytes] == model.theta.tobytes()
+        assert content[begin : begin + model.parameters_flat.nbytes] == model.parameters_flat.tobytes()

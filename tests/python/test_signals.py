@@ -159,7 +159,7 @@ class States:
         self.on_step_end(trainer, logs)
 
     def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
-        self.steps.append((trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()))
+        self.steps.append((trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes()))
 
 
 def fit(trainer: Trainer) -> None:
@@ -202,7 +202,7 @@ def test_control_c_anywhere_in_fit(tmp_path: Path) -> None:
         assert type(error) is KeyboardInterrupt
         assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
         check_position(trainer, whole)
-        model = (trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes())
+        model = (trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes())
         assert model == states.steps[2 * (trainer.history.best_epoch or 0)]
         events = [name for name, _ in trainer.callbacks[0].events]
         if "train_begin" in events and trainer.history.stopped_reason == "interrupted":
@@ -212,7 +212,7 @@ def test_control_c_anywhere_in_fit(tmp_path: Path) -> None:
         if content not in files:  # as it is, and from the file, it goes on as if nothing had been
             files.add(content)
             resumed = Trainer.resume(path)
-            assert resumed.model.theta.tobytes() == trainer.model.theta.tobytes()
+            assert resumed.model.parameters_flat.tobytes() == trainer.model.parameters_flat.tobytes()
             for other in (trainer, resumed):
                 fit(other)
                 assert state_of(other) == final
@@ -239,7 +239,7 @@ def test_without_holding_signals_steps_and_epochs_are_whole(monkeypatch: pytest.
             break
         assert type(error) is KeyboardInterrupt
         check_position(trainer, whole)
-        model = (trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes())
+        model = (trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes())
         assert model == states.steps[trainer.step_count]
         position = repr((trainer.epoch, trainer._batch, trainer.history.as_dict()))
         if position not in seen:

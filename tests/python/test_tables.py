@@ -61,7 +61,11 @@ def test_a_checkpoint_goes_on(tmp_path: Path) -> None:
     again = train_table(table, QUICK, checkpoint=path, resumed=lambda trainer: seen.append(trainer.epoch))
     assert seen == [3]
     quiet = train_table(table, QUICK, checkpoint=path)
-    assert again.model.theta.tobytes() == quiet.model.theta.tobytes() == whole.model.theta.tobytes()
+    assert (
+        again.model.parameters_flat.tobytes()
+        == quiet.model.parameters_flat.tobytes()
+        == whole.model.parameters_flat.tobytes()
+    )
 
 
 def test_errors_call_settings_by_their_names_in_python(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -53,7 +53,7 @@ def state_of(trainer: Trainer) -> tuple[Any, ...]:
     }
     slots = (trainer.optimizer.slot1, trainer.optimizer.slot2)
     return (
-        trainer.model.theta.tobytes(),
+        trainer.model.parameters_flat.tobytes(),
         trainer.model.buffers_flat.tobytes(),
         *(None if slot is None else slot.tobytes() for slot in slots),
         trainer.epoch,
@@ -181,9 +181,9 @@ def test_without_evaluation_of_the_training_data() -> None:
 def test_no_epochs() -> None:
     X, y = make_data()
     model = make_model()
-    before = model.theta.copy()
+    before = model.parameters_flat.copy()
     history = Trainer(model, epochs=0).fit(X, y)
-    assert model.theta.tobytes() == before.tobytes()
+    assert model.parameters_flat.tobytes() == before.tobytes()
     assert (len(history.loss), len(history["train_loss"]), history.stopped_reason) == (0, 1, "epochs")
 
 
@@ -335,7 +335,9 @@ def test_a_step_of_another_loss_is_forward_loss_backward_update(monkeypatch: pyt
         loss, gradient, _ = numpy_squared_error(outputs, T, sample_weight=weight)
         other.backward(gradient)
         assert trainer.step(X, T, sample_weight=weight) == loss
-        np.testing.assert_allclose(model.theta, other.theta - 0.1 * other.gradients_flat, rtol=1e-14)
+        np.testing.assert_allclose(
+            model.parameters_flat, other.parameters_flat - 0.1 * other.gradients_flat, rtol=1e-14
+        )
         assert model.buffers_flat.tobytes() == other.buffers_flat.tobytes()
 
 
@@ -403,7 +405,7 @@ def test_every_loss_learns_and_goes_on_from_every_step(
 def test_targets_are_never_guessed() -> None:
     X, y = make_data()
     model = make_model()
-    before = model.theta.copy()
+    before = model.parameters_flat.copy()
     with pytest.raises(ValueError, match=r'fit: y is int64 \(60,\); .*for loss="cross_entropy"'):
         Trainer(model, loss="squared_error").fit(X, y)
     with pytest.raises(ValueError, match=r'step: y is int64 \(60,\); .*for loss="cross_entropy"'):
@@ -421,7 +423,7 @@ def test_targets_are_never_guessed() -> None:
     with pytest.raises(ValueError, match="watch 'val_r2'; the curves of cross_entropy are train_loss, train_accuracy"):
         Trainer(model, monitor="val_r2", early_stopping=2).fit(X, y, validation_data=(X, y))
     assert model.loss.name == "cross_entropy"
-    assert model.theta.tobytes() == before.tobytes()
+    assert model.parameters_flat.tobytes() == before.tobytes()
 
 
 # ---------------------------------------------------------------------- batches
@@ -471,12 +473,12 @@ def test_batches_with_replacement(rows: int, size: int, count: int) -> None:
 def test_one_row_cannot_train_batch_norm(shuffle: Any) -> None:
     X, y = make_data(1)
     model = make_model()
-    before = model.theta.copy()
+    before = model.parameters_flat.copy()
     with pytest.raises(ValueError, match="fit: X has one row; batch norm needs at least two"):
         Trainer(model, shuffle=shuffle).fit(X, y)
     with pytest.raises(ValueError, match="batch_size is 1; with norm='batch' it must be at least 2"):
         Trainer(model, batch_size=1)
-    assert model.theta.tobytes() == before.tobytes()
+    assert model.parameters_flat.tobytes() == before.tobytes()
 
 
 def test_one_row_is_no_step_of_batch_norm_either() -> None:
@@ -544,7 +546,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
     for trainer in (parts, whole):
         trainer.fit(X, y, **data)
         assert (trainer.step_count, trainer.epoch) == (9, 3)  # 8 + 8 + 8, 8 + 8 + 8, 2
-    np.testing.assert_allclose(parts.model.theta, whole.model.theta, rtol=1e-6, atol=1e-9)
+    np.testing.assert_allclose(parts.model.parameters_flat, whole.model.parameters_flat, rtol=1e-6, atol=1e-9)
     np.testing.assert_allclose(parts.history.loss, whole.history.loss, rtol=1e-9)
 
 
@@ -557,14 +559,14 @@ def test_accumulation_has_the_bits_of_its_definition() -> None:
     trainer.fit(X, y)
     order = Generator(3, 2**62).permutation(40)
     for step in range(2):
-        total = np.zeros_like(model.theta)
+        total = np.zeros_like(model.parameters_flat)
         for part in range(2):
             rows = order[(2 * step + part) * 10 :][:10]
             model.loss_and_grads(X[rows], y[rows], seed=3, stream=2**63 + (2 * step + part) * 3)
             total += np.float32(10.0) * model.gradients_flat
         model.gradients_flat[...] = total / np.float32(20.0)
         Optimizer(model, "sgd").update(0.1)
-    assert trainer.model.theta.tobytes() == model.theta.tobytes()
+    assert trainer.model.parameters_flat.tobytes() == model.parameters_flat.tobytes()
     assert trainer.model.buffers_flat.tobytes() == model.buffers_flat.tobytes()
 
 
@@ -572,13 +574,13 @@ def test_accumulation_has_the_bits_of_its_definition() -> None:
 def test_a_part_that_is_not_finite_leaves_the_whole_step_out(policy: Any) -> None:
     X, y = poisoned()
     trainer = Trainer(make_model(), batch_size=10, accumulate=6, epochs=1, on_nonfinite=policy)
-    before = trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()
+    before = trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes()
     if policy == "raise":
         with pytest.raises(NonFiniteError, match="the features of row"):
             trainer.fit(X, y)
     else:
         assert trainer.fit(X, y).skipped_steps == [0]
-    assert (trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()) == before
+    assert (trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes()) == before
 
 
 def test_accumulating_runs_go_on_from_every_step(tmp_path: Path) -> None:
@@ -620,7 +622,7 @@ def test_balanced_class_weights() -> None:
     for weight in ("balanced", {0: 60 / 90, 2: 2.0}, [60 / 90, 1.0, 2.0]):
         trainer = Trainer(make_model(), class_weight=weight, epochs=2)
         trainer.fit(X, y)
-        states.add(trainer.model.theta.tobytes())
+        states.add(trainer.model.parameters_flat.tobytes())
     assert len(states) == 1
     trainer = Trainer(make_model(), class_weight="balanced")
     with pytest.raises(ValueError, match=r"^Trainer: class_weight='balanced' is counted when a fit begins"):
@@ -676,7 +678,7 @@ def reference_updates(name: str, grads: list[np.ndarray], rate: float) -> np.nda
 def test_optimizers_follow_their_formulas(name: str) -> None:
     X, y = make_data(dtype="float64")
     model = make_model(dtype="float64")
-    start = model.theta.copy()
+    start = model.parameters_flat.copy()
     trainer = Trainer(
         model,
         optimizer=name,
@@ -692,13 +694,15 @@ def test_optimizers_follow_their_formulas(name: str) -> None:
         loss = trainer.step(X, y)
         assert loss == trainer.history.loss[step]
         grads.append(model.gradients_flat.copy())
-    np.testing.assert_allclose(model.theta - start, reference_updates(name, grads, 0.01), rtol=1e-9, atol=1e-12)
+    np.testing.assert_allclose(
+        model.parameters_flat - start, reference_updates(name, grads, 0.01), rtol=1e-9, atol=1e-12
+    )
     assert trainer.optimizer.updates == trainer.step_count == 4
     assert trainer.history.loss[3] < trainer.history.loss[0]
 
 
 def weights_and_others(model: MLP) -> tuple[np.ndarray, np.ndarray]:
-    mask = np.zeros(model.theta.size, bool)
+    mask = np.zeros(model.parameters_flat.size, bool)
     for part in model.weight_slices():
         mask[part] = True
     return mask, ~mask
@@ -708,30 +712,34 @@ def weights_and_others(model: MLP) -> tuple[np.ndarray, np.ndarray]:
 def test_l2_is_in_the_loss_and_the_gradient_of_the_weights(norm: Any) -> None:
     X, y = make_data(dtype="float64")
     model = make_model(norm, dtype="float64")
-    model.theta[...] += 0.1
+    model.parameters_flat[...] += 0.1
     plain = model.copy()
-    start = model.theta.copy()
+    start = model.parameters_flat.copy()
     loss = Trainer(model, optimizer="sgd", learning_rate=0.5, l2=0.3).step(X, y)
     plain_loss = Trainer(plain, optimizer="sgd", learning_rate=0.5).step(X, y)
     weights, others = weights_and_others(model)
     assert loss == pytest.approx(plain_loss + 0.15 * (start[weights] ** 2).sum(), rel=1e-12)
-    assert model.theta[others].tobytes() == plain.theta[others].tobytes()
-    np.testing.assert_allclose((plain.theta - model.theta)[weights], 0.5 * 0.3 * start[weights], rtol=1e-10)
+    assert model.parameters_flat[others].tobytes() == plain.parameters_flat[others].tobytes()
+    np.testing.assert_allclose(
+        (plain.parameters_flat - model.parameters_flat)[weights], 0.5 * 0.3 * start[weights], rtol=1e-10
+    )
 
 
 def test_weight_decay_is_decoupled() -> None:
     X, y = make_data(dtype="float64")
     model = make_model(dtype="float64")
-    model.theta[...] += 0.1
+    model.parameters_flat[...] += 0.1
     plain, l2 = model.copy(), model.copy()
-    start = model.theta.copy()
+    start = model.parameters_flat.copy()
     loss = Trainer(model, learning_rate=0.01, weight_decay=0.2).step(X, y)
     assert loss == Trainer(plain, learning_rate=0.01).step(X, y)
     Trainer(l2, learning_rate=0.01, l2=0.2).step(X, y)
     weights, others = weights_and_others(model)
-    assert model.theta[others].tobytes() == plain.theta[others].tobytes()
-    np.testing.assert_allclose((plain.theta - model.theta)[weights], 0.01 * 0.2 * start[weights], rtol=1e-9)
-    assert not np.allclose(l2.theta[weights], model.theta[weights], rtol=1e-4, atol=0)
+    assert model.parameters_flat[others].tobytes() == plain.parameters_flat[others].tobytes()
+    np.testing.assert_allclose(
+        (plain.parameters_flat - model.parameters_flat)[weights], 0.01 * 0.2 * start[weights], rtol=1e-9
+    )
+    assert not np.allclose(l2.parameters_flat[weights], model.parameters_flat[weights], rtol=1e-4, atol=0)
 
 
 def test_adamw_is_adam_with_decay() -> None:
@@ -740,7 +748,7 @@ def test_adamw_is_adam_with_decay() -> None:
     for options in ({"optimizer": "adamw"}, {"optimizer": "adam", "weight_decay": 1e-2}, {"optimizer": "adam"}):
         trainer = Trainer(make_model(), epochs=2, **options)
         trainer.fit(X, y)
-        states.append(trainer.model.theta.tobytes())
+        states.append(trainer.model.parameters_flat.tobytes())
     assert states[0] == states[1] != states[2]
     assert Trainer(make_model(), optimizer="adamw", weight_decay=0.0).optimizer.weight_decay == 0.0
 
@@ -748,13 +756,13 @@ def test_adamw_is_adam_with_decay() -> None:
 def test_clipping_by_the_global_norm() -> None:
     X, y = make_data(dtype="float64")
     model = make_model(None, dtype="float64")
-    start = model.theta.copy()
+    start = model.parameters_flat.copy()
     norm = 0.0
     for limit in (1e-3, 1e3):
-        model.theta[...] = start
+        model.parameters_flat[...] = start
         Trainer(model, optimizer="sgd", learning_rate=1.0, clip_norm=limit).step(X, y)
         norm = float(np.linalg.norm(model.gradients_flat))
-        change = start - model.theta
+        change = start - model.parameters_flat
         assert np.linalg.norm(change) == pytest.approx(min(limit, norm), rel=1e-12)
         np.testing.assert_allclose(change / np.linalg.norm(change), model.gradients_flat / norm, rtol=1e-9, atol=1e-15)
     assert 1e-3 < norm < 1e3
@@ -763,23 +771,23 @@ def test_clipping_by_the_global_norm() -> None:
 def test_clipping_to_nothing_is_refused() -> None:
     model = make_model()
     X, y = make_data(20)
-    before = model.theta.copy()
+    before = model.parameters_flat.copy()
     trainer = Trainer(model, clip_norm=1e-60)
     with pytest.raises(ValueError, match=r"step 0: clip_norm is 1e-60 and the gradients' norm .* is 0 in float32"):
         trainer.step(X, y)
-    assert model.theta.tobytes() == before.tobytes()
+    assert model.parameters_flat.tobytes() == before.tobytes()
     assert trainer.step_count == 0
 
 
 def test_clipping_gradients_whose_squares_overflow() -> None:
     model = MLP([2, 3], dtype="float64", rng=1)
-    start = model.theta.copy()
+    start = model.parameters_flat.copy()
     trainer = Trainer(model, optimizer="sgd", learning_rate=1.0, clip_norm=1.0)
     X = np.array([[1e200, -1e200], [3e200, 1e200]])
     trainer.step(X, model.forward(X).argmin(axis=1))
     assert np.abs(model.gradients_flat).max() > 1e199
-    assert np.isfinite(model.theta).all()
-    assert np.linalg.norm(model.theta - start) == pytest.approx(1.0, rel=1e-12)
+    assert np.isfinite(model.parameters_flat).all()
+    assert np.linalg.norm(model.parameters_flat - start) == pytest.approx(1.0, rel=1e-12)
 
 
 def test_learning_rates() -> None:
@@ -793,17 +801,17 @@ def test_learning_rates() -> None:
     trainer = Trainer(make_model(None), optimizer="sgd", learning_rate=schedule)
     changes = []
     for _ in range(3):
-        before = trainer.model.theta.astype(np.float64)
+        before = trainer.model.parameters_flat.astype(np.float64)
         trainer.step(X, y)
         gradient = trainer.model.gradients_flat.astype(np.float64)
-        changes.append(float((before - trainer.model.theta) @ gradient / (gradient @ gradient)))
+        changes.append(float((before - trainer.model.parameters_flat) @ gradient / (gradient @ gradient)))
     assert asked == [0, 1, 2]
     np.testing.assert_allclose(changes, [0.1, 0.05, 0.1 / 3], rtol=1e-4)
 
     fixed = Trainer(make_model(), learning_rate=0.01)
     scheduled = Trainer(make_model(), learning_rate=ConstantSchedule(0.01))
     assert fixed.step(X, y) == scheduled.step(X, y)
-    assert fixed.model.theta.tobytes() == scheduled.model.theta.tobytes()
+    assert fixed.model.parameters_flat.tobytes() == scheduled.model.parameters_flat.tobytes()
     for value, error in ((-1.0, ValueError), (math.nan, ValueError), ("x", TypeError)):
         trainer = Trainer(make_model(), learning_rate=lambda step, value=value: value)  # type: ignore[misc]
         with pytest.raises(error, match="learning_rate of step 0"):
@@ -819,12 +827,12 @@ def test_momentum_remembers_the_rates_of_its_steps(name: str) -> None:
     velocity: Any = 0.0
     for step in range(4):
         rate = 0.1 if step < 2 else 0.001
-        before = trainer.model.theta.copy()
+        before = trainer.model.parameters_flat.copy()
         trainer.step(X, y)
         gradient = trainer.model.gradients_flat
         velocity = 0.9 * velocity - rate * gradient  # not 0.9 * velocity + gradient, and the rate applied afterwards
         moved = velocity if name == "momentum" else 0.9 * velocity - rate * gradient
-        np.testing.assert_allclose(trainer.model.theta - before, moved, rtol=1e-9, atol=1e-14)
+        np.testing.assert_allclose(trainer.model.parameters_flat - before, moved, rtol=1e-9, atol=1e-14)
 
 
 def test_steps_by_hand_are_the_steps_of_fit() -> None:
@@ -838,7 +846,7 @@ def test_steps_by_hand_are_the_steps_of_fit() -> None:
         for start in range(0, len(X), 16):
             rows = order[start : start + 16]
             manual.step(X[rows], y[rows], sample_weight=weight[rows])
-    assert manual.model.theta.tobytes() == fitted.model.theta.tobytes()
+    assert manual.model.parameters_flat.tobytes() == fitted.model.parameters_flat.tobytes()
     assert manual.model.buffers_flat.tobytes() == fitted.model.buffers_flat.tobytes()
     assert manual.history.loss == fitted.history.loss
 
@@ -941,13 +949,13 @@ def test_the_data_are_not_changed() -> None:
 )
 def test_wrong_data(change: Callable[..., Any], error: type[Exception], message: str) -> None:
     model = make_model()
-    before = model.theta.copy()
+    before = model.parameters_flat.copy()
     X, y = make_data()
     with pytest.raises(error, match=message):
         Trainer(model).fit(*change(X, y))
     with pytest.raises(error, match=message.replace("fit:", "fit: validation_data:")):
         Trainer(model).fit(X, y, validation_data=change(X, y))
-    assert model.theta.tobytes() == before.tobytes()
+    assert model.parameters_flat.tobytes() == before.tobytes()
 
 
 def test_wrong_weights_and_pairs() -> None:
@@ -1170,7 +1178,7 @@ class Overwrite:
         values = iter(losses)
 
         def measure(trainer: Trainer, data: Any, validation: Any) -> dict[str, float]:
-            self.snapshots.append((trainer.model.theta.tobytes(), trainer.model.buffers_flat.tobytes()))
+            self.snapshots.append((trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes()))
             value = next(values)
             return {"val_loss": value, "val_accuracy": 1 - value}
 
@@ -1214,7 +1222,7 @@ def test_early_stopping_and_the_best_model(
     assert history.stopped_reason == ("epochs" if epochs == 6 else "early_stopping")
     assert history.best_epoch == best
     shown = epochs if best is None else best
-    assert trainer.model.theta.tobytes() == spy.snapshots[shown][0]
+    assert trainer.model.parameters_flat.tobytes() == spy.snapshots[shown][0]
     # The running statistics are those of the best epoch too: they moved in every epoch.
     assert trainer.model.buffers_flat.tobytes() == spy.snapshots[shown][1]
     assert len({buffers for _, buffers in spy.snapshots}) == len(spy.snapshots)
@@ -1226,7 +1234,7 @@ def test_without_restore_the_last_model_stays(monkeypatch: pytest.MonkeyPatch) -
     trainer = Trainer(make_model(), epochs=9, early_stopping=2)
     trainer.fit(X, y, validation_data=(X, y))
     assert trainer.epoch == 3
-    assert trainer.model.theta.tobytes() == spy.snapshots[3][0]
+    assert trainer.model.parameters_flat.tobytes() == spy.snapshots[3][0]
 
 
 def test_early_stopping_for_real() -> None:
@@ -1293,7 +1301,7 @@ def overfit(**options: Any) -> tuple[Trainer, dict[str, Any]]:
 
 
 def weights_of(model: MLP) -> tuple[bytes, bytes]:
-    return model.theta.tobytes(), model.buffers_flat.tobytes()
+    return model.parameters_flat.tobytes(), model.buffers_flat.tobytes()
 
 
 def test_training_goes_on_from_the_last_step_and_not_from_the_best(tmp_path: Path) -> None:
@@ -1333,7 +1341,7 @@ def test_a_fit_with_nothing_to_do_leaves_the_best_model(tmp_path: Path) -> None:
     assert (state_of(trainer), trainer.history.stopped_reason) == before
 
 
-@pytest.mark.parametrize("change", ["theta", "buffers_flat"])
+@pytest.mark.parametrize("change", ["parameters_flat", "buffers_flat"])
 def test_a_model_changed_after_fit_is_trained_as_it_is(change: str) -> None:
     trainer, data = overfit(epochs=4)
     trainer.fit(**data)
@@ -1378,7 +1386,7 @@ def test_raise_names_step_and_place(norm: Any) -> None:
     assert (caught.value.step, caught.value.name) == (step, "X")
     assert trainer.history.stopped_reason == "nonfinite"
     assert trainer.step_count == step
-    assert model.theta.tobytes() == good.model.theta.tobytes()
+    assert model.parameters_flat.tobytes() == good.model.parameters_flat.tobytes()
     assert model.buffers_flat.tobytes() == good.model.buffers_flat.tobytes()
     copy = pickle.loads(pickle.dumps(caught.value))
     assert (copy.step, copy.name, str(copy)) == (step, "X", str(caught.value))
@@ -1392,7 +1400,7 @@ def test_raise_names_the_parameter_or_the_gradient() -> None:
         Trainer(model).step(X, y)
     assert caught.value.name == "gamma2"
     model = MLP([1, 1, 2], dtype="float32")
-    model.theta[...] = 1
+    model.parameters_flat[...] = 1
     model.parameters()["w2"][...] = [[2e28, -2e28]]
     # The logits are +-2e38, the loss, a double, is 4e38, and so would the gradient of w1 be, in single precision.
     message = r"the loss is [0-9.e+]+; the first gradient that is not finite is w1"
@@ -1410,7 +1418,7 @@ def test_skip_leaves_the_step_out(norm: Any) -> None:
     assert len(history.skipped_steps) == 2
     assert [math.isnan(loss) for loss in history.loss] == [step in history.skipped_steps for step in range(6)]
     assert trainer.optimizer.updates == 4
-    assert np.isfinite(trainer.model.theta).all()
+    assert np.isfinite(trainer.model.parameters_flat).all()
     assert np.isfinite(trainer.model.buffers_flat).all()
     # Just as if those batches had not been there.
     other = Trainer(make_model(norm))
@@ -1418,7 +1426,7 @@ def test_skip_leaves_the_step_out(norm: Any) -> None:
         rows = Generator(0, 2**62 + step // 3).permutation(60)[step % 3 * 20 :][:20]
         if step not in history.skipped_steps:
             other.step(X[rows], y[rows])
-    assert other.model.theta.tobytes() == trainer.model.theta.tobytes()
+    assert other.model.parameters_flat.tobytes() == trainer.model.parameters_flat.tobytes()
     assert other.model.buffers_flat.tobytes() == trainer.model.buffers_flat.tobytes()
 
 
@@ -1429,7 +1437,7 @@ def test_stop_ends_the_training() -> None:
     assert history.stopped_reason == "nonfinite"
     assert trainer.epoch == 0
     assert history.skipped_steps == [trainer.step_count - 1]
-    assert np.isfinite(trainer.model.theta).all()
+    assert np.isfinite(trainer.model.parameters_flat).all()
     assert np.isfinite(trainer.model.buffers_flat).all()
 
 
@@ -1448,7 +1456,7 @@ def test_a_last_update_that_overflows(norm: Any, policy: Any) -> None:
     else:
         trainer.fit(X, y)
     history = trainer.history
-    assert not np.isfinite(model.theta).all()
+    assert not np.isfinite(model.parameters_flat).all()
     assert history.stopped_reason == "nonfinite"
     assert (trainer.step_count, trainer.epoch, len(history.loss), len(history["train_loss"])) == (1, 0, 1, 1)
     assert history.skipped_steps == []
@@ -1481,7 +1489,7 @@ def test_a_measured_loss_that_is_not_finite(policy: Any, reason: str) -> None:
         assert (caught.value.step, caught.value.name) == (0, "train_loss")
     else:
         trainer.fit(X, y)
-    assert np.isfinite(trainer.model.theta).all()
+    assert np.isfinite(trainer.model.parameters_flat).all()
     assert trainer.history.stopped_reason == reason
     assert [math.isnan(loss) for loss in trainer.history["train_loss"]] == [False, True]
     # And so for the validation data, here because of a NaN among them.
@@ -1503,7 +1511,7 @@ def test_running_statistics_that_overflow(policy: Any) -> None:
     X, y = make_data()
     model = make_model("batch")
     model.parameters()["w1"][...] *= np.float32(1e20)
-    before = (model.theta.tobytes(), model.buffers_flat.tobytes())
+    before = (model.parameters_flat.tobytes(), model.buffers_flat.tobytes())
     trainer = Trainer(model, on_nonfinite=policy)
     if policy == "raise":
         with pytest.raises(NonFiniteError, match=r"running statistic that is not finite is running_var1 \(layer 1\)"):
@@ -1511,7 +1519,7 @@ def test_running_statistics_that_overflow(policy: Any) -> None:
     else:
         trainer.step(X, y)
         assert trainer.history.skipped_steps == [0]
-    assert (model.theta.tobytes(), model.buffers_flat.tobytes()) == before
+    assert (model.parameters_flat.tobytes(), model.buffers_flat.tobytes()) == before
 
 
 def fill_value(rule: str) -> tuple[Trainer, Any, Any, tuple[Any, Any]]:
@@ -1593,14 +1601,14 @@ def test_no_gradient_makes_a_state_infinite_in_silence(name: str, dtype: str) ->
             results = []
             for bounded, optimizer in zip((True, False), optimizers, strict=True):
                 model = optimizer._model
-                signs = np.where(np.arange(model.theta.size) % 3, 1.0, -1.0)
-                model.theta[...] = 0
+                signs = np.where(np.arange(model.parameters_flat.size) % 3, 1.0, -1.0)
+                model.parameters_flat[...] = 0
                 model.gradients_flat[...] = signs * size
                 bound = float(np.abs(model.gradients_flat).max()) if bounded else math.inf
-                before = (model.theta.tobytes(), optimizer.updates)
+                before = (model.parameters_flat.tobytes(), optimizer.updates)
                 refusal = refused_update(optimizer, bound)
                 if refusal is not None:
-                    assert (model.theta.tobytes(), optimizer.updates) == before
+                    assert (model.parameters_flat.tobytes(), optimizer.updates) == before
                     assert str(pickle.loads(pickle.dumps(refusal))) == str(refusal)
                 results.append("" if refusal is None else refusal.name)
                 for slot in (optimizer.slot1, optimizer.slot2):
@@ -1614,7 +1622,7 @@ def test_no_gradient_makes_a_state_infinite_in_silence(name: str, dtype: str) ->
 
 def test_the_l2_term_can_make_the_state_overflow() -> None:
     model = make_model(None)
-    model.theta[...] = 0.0
+    model.parameters_flat[...] = 0.0
     model.parameters()["w2"][0, 0] = 1e15
     trainer = Trainer(model, optimizer="rmsprop", l2=1e8)
     X, y = make_data()
@@ -1808,7 +1816,7 @@ def test_interrupt_leaves_the_last_finished_step(restore: bool) -> None:
 
     class Interrupt(Spy):
         def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> bool:
-            snapshots.append(trainer.model.theta.tobytes())
+            snapshots.append(trainer.model.parameters_flat.tobytes())
             if logs["step"] == 5:
                 raise KeyboardInterrupt
             return False
@@ -1823,9 +1831,9 @@ def test_interrupt_leaves_the_last_finished_step(restore: bool) -> None:
     assert len(history.loss) == 5
     if restore:
         assert history.best_epoch == 1
-        assert trainer.model.theta.tobytes() == snapshots[2]
+        assert trainer.model.parameters_flat.tobytes() == snapshots[2]
     else:
-        assert trainer.model.theta.tobytes() == snapshots[-1]
+        assert trainer.model.parameters_flat.tobytes() == snapshots[-1]
 
 
 @pytest.fixture
@@ -2152,7 +2160,7 @@ def test_copies_of_a_trainer_train(duplicate: Callable[[Trainer], Trainer], name
     assert untrained.step_count == 0
     untrained.fit(X, y)
     assert state_of(untrained) == state_of(trainer)
-    assert trainer.model.theta.tobytes() != make_model(dropout=0.25).theta.tobytes()
+    assert trainer.model.parameters_flat.tobytes() != make_model(dropout=0.25).parameters_flat.tobytes()
     trained = duplicate(trainer)
     assert trained.model is not model
     before = state_of(trainer)
@@ -2393,7 +2401,9 @@ def test_same_bits_on_every_instruction_set_and_thread_count(norm: Any, dtype: s
                 trainer = Trainer(model, epochs=1, batch_size=265, l2=1e-3, clip_norm=0.3)
                 history = trainer.fit(X, y, validation_data=(X[:99], y[:99]))
                 curves = (history.loss, history["train_loss"], history["val_loss"], history["val_accuracy"])
-                results.add((model.theta.tobytes(), model.buffers_flat.tobytes(), *(tuple(curve) for curve in curves)))
+                results.add(
+                    (model.parameters_flat.tobytes(), model.buffers_flat.tobytes(), *(tuple(curve) for curve in curves))
+                )
     assert len(results) == 1
 
 
@@ -2403,7 +2413,7 @@ def test_seeds() -> None:
     def train(**options: Any) -> bytes:
         trainer = Trainer(make_model(dropout=0.2), epochs=2, batch_size=16, **options)
         trainer.fit(X, y)
-        return trainer.model.theta.tobytes()
+        return trainer.model.parameters_flat.tobytes()
 
     assert train() == train(seed=0)
     assert train(seed=1) == train(seed=np.uint64(1)) != train()

@@ -200,7 +200,7 @@ class Resumable:
                 arrays[f"optimizer.{name}"] = slot
         for group in ("best", "last"):
             if any(name.startswith(group + ".") for name in specs):
-                arrays[f"{group}.parameters"] = np.empty_like(model.theta)
+                arrays[f"{group}.parameters"] = np.empty_like(model.parameters_flat)
                 arrays[f"{group}.buffers"] = np.empty_like(model.buffers_flat)
         if "class_weight" in specs:
             arrays["class_weight"] = np.empty(model.outputs)
@@ -233,9 +233,9 @@ class Resumable:
         def weights(group: str) -> Weights | None:
             if f"{group}.parameters" not in arrays:
                 return None
-            theta, buffers = arrays[f"{group}.parameters"], arrays[f"{group}.buffers"]
+            parameters, buffers = arrays[f"{group}.parameters"], arrays[f"{group}.buffers"]
             check_statistics(model, buffers, name, f"{group}.")
-            return theta, buffers
+            return parameters, buffers
 
         self._kept.best, self._kept.last = weights("best"), weights("last")
         if "class_weight" in arrays:

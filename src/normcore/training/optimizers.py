@@ -150,8 +150,8 @@ class Optimizer:
         self.updates = 0
         """Updates done so far: the t of Adam is one more."""
 
-        self.slot1 = np.zeros_like(model.theta) if first else None
-        self.slot2 = np.zeros_like(model.theta) if second else None
+        self.slot1 = np.zeros_like(model.parameters_flat) if first else None
+        self.slot2 = np.zeros_like(model.parameters_flat) if second else None
         self._bind()
 
     def check(self, operation: str, learning_rate: float = 0.0) -> None:
@@ -180,7 +180,7 @@ class Optimizer:
         model = self._model
         self._groups = [
             (
-                model.theta[part],
+                model.parameters_flat[part],
                 model.gradients_flat[part],
                 None if self.slot1 is None else self.slot1[part],
                 None if self.slot2 is None else self.slot2[part],
@@ -190,7 +190,7 @@ class Optimizer:
             for part, decayed in self._partition(model)
         ]
         self._decays = (self.l2, self.weight_decay)
-        self._weights = [model.theta[part] for part in model.weight_slices()]
+        self._weights = [model.parameters_flat[part] for part in model.weight_slices()]
         self._limit = 0.25 * float(np.finfo(model.dtype).max)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -207,7 +207,7 @@ class Optimizer:
 
     def _partition(self, model: MLP) -> list[tuple[slice, bool]]:
         """Cut the flat array into as few pieces as the decay allows: one if there is none."""
-        size = model.theta.size
+        size = model.parameters_flat.size
         if self.l2 == 0.0 and self.weight_decay == 0.0:
             return [(slice(0, size), False)]
         parts: list[tuple[slice, bool]] = []
@@ -260,7 +260,7 @@ class Optimizer:
         if self._stays_finite(learning_rate, greatest):
             self._apply(learning_rate, gradient_scale, count)
             return
-        changed = [array for array in (self._model.theta, self.slot1, self.slot2) if array is not None]
+        changed = [array for array in (self._model.parameters_flat, self.slot1, self.slot2) if array is not None]
         copies = [array.copy() for array in changed]
         try:
             self._apply(learning_rate, gradient_scale, ())

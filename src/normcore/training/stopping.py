@@ -25,7 +25,7 @@ __all__ = [
 ]
 
 FloatArray = npt.NDArray[Any]
-Weights = tuple[FloatArray, FloatArray]  # theta and buffers_flat of a model
+Weights = tuple[FloatArray, FloatArray]  # parameters_flat and buffers_flat of a model
 
 
 class NonFiniteError(FloatingPointError):
@@ -88,11 +88,11 @@ def nonfinite_in_pass(model: MLP, X: npt.ArrayLike) -> tuple[str, str]:
 
 def has_diverged(model: MLP, policy: str, step: int, epoch: int) -> bool:
     """Whether the update of `step` left something that is not finite; NonFiniteError if the policy is "raise"."""
-    if all_finite(model.theta) and all_finite(model.buffers_flat):
+    if all_finite(model.parameters_flat) and all_finite(model.buffers_flat):
         return False
     if policy == "raise":
         found = first_nonfinite(("parameter", model.parameters()), ("running statistic", model.buffers()))
-        name, what = found or ("theta", "the parameters are not finite")
+        name, what = found or ("parameters_flat", "the parameters are not finite")
         raise NonFiniteError(f"Trainer: after step {step} (epoch {epoch}): {what}", step, name)
     return True
 
@@ -122,7 +122,7 @@ class BestWeights:
 
     def current(self) -> Weights:
         """Return a copy of what the model has."""
-        return self._model.theta.copy(), self._model.buffers_flat.copy()
+        return self._model.parameters_flat.copy(), self._model.buffers_flat.copy()
 
     def show(self) -> None:
         """Give the model the weights of the best epoch, if there are any, and keep its own to go on from."""
@@ -134,13 +134,13 @@ class BestWeights:
         model, last, best = self._model, self.last, self.best
         if last is None or best is None:
             return False
-        unchanged = _same_bits(model.theta, best[0]) and _same_bits(model.buffers_flat, best[1])
+        unchanged = _same_bits(model.parameters_flat, best[0]) and _same_bits(model.buffers_flat, best[1])
         if unchanged:
             self._give(last, None)
         self.last = None
         return unchanged
 
     def _give(self, weights: Weights, last: Weights | None) -> None:
-        arrays = (self._model.theta, self._model.buffers_flat)
+        arrays = (self._model.parameters_flat, self._model.buffers_flat)
         calls = [(array.__setitem__, ..., values) for array, values in zip(arrays, weights, strict=True)]
         uninterrupted((*calls, (setattr, self, "last", last)))
