@@ -178,6 +178,14 @@ def test_cross_entropy_of_problems(data: st.DataObject, dtype: Any, isa: str) ->
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_cross_entropy_of_a_mean_over_no_weight(dtype: Any) -> None:
+    x, weights = np.array([[0.5, -2.0], [1.0, 3.0]], dtype), np.zeros(2)
+    loss, gradient, weight_sum = agree(None, "softmax_cross_entropy", x, np.array([1, 0]), sample_weight=weights)
+    assert (loss, weight_sum) == (0.0, 0.0)
+    assert not gradient.any()
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1, 1.0])
 def test_cross_entropy_of_a_masked_label(dtype: Any, smoothing: float) -> None:
     z = np.array([[0.5, -np.inf, 1.0], [0.5, 2.0, 1.0]], dtype)
