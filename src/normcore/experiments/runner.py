@@ -125,7 +125,7 @@ def run_all(
             submit = functools.partial(_submit_to_pool, stack.enter_context(_process_pool(workers, data)))
         bar = stack.enter_context(_progress_bar(len(order), progress))
         done: dict[tuple[object, ...], Result] = {}
-        for run, result in _serially(order, data) if submit is None else _submitted(order, submit):
+        for run, result in _serially(order, data) if submit is None else _submitted(order, submit, executor is None):
             done[run.training] = result
             bar.update()
     return [
@@ -163,7 +163,9 @@ def _submit_to_pool(pool: Executor, run: Run) -> Future[Result]:
     return pool.submit(_train_in_worker, run)
 
 
-def _submitted(order: Sequence[Run], submit: Callable[[Run], Future[Result]]) -> Iterator[tuple[Run, Result]]:
+def _submitted(
+    order: Sequence[Run], submit: Callable[[Run], Future[Result]], own_pool: bool
+) -> Iterator[tuple[Run, Result]]:
     futures: dict[Future[Result], Run] = {}
     try:
         with _interrupts_held():
@@ -175,9 +177,13 @@ def _submitted(order: Sequence[Run], submit: Callable[[Run], Future[Result]]) ->
             except Exception as error:
                 raise _failure(run, error) from error
             yield run, result
-    finally:
-        for future in futures:
-            future.cancel()
+    except BaseException:
+        # Those of a pool of ours it cancels itself: cancelled behind its back, they make its thread fail with a
+        # traceback where workers have ended meanwhile (Python before 3.12).
+        if not own_pool:
+            for future in futures:
+                future.cancel()
+        raise
 
 
 @contextlib.contextmanager
