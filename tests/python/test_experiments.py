@@ -629,7 +629,7 @@ def test_reproduce_leaves_no_worker_behind(number: int, code: int, tmp_path: Pat
         while sum(map(has_normcore, started)) < 2 and main_process.poll() is None:
             started = children(main_process.pid)
             time.sleep(0.01)
-        time.sleep(3.0)  # of two suites side by side, workers take more than one to read what they begin with
+        time.sleep(3.0)  # on a busy machine one was not always enough to read what they begin with
         main_process.send_signal(number)
         _, err = main_process.communicate()
     assert main_process.returncode == code
