@@ -20,6 +20,7 @@ LAYERS = (
     ("_atomic", "_config", "_description", "_fields", "_signals", "labels", "losses", "random"),
     ("archive", "model_file"),
     ("mlp",),
+    ("diagnostics",),
     ("training.attributes", "training.history"),
     ("training.optimizers", "training.schedules"),
     ("training.batches", "training.callbacks", "training.stopping"),
