@@ -45,7 +45,7 @@ Floats = npt.NDArray[np.float64]
 #: The quantiles of a `Distribution`: median, quartiles, and what lies outside by 5 and by 1 per cent on either side.
 QUANTILES = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
-_BEYOND = 1e300  # counted as infinite: differences of greater numbers may be
+_BEYOND = 1e150  # counted as infinite: the squares of greater numbers are, or their sums
 
 
 # ---------------------------------------------------------------------------------------------- distributions
