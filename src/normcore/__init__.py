@@ -78,6 +78,7 @@ if TYPE_CHECKING:
     from .mlp import MLP, load_model, save_model
     from .random import Generator
     from .training.history import History
+    from .training.monitor import Monitor
     from .training.schedules import (
         ConstantSchedule,
         CosineSchedule,
@@ -98,6 +99,7 @@ __all__ = [
     "ExponentialSchedule",
     "Generator",
     "History",
+    "Monitor",
     "Network",
     "NonFiniteError",
     "OneCycleSchedule",
@@ -165,6 +167,7 @@ _LAZY = {
     "ExponentialSchedule": "training.schedules",
     "Generator": "random",
     "History": "training.history",
+    "Monitor": "training.monitor",
     "NonFiniteError": "training.stopping",
     "OneCycleSchedule": "training.schedules",
     "PlateauSchedule": "training.schedules",

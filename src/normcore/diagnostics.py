@@ -601,15 +601,17 @@ def loss_along_gradient(
     return _Probe(model, X, y, seed, operation).along(check_steps(steps, operation), normalize)
 
 
-def check_steps(steps: Sequence[float] | npt.NDArray[Any], operation: str) -> npt.NDArray[np.float64]:
+def check_steps(
+    steps: Sequence[float] | npt.NDArray[Any], operation: str, name: str = "steps"
+) -> npt.NDArray[np.float64]:
     """Step lengths as a float64 array (points,), or an error of `operation`."""
     array = np.asarray(steps)
     if array.dtype.kind not in "iuf":
-        raise TypeError(f"{operation}: steps is {array.dtype.name}; it must be numbers")
+        raise TypeError(f"{operation}: {name} is {array.dtype.name}; it must be numbers")
     if array.ndim != 1 or not array.size:
-        raise ValueError(f"{operation}: steps is {array.shape}; it must be (points,), at least one")
+        raise ValueError(f"{operation}: {name} is {array.shape}; it must be (points,), at least one")
     array = array.astype(np.float64)
     if not np.isfinite(array).all():
         index = int(np.flatnonzero(~np.isfinite(array))[0])
-        raise ValueError(f"{operation}: steps[{index}] is {array[index]}; it must be finite")
+        raise ValueError(f"{operation}: {name}[{index}] is {array[index]}; it must be finite")
     return array

@@ -71,7 +71,7 @@ def test_signature(name: str) -> None:
 
 def test_public_names() -> None:
     functions = {"show_config", "get_include", "get_library_dir", "encode_labels", "load_model", "save_model"}
-    classes = {"Network", "MLP", "Trainer", "History", "Generator", "NonFiniteError"}
+    classes = {"Network", "MLP", "Trainer", "History", "Monitor", "Generator", "NonFiniteError"}
     classes |= {"Schedule", "ConstantSchedule", "CosineSchedule", "ExponentialSchedule", "StepSchedule"}
     classes |= {"OneCycleSchedule", "PlateauSchedule"}
     assert set(nc.__all__) == {*SIGNATURES, *functions, *classes, "CONTRACT", "__version__"}

@@ -23,7 +23,7 @@ LAYERS = (
     ("diagnostics",),
     ("training.attributes", "training.history"),
     ("training.optimizers", "training.schedules"),
-    ("training.batches", "training.callbacks", "training.stopping"),
+    ("training.batches", "training.callbacks", "training.monitor", "training.stopping"),
     ("training.checkpoint", "training.settings"),
     ("training.trainer",),
     ("tables.reading",),
