@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 
 import pytest
@@ -17,6 +18,14 @@ def _settings_put_back() -> Iterator[None]:
     """Whatever a test does, the next one starts with the instruction set and the number of threads it found."""
     with use_isa(normcore.get_isa()), use_num_threads(normcore.get_num_threads()):
         yield
+
+
+@pytest.fixture(autouse=True)
+def _figures_closed() -> Iterator[None]:
+    """Matplotlib warns, which is an error here, where many figures are open."""
+    yield
+    if pyplot := sys.modules.get("matplotlib.pyplot"):
+        pyplot.close("all")
 
 
 @pytest.fixture(params=normcore.available_isas())

@@ -16,7 +16,7 @@ import pytest
 import normcore as nc
 
 # The modules all of whose public functions and classes have an example.
-PUBLIC = ("normcore", "normcore.diagnostics", "normcore.losses", "normcore.testing")
+PUBLIC = ("normcore", "normcore.diagnostics", "normcore.losses", "normcore.plots", "normcore.testing")
 # What the package's docstring says that examples take for granted.
 GIVEN = {"np": np, "nc": nc}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
