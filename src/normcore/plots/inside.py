@@ -21,7 +21,7 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from normcore.diagnostics import QUANTILES
 from normcore.plots.curves import new_axes
-from normcore.plots.style import GREY, INK, PALETTE, describe, label_lines, series_style, shades, style
+from normcore.plots.style import GREY, INK, PALETTE, describe, label_lines, log_axis, series_style, shades, style
 
 __all__ = [
     "activation_histograms",
@@ -51,6 +51,23 @@ class Records(Protocol):
 
 _MOST_LABELS = 8
 
+# What the axes of a quantity that each layer has are called: title and unit.
+_QUANTITIES = {
+    "activation_input_std": ("Spread of the activation inputs", "standard deviation"),
+    "activation_input_mean": ("Mean of the activation inputs", "mean"),
+    "activation_input_shift": ("How far a step moves the activation inputs", "standard deviations"),
+    "layer_input_std": ("Spread of each layer's input", "standard deviation"),
+    "layer_input_mean": ("Mean of each layer's input", "mean"),
+    "dead_units": ("Dead units", "share of the layer"),
+    "gradient_norm": ("Gradients of the weights", "norm"),
+    "weight_norm": ("Weights", "norm"),
+    "update_ratio": ("Update of the weights, relative to them", "norm of update / norm of weights"),
+    "mean_drift": ("Running means and those of the batch", "standard deviations"),
+    "std_drift": ("Running spreads and those of the batch", "factors of two"),
+}
+_LOG = {"activation_input_std", "gradient_norm", "update_ratio"}
+_OF_ALL_LAYERS = {"gradient_norm", "update_ratio"}  # the output layer too
+
 
 def _record(records: Any, name: str, operation: str) -> Array:
     if isinstance(records, (str, bytes)) or not hasattr(records, "__getitem__"):
@@ -75,12 +92,6 @@ def _layer_index(layer: int, count: int, operation: str) -> int:
     if not 1 <= layer <= count:
         raise ValueError(f"{operation}: layer is {layer}; there are the hidden layers 1 to {count}")
     return layer - 1
-
-
-def _title(ax: Axes, title: str, ylabel: str, xlabel: str | None = "epoch") -> None:
-    ax.set(title=title, ylabel=ylabel)
-    if xlabel is not None:
-        ax.set_xlabel(xlabel)
 
 
 def _is_log(values: Array) -> bool:
@@ -146,32 +157,24 @@ def _layer_names(group: list[int], count: int, last_is_output: bool) -> str:
     return f"layer{'s' if len(group) > 1 else ''} {', '.join(str(index + 1) for index in group)}"
 
 
-def _over_training(
-    records: Records,
-    name: str,
-    operation: str,
-    ax: Axes | None,
-    *,
-    title: str,
-    ylabel: str,
-    log: bool | None = None,
-    percent: bool = False,
-    outputs: bool = False,
-) -> Axes:
+def _over_training(records: Records, name: str, operation: str, ax: Axes | None) -> Axes:
+    """Draw what there is of each layer over the epochs."""
     values, epochs = _record(records, name, operation), _record(records, "epoch", operation)
     if not values.shape[1]:
         raise ValueError(f"{operation}: the model has no hidden layer")
+    log, percent = name in _LOG or _is_log(values), name == "dead_units"
+    title, unit = _QUANTITIES[name]
     with style():
         ax = new_axes(ax)
-        if _is_log(values) if log is None else log:
-            ax.set_yscale("log")
-        _title(ax, title, ylabel)
-        if percent:
-            ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-        _layers(ax, epochs, values, last_is_output=outputs)
+        if log and not percent:
+            log_axis(ax)
+            unit += " (log)"
+        ax.set(title=title, ylabel=unit, xlabel="epoch")
+        _layers(ax, epochs, values, last_is_output=name in _OF_ALL_LAYERS)
         _widen(ax, values)
         if percent:
             known = values[np.isfinite(values)]
+            ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
             ax.set_ylim(0.0, max(0.1, min(1.0, 1.15 * float(known.max(initial=0.0)))))
             for line in ax.get_lines():
                 line.set_clip_on(False)  # those at the edges are as wide as the others
@@ -230,7 +233,7 @@ def activation_histograms(records: Records, layer: int = 1, *, most: int = 8, ax
         ax.set_yticks(len(chosen) - 1.0 - np.arange(len(chosen)), [f"{epochs[index]:.3g}" for index in chosen])
         ax.grid(False)
         ax.set_ylim(-0.15, len(chosen) + 0.6)
-        _title(ax, f"Inputs of layer {layer}'s activation", "epoch", "value")
+        ax.set(title=f"Inputs of layer {layer}'s activation", ylabel="epoch", xlabel="value")
     first, last = (
         f"mean {means[index, place]:.3g} and standard deviation {stds[index, place]:.3g} at epoch {epochs[index]:.3g}"
         for index in (chosen[0], chosen[-1])
@@ -292,7 +295,7 @@ def activation_quantiles(records: Records, layer: int = 1, *, ax: Axes | None = 
             ax.plot(epochs, values[:, index], color=colour, linewidth=width, label=labels[index])
         ax.axhline(0.0, color=INK, linewidth=0.9, linestyle=(0, (4, 3)), zorder=1.5)
         ax.margins(x=0.02)
-        _title(ax, f"Inputs of layer {layer}'s activation", "value")
+        ax.set(title=f"Inputs of layer {layer}'s activation", ylabel="value", xlabel="epoch")
         label_lines(ax, fontsize=11)
     return ax
 
@@ -309,15 +312,7 @@ def activation_spread(records: Records, *, ax: Axes | None = None) -> Axes:
     >>> plots.alt_text(plots.activation_spread(monitor))
     'Spread of the activation inputs, against epoch: layer 1 from 1.45 to 1.45; layer 2 from 1.52 to 1.5.'
     """
-    return _over_training(
-        records,
-        "activation_input_std",
-        "activation_spread",
-        ax,
-        title="Spread of the activation inputs",
-        ylabel="standard deviation (log)",
-        log=True,
-    )
+    return _over_training(records, "activation_input_std", "activation_spread", ax)
 
 
 def activation_shift(records: Records, *, ax: Axes | None = None) -> Axes:
@@ -330,16 +325,9 @@ def activation_shift(records: Records, *, ax: Axes | None = None) -> Axes:
     >>> monitor = nc.Monitor(X, y)
     >>> history = nc.Trainer(nc.MLP([3, 16, 16, 2]), epochs=4, callbacks=monitor).fit(X, y)
     >>> plots.activation_shift(monitor).get_ylabel()
-    'moved by one step, in standard deviations'
+    'standard deviations'
     """
-    return _over_training(
-        records,
-        "activation_input_shift",
-        "activation_shift",
-        ax,
-        title="How far a step moves the activation inputs",
-        ylabel="moved by one step, in standard deviations",
-    )
+    return _over_training(records, "activation_input_shift", "activation_shift", ax)
 
 
 def dead_units(records: Records, *, ax: Axes | None = None) -> Axes:
@@ -354,16 +342,7 @@ def dead_units(records: Records, *, ax: Axes | None = None) -> Axes:
     >>> plots.dead_units(monitor).get_title("left")
     'Dead units'
     """
-    return _over_training(
-        records,
-        "dead_units",
-        "dead_units",
-        ax,
-        title="Dead units",
-        ylabel="share of the layer",
-        log=False,
-        percent=True,
-    )
+    return _over_training(records, "dead_units", "dead_units", ax)
 
 
 # ---------------------------------------------------------------------------------------------- gradients and updates
@@ -381,16 +360,7 @@ def gradient_norms(records: Records, *, ax: Axes | None = None) -> Axes:
     >>> [line.get_label() for line in plots.gradient_norms(monitor).get_lines()]
     ['layer 1', 'layer 2', 'output layer']
     """
-    return _over_training(
-        records,
-        "gradient_norm",
-        "gradient_norms",
-        ax,
-        title="Gradients of the weights",
-        ylabel="norm (log)",
-        log=True,
-        outputs=True,
-    )
+    return _over_training(records, "gradient_norm", "gradient_norms", ax)
 
 
 def update_ratios(records: Records, *, ax: Axes | None = None) -> Axes:
@@ -405,16 +375,7 @@ def update_ratios(records: Records, *, ax: Axes | None = None) -> Axes:
     >>> plots.update_ratios(monitor).get_yscale()
     'log'
     """
-    ax = _over_training(
-        records,
-        "update_ratio",
-        "update_ratios",
-        ax,
-        title="Update of the weights, relative to them",
-        ylabel="norm of update / norm of weights (log)",
-        log=True,
-        outputs=True,
-    )
+    ax = _over_training(records, "update_ratio", "update_ratios", ax)
     with style():
         ax.axhline(1e-3, color=GREY, linestyle=(0, (1, 2)), linewidth=1.4, zorder=1)
         where = ax.get_yaxis_transform()
@@ -431,34 +392,15 @@ def statistics_drift(records: Records, which: Literal["mean", "std"] = "mean", *
     >>> X, y = nc.random_normal(600, seed=1).reshape(200, 3), nc.random_integers(200, 2, seed=1)
     >>> monitor = nc.Monitor(X, y)
     >>> history = nc.Trainer(nc.MLP([3, 16, 16, 2], norm="batch"), epochs=4, callbacks=monitor).fit(X, y)
-    >>> plots.statistics_drift(monitor, "std").get_ylabel()
-    'factors of two between the spreads'
+    >>> plots.statistics_drift(monitor, "std").get_title("left")
+    'Running spreads and those of the batch'
     """
     if which not in ("mean", "std"):
         raise ValueError(f"statistics_drift: which is {which!r}; accepted are 'mean' and 'std'")
-    ylabels = {
-        "mean": "standard deviations between the means",
-        "std": "factors of two between the spreads",
-    }
-    title = "Running statistics and those of the batch"
-    return _over_training(records, f"{which}_drift", "statistics_drift", ax, title=title, ylabel=ylabels[which])
+    return _over_training(records, f"{which}_drift", "statistics_drift", ax)
 
 
 # ---------------------------------------------------------------------------------------------- comparisons
-
-_QUANTITIES = {
-    "activation_input_std": ("Spread of the activation inputs", "standard deviation"),
-    "activation_input_mean": ("Mean of the activation inputs", "mean"),
-    "activation_input_shift": ("How far a step moves the activation inputs", "standard deviations"),
-    "layer_input_std": ("Spread of each layer's input", "standard deviation"),
-    "layer_input_mean": ("Mean of each layer's input", "mean"),
-    "dead_units": ("Dead units", "share of the layer"),
-    "gradient_norm": ("Gradients of the weights", "norm"),
-    "weight_norm": ("Weights", "norm"),
-    "update_ratio": ("Update of the weights, relative to them", "norm of update / norm of weights"),
-    "mean_drift": ("Running means and those of the batch", "standard deviations"),
-    "std_drift": ("Running spreads and those of the batch", "factors of two"),
-}
 
 
 def by_layer(records: Records | Mapping[str, Records], name: str, *, record: int = 0, ax: Axes | None = None) -> Axes:
@@ -498,7 +440,7 @@ def by_layer(records: Records | Mapping[str, Records], name: str, *, record: int
         ax = new_axes(ax)
         log = _is_log(np.concatenate([values[record] for values in found.values()])) and name != "dead_units"
         if log:
-            ax.set_yscale("log")
+            log_axis(ax)
         for index, (label, values) in enumerate(found.items()):
             layers = np.arange(1, values.shape[1] + 1)
             _plot(ax, layers, values[record], label=label or "_one", **series_style(label, index))
@@ -506,7 +448,7 @@ def by_layer(records: Records | Mapping[str, Records], name: str, *, record: int
         if name == "dead_units":
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
         ax.margins(x=0.03)
-        _title(ax, title + when, f"{ylabel} (log)" if log else ylabel, "layer")
+        ax.set(title=title + when, ylabel=f"{ylabel} (log)" if log else ylabel, xlabel="layer")
         if any(found):
             label_lines(ax)
     return ax
@@ -537,7 +479,7 @@ def loss_band(records: Records | Mapping[str, Records], *, ax: Axes | None = Non
             everything += [_record(one, "loss", "loss_band"), _record(one, "line_losses", "loss_band").reshape(-1)]
         log = _is_log(np.concatenate(everything))
         if log:
-            ax.set_yscale("log")
+            log_axis(ax)
         for index, (label, one) in enumerate(groups.items()):
             loss, losses, epochs = (np.asarray(one[name]) for name in ("loss", "line_losses", "epoch"))
             look = series_style(label, index)
@@ -557,7 +499,11 @@ def loss_band(records: Records | Mapping[str, Records], *, ax: Axes | None = Non
                 f"{_least(low):.3g} to {_greatest(high):.3g}, a band {width:.3g} wide in the median"
             )
         ax.margins(x=0.02)
-        _title(ax, "Loss, and where steps along the gradient lead", "loss (log)" if log else "loss")
+        ax.set(
+            title="Loss, and where steps along the gradient lead",
+            ylabel="loss (log)" if log else "loss",
+            xlabel="epoch",
+        )
         label_lines(ax)
     describe(ax, f"Loss over training, with a band of the losses along the gradient. {'. '.join(sentences)}.")
     return ax
@@ -604,7 +550,7 @@ def gradient_change(
                 found[label] = np.degrees(np.arccos(_record(one, "line_cosines", "gradient_change"))).max(axis=1)
         log = which == "distance" and _is_log(np.concatenate(list(found.values())))
         if log:
-            ax.set_yscale("log")
+            log_axis(ax)
         for index, (label, values) in enumerate(found.items()):
             look = {**series_style(label, index), "markevery": max(1, len(values) // 10)}
             _plot(ax, _record(groups[label], "epoch", "gradient_change"), values, label=label or "_one", **look)
@@ -613,7 +559,11 @@ def gradient_change(
             ax.set_ylim(bottom=0.0)
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}°"))
         ax.margins(x=0.02)
-        _title(ax, "Change of the gradient along its direction", f"{ylabel} (log)" if log else ylabel)
+        ax.set(
+            title="Change of the gradient along its direction",
+            ylabel=f"{ylabel} (log)" if log else ylabel,
+            xlabel="epoch",
+        )
         if any(groups):
             label_lines(ax)
     return ax
@@ -697,12 +647,13 @@ def compare(records: Mapping[str, Records], *, title: str = "What normalisation 
     bands = [partial(loss_band, group) for group in groups.values()]
     figure, axes = _grid([*first, *(lambda ax, draw=draw: draw(ax=ax) for draw in bands)], columns, title)
     below = axes[columns : columns + len(groups)]
-    scale = "log" if any(ax.get_yscale() == "log" for ax in below) else "linear"
-    for ax, label in zip(below, groups, strict=True):
-        ax.set_yscale(scale)
-        ax.set_title(f"Loss along the gradient, {label}", loc="left")
+    log = any(ax.get_yscale() == "log" for ax in below)
+    with style():
+        for ax, label in zip(below, groups, strict=True):
+            if log:
+                log_axis(ax)
+            ax.set(title=f"Loss along the gradient, {label}", ylabel="loss (log)" if log else "loss")
     low, high = min(ax.get_ylim()[0] for ax in below), max(ax.get_ylim()[1] for ax in below)
     for ax in below:
         ax.set_ylim(low, high)
-        ax.set_ylabel(f"loss{' (log)' * (scale == 'log')}")
     return figure

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import itertools
+import math
 import os
 import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,6 +22,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.ticker import FuncFormatter
 from matplotlib.transforms import Bbox
 
 from normcore._atomic import write_atomically
@@ -34,6 +36,7 @@ __all__ = [
     "alt_text",
     "describe",
     "label_lines",
+    "log_axis",
     "readable",
     "render",
     "save",
@@ -169,6 +172,38 @@ def readable(colour: Any) -> str:
     while 1.05 / (_luminance(rgb) + 0.05) < 4.5:
         rgb = rgb * 0.97
     return _hex(rgb)
+
+
+def log_axis(ax: Axes, which: Literal["x", "y"] = "y") -> None:
+    """Make an axis logarithmic, with numbers as one writes them: 0.01, 2, 500, and powers of ten beyond.
+
+    Between the powers of ten 2 and 5 are written too where the axis spans less than two of them.
+
+    Examples
+    --------
+    >>> from normcore import plots
+    >>> from matplotlib.figure import Figure
+    >>> ax = Figure().subplots()
+    >>> plots.log_axis(ax)
+    >>> [ax.yaxis.get_major_formatter()(value) for value in (1e-6, 0.01, 1.0, 1000.0)]
+    ['$10^{-6}$', '0.01', '1', '1000']
+    """
+    if which not in ("x", "y"):
+        raise ValueError(f"log_axis: which is {which!r}; accepted are 'x' and 'y'")
+    axis = ax.xaxis if which == "x" else ax.yaxis
+
+    def major(value: float, _: int | None = None) -> str:
+        return f"{value:g}" if 0.99e-3 < value < 1.01e4 else f"$10^{{{round(math.log10(value))}}}$"
+
+    def minor(value: float, _: int | None = None) -> str:
+        low, high = sorted(axis.get_view_interval())
+        digit = round(value / 10.0 ** math.floor(math.log10(value) + 1e-9))
+        return f"{value:g}" if low > 0.0 and high < 100.0 * low and digit in (2, 5) else ""
+
+    (ax.set_xscale if which == "x" else ax.set_yscale)("log")
+    axis.set_major_formatter(FuncFormatter(major))
+    axis.set_minor_formatter(FuncFormatter(minor))
+    axis.set_tick_params(which="minor", labelsize=SETTINGS[f"{which}tick.labelsize"])
 
 
 # ---------------------------------------------------------------------------------------------- labels at lines
