@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from normcore.testing.ulp import ulp
+from normcore.testing import ulp
 
 from . import oracle
 from .libraries import Library

@@ -11,7 +11,7 @@ import numpy as np
 from hypothesis import strategies as st
 
 from normcore import _core as nc
-from normcore.testing.strategies import sprinkle_special
+from normcore.testing import sprinkle_special
 
 Arguments = dict[str, Any]
 

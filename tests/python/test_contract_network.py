@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore import _core as nc
-from normcore.testing import assert_same_bits, contract, use_isa
-from normcore.testing.strategies import dtypes, labels, soft_targets, sprinkle_special, weights
+from normcore.testing import assert_same_bits, contract, sprinkle_special, use_isa
+from normcore.testing.strategies import dtypes, labels, soft_targets, weights
 
 # sizes, and rows of a batch: around 16 elements of a norm, a block of 256 features, a chunk of 256 rows
 SHAPES = st.sampled_from(

@@ -10,14 +10,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from normcore import _core as nc
-from normcore.testing import assert_same_bits, check_gradients, reference
-from normcore.testing.strategies import (
-    AffineProblem,
-    affine_problems,
-    dtypes,
-    matrices,
-    plain,
-)
+from normcore.testing import assert_same_bits, check_gradients, plain, reference
+from normcore.testing.strategies import AffineProblem, affine_problems, dtypes, matrices
 
 
 def unit(dtype: Any) -> float:

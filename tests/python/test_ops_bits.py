@@ -10,17 +10,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from normcore import _core as nc
-from normcore.testing import assert_same_bits, use_isa, use_num_threads
+from normcore.testing import LAYOUTS, VECTOR_LAYOUTS, apply_layout, assert_same_bits, plain, use_isa, use_num_threads
 from normcore.testing.contract.arithmetic import pair_join, pair_sum, pair_value
-from normcore.testing.strategies import (
-    LAYOUTS,
-    VECTOR_LAYOUTS,
-    apply_layout,
-    dtypes,
-    layouts,
-    plain,
-    shapes,
-)
+from normcore.testing.strategies import dtypes, layouts, shapes
 from operations import OPERATIONS, ROW_WISE, Operation, arguments
 
 THREADS = (1, 2, 3, 5, 16)
@@ -127,7 +119,7 @@ def laid_out(draw: Any, array: Any) -> Any:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=ids)
-@given(st.data(), shapes(max_rows=12, max_columns=40), dtypes())
+@given(st.data(), shapes(max_rows=12, max_columns=40, large=True), dtypes())
 def test_layouts_change_nothing(operation: Operation, data: st.DataObject, shape: tuple[int, int], dtype: Any) -> None:
     made = data.draw(arguments(operation, shape, dtype))
     # the running statistics are updated in place; their layouts have a test of their own
@@ -164,7 +156,7 @@ IN_PLACE = [o for o in OPERATIONS if o.rows and o.takes_out and not o.name.start
 @pytest.mark.parametrize("operation", IN_PLACE, ids=ids)
 @given(
     st.integers(0, 2**32 - 1),
-    shapes(max_rows=12),
+    shapes(max_rows=12, large=True),
     dtypes(),
     st.sampled_from(["contiguous", "padded_rows", "every_other_row"]),
 )

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from normcore import _core as nc
-from normcore.testing import assert_same_bits, contract, use_isa
+from normcore.testing import assert_same_bits, contract, sprinkle_special, use_isa
 from normcore.testing.strategies import (
     awkward_sizes,
     cross_entropy_problems,
@@ -20,7 +20,6 @@ from normcore.testing.strategies import (
     matrices,
     norm_parameters,
     soft_targets,
-    sprinkle_special,
     weights,
 )
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from normcore import _core as nc
-from normcore.testing import assert_same_bits, check_gradients, contract, reference, use_isa
-from normcore.testing.strategies import dtypes, loss_problems, plain
+from normcore.testing import assert_same_bits, check_gradients, contract, plain, reference, use_isa
+from normcore.testing.strategies import dtypes, loss_problems
 
 NAMES = ["logistic_loss", "squared_error", "huber_loss", "quantile_loss", "poisson_loss"]
 REDUCTIONS = ["mean", "sum", "none"]

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 
 from normcore import _core as nc
 from normcore.testing import (
+    apply_layout,
     assert_same_bits,
     numerical_gradient,
     reference,
     use_isa,
     use_num_threads,
 )
-from normcore.testing.strategies import apply_layout, dtypes, layouts
+from normcore.testing.strategies import dtypes, layouts
 
 
 class Case:

@@ -17,17 +17,10 @@ from normcore.testing import (
     assert_same_bits,
     assert_ulp,
     check_gradients,
-    reference,
-    ulp_error,
-)
-from normcore.testing.strategies import (
-    CrossEntropyProblem,
-    cross_entropy_problems,
-    dtypes,
-    matrices,
     plain,
-    shapes,
+    reference,
 )
+from normcore.testing.strategies import CrossEntropyProblem, cross_entropy_problems, dtypes, matrices, shapes
 
 SPREADS = (1.0, 10.0, 60.0, 1e4)
 
@@ -42,7 +35,7 @@ def logits(
     x = draw(
         matrices(
             dtype,
-            shapes(max_rows=20),
+            shapes(max_rows=20, large=True),
             fills=("normal", "integers", "constant"),
             special=special,
         )
@@ -60,7 +53,7 @@ def logits(
 def test_softmax_float32_is_within_3_ulp(x: Any) -> None:
     y, exact = nc.softmax(x), reference.softmax(x)
     normal = exact >= 2.0**-126
-    assert_ulp(ulp_error(y, exact)[normal], 3)
+    assert_ulp(y[normal], exact[normal], 3)
     # below the normal range probabilities fade out: never negative, never larger than that range
     assert ((y[~normal] >= 0) & (y[~normal] <= 2.0**-126)).all()
 
@@ -71,7 +64,7 @@ def test_softmax_float64_is_within_a_few_ulp(x: Any) -> None:
     y, exact = nc.softmax(x), reference.softmax(x)
     normal = exact >= 2.0**-1022
     # exp, the reciprocal and the product; and the sum, in sixteen lanes of double itself
-    assert_ulp(ulp_error(y, exact)[normal], 3 + x.shape[1] / 16)
+    assert_ulp(y[normal], exact[normal], 3 + x.shape[1] / 16)
 
 
 @given(logits())

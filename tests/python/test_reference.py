@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import normcore as nc
 from normcore import losses
-from normcore.testing import assert_same_bits, check_gradients, reference, strategies
+from normcore.testing import assert_same_bits, check_gradients, plain, reference, strategies
 
 # Public functions that compute nothing, or only with files and text.
 NO_OPERATIONS = {
@@ -210,7 +210,7 @@ def test_reference_gradients_match_finite_differences(n: int, d: int) -> None:
 def test_reference_cross_entropy_gradient_matches_finite_differences(
     p: strategies.CrossEntropyProblem,
 ) -> None:
-    logits = strategies.plain(p.logits)[:3]
+    logits = plain(p.logits)[:3]
     options = p.options | {"reduction": "mean"}
     if "sample_weight" in options:
         options["sample_weight"] = options["sample_weight"][:3]

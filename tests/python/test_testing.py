@@ -12,21 +12,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import normcore as nc
 from normcore import testing
 from normcore.testing import (
     assert_same_bits,
     assert_ulp,
     check_gradients,
-    column_ulp_error,
     numerical_gradient,
     profiles,
     reference,
-    row_ulp_error,
     same_bits,
     strategies,
+    ulp,
     ulp_error,
+    within_ulp,
 )
-from normcore.testing.ulp import ulp
 
 # ---------------------------------------------------------------- ulp
 
@@ -83,18 +83,61 @@ def test_small_elements_count_in_the_unit_of_the_greatest() -> None:
     expected = np.array([[64.0, 1.0, 0.5], [0.5, 2.0, 1.0]])
     actual = expected + 2.0**-20
     np.testing.assert_array_equal(ulp_error(actual, expected, np.float32), [[1 / 8, 8, 16], [16, 4, 8]])
-    np.testing.assert_array_equal(row_ulp_error(actual, expected, np.float32), [[1 / 8, 8, 1 / 8], [16, 4, 8]])
-    np.testing.assert_array_equal(column_ulp_error(actual, expected, np.float32), [[1 / 8, 8, 16], [1 / 8, 4, 8]])
-    assert row_ulp_error(np.zeros((3, 0)), np.zeros((3, 0))).shape == (3, 0)
+    np.testing.assert_array_equal(ulp_error(actual, expected, np.float32, axis=-1), [[1 / 8, 8, 1 / 8], [16, 4, 8]])
+    np.testing.assert_array_equal(ulp_error(actual, expected, np.float32, axis=0), [[1 / 8, 8, 16], [1 / 8, 4, 8]])
+    assert ulp_error(np.zeros((3, 0)), np.zeros((3, 0)), axis=-1).shape == (3, 0)
 
 
 def test_assert_ulp_names_the_worst() -> None:
-    assert_ulp([0.5, 1.0], 1)
-    assert_ulp([], 0)
-    with pytest.raises(AssertionError, match=r"softmax: 3 units in the last place at \(1,\), limit 2"):
-        assert_ulp([1, 3, 2.5], 2, "softmax")
-    with pytest.raises(AssertionError):
-        assert_ulp([0, np.nan], 1e9)
+    exact = np.float32([1, 1, 1, 1, 1, 1, 1, 1, 1])
+    actual = exact + np.float32(2.0**-23) * np.arange(9, dtype=np.float32)
+    assert_ulp(actual, exact, 8)
+    assert_ulp(np.zeros(0), np.zeros(0), 0)
+    with pytest.raises(AssertionError) as failed:
+        assert_ulp(actual, exact, 2, what="softmax")
+    lines = str(failed.value).splitlines()
+    assert lines[:2] == [
+        "softmax: 6 of 9 elements are more than 2 ULP of float32 away",
+        "softmax at (8,): 1.000001, expected 1.0, 8 ULP",
+    ]
+    assert len(lines) == 6
+    with pytest.raises(AssertionError, match=r"result: nan, expected 1.0, inf ULP"):
+        assert_ulp(np.nan, 1.0, 1e9)
+
+
+def test_results_of_parts_are_compared_part_by_part() -> None:
+    x = np.ones((2, 3))
+    exact = reference.layer_norm_forward(x, x[0], x[0])
+    assert_ulp(nc.layer_norm_forward(x, x[0], x[0]), exact, 1)
+    assert_ulp({"a": [1.0, None]}, {"a": (1.0, None)}, 0)
+    with pytest.raises(
+        AssertionError, match=r"^result.mean: 1 of 2 elements .* ULP of float64 away\nresult.mean at \(1,\)"
+    ):
+        assert_ulp((exact.y.astype(float), np.array([1.0, 2.0]), exact.rstd.astype(float)), exact, 1)
+    for other, said in (
+        ((1.0,), "result: lengths 1 and 3"),
+        ((x, None, x), "result.mean: None and array"),
+        ((x, x, x[:, 0]), r"result.mean: shape \(2, 3\), expected \(2,\)"),
+    ):
+        with pytest.raises(AssertionError, match=said):
+            assert_ulp(other, exact, 4)
+    with pytest.raises(TypeError, match="int64 has no ULP here; pass dtype= float16, float32 or float64"):
+        assert_ulp(np.array([1]), np.array([1]), 1)
+    assert_ulp(np.array([1]), np.array([1]), 1, dtype=np.float32)
+
+
+def test_within_ulp() -> None:
+    y, exact = np.float32([0.1, np.nan]), [0.1, np.nan]
+    assert y == within_ulp(exact, 1)
+    assert within_ulp(exact, 1) == y
+    assert not y != within_ulp(exact, 1)  # noqa: SIM202 (the operator is the point)
+    assert y != within_ulp(exact, 0)
+    assert y[0] == within_ulp(0.1, 1)
+    assert float(y[0]) == within_ulp(0.1, 1, dtype=np.float32)
+    assert nc.layer_norm_forward(y[None], y, y) == within_ulp(reference.layer_norm_forward(y[None], y, y), 1)
+    assert repr(within_ulp(0.1, 2, axis=-1)) == "within_ulp(0.1, 2, axis=-1)"
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(within_ulp(0.1, 2))
 
 
 def test_same_bits() -> None:
@@ -149,6 +192,8 @@ def test_check_gradients_finds_errors() -> None:
         check_gradients(function, inputs, {"a": np.array([2, np.nan, 2])})
     with pytest.raises(AssertionError, match="shape"):
         check_gradients(function, inputs, {"b": np.ones(3)})
+    with pytest.raises(ValueError, match=r"upstream is \(2,\), but the function gives \(\)"):
+        check_gradients(function, inputs, right, np.ones(2))
     with pytest.raises(KeyError, match="not among the inputs"):
         check_gradients(function, inputs, {"c": np.ones(3)})
 
@@ -156,12 +201,12 @@ def test_check_gradients_finds_errors() -> None:
 # ---------------------------------------------------------------- strategies
 
 
-@pytest.mark.parametrize("layout", strategies.LAYOUTS)
+@pytest.mark.parametrize("layout", testing.LAYOUTS)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int64])
 def test_layouts_keep_the_values(layout: str, dtype: Any) -> None:
     x = np.arange(12).reshape(3, 4).astype(dtype)
-    y = strategies.apply_layout(x, layout)
-    assert_same_bits(strategies.plain(y), x if layout != "broadcast" else np.tile(x[0], (3, 1)))
+    y = testing.apply_layout(x, layout)
+    assert_same_bits(testing.plain(y), x if layout != "broadcast" else np.tile(x[0], (3, 1)))
     assert not np.shares_memory(x, y)
     expected = {
         "contiguous": y.flags.c_contiguous and y.flags.aligned and y.flags.writeable,
@@ -181,20 +226,106 @@ def test_layouts_keep_the_values(layout: str, dtype: Any) -> None:
 
 
 def test_layouts_of_other_ranks() -> None:
-    for layout in strategies.LAYOUTS:
+    for layout in testing.LAYOUTS:
         for shape in ((0, 3), (3, 0), (4,), (2, 3, 4)):
-            assert strategies.apply_layout(np.ones(shape), layout).shape == shape
+            assert testing.apply_layout(np.ones(shape), layout).shape == shape
     with pytest.raises(ValueError, match="at least one axis"):
-        strategies.apply_layout(np.float64(1), "contiguous")
+        testing.apply_layout(np.float64(1), "contiguous")
     with pytest.raises(ValueError, match="no layout 'diagonal'"):
-        strategies.apply_layout(np.ones(3), "diagonal")
+        testing.apply_layout(np.ones(3), "diagonal")
+
+
+class TestCheckLayouts:
+    X = np.random.default_rng(0).normal(size=(5, 4))
+
+    def test_passes_what_takes_any_layout(self) -> None:
+        calls = []
+
+        def function(x: Any, gamma: Any, eps: Any) -> Any:
+            calls.append(x.strides)
+            return nc.layer_norm_forward(x, gamma, gamma, eps=float(eps))
+
+        testing.check_layouts(function, self.X, self.X[0], 1e-5)
+        assert len(calls) == 2 * 3 * len(testing.LAYOUTS)  # twice each: x, gamma, and both
+
+    def test_finds_neighbours_that_are_read(self) -> None:
+        def function(x: Any) -> Any:  # as C that was told the rows' stride and not the columns'
+            return np.lib.stride_tricks.as_strided(x, x.shape, (x.strides[0], x.itemsize)).sum(axis=1)
+
+        testing.check_layouts(function, self.X, layouts=("contiguous", "padded_rows", "every_other_row", "broadcast"))
+        with pytest.raises(AssertionError) as failed:
+            testing.check_layouts(function, self.X, layouts=("every_other_column",))
+        assert "nan" in str(failed.value)
+        assert failed.value.__notes__ == ["argument 0 was laid out as every_other_column"]
+
+    def test_finds_arrays_that_are_written(self) -> None:
+        def function(x: Any, y: Any) -> Any:
+            y += 1
+            return x.sum()
+
+        with pytest.raises(AssertionError, match="argument 1 was written to"):
+            testing.check_layouts(function, self.X, self.X)
+        with pytest.raises(ValueError, match="read-only") as failed:
+            testing.check_layouts(lambda x: x.sort(), self.X, layouts=("read_only",))
+        assert failed.value.__notes__ == ["argument 0 was laid out as read_only"]
+
+    def test_takes_a_tolerance(self) -> None:
+        def function(x: Any) -> Any:
+            return x.sum() + (0 if x.flags.c_contiguous else 1e-15)
+
+        with pytest.raises(AssertionError, match="differ in bits"):
+            testing.check_layouts(function, self.X)
+        testing.check_layouts(function, self.X, compare=lambda a, e: assert_ulp(a, e, 10))
+
+
+def test_fills() -> None:
+    for name in testing.FILLS:
+        x = testing.fill(name, (3, 4), np.float32, seed=1)
+        assert x.shape == (3, 4)
+        assert x.dtype == np.float32
+        assert_same_bits(x, testing.fill(name, (3, 4), np.float32, seed=1))
+    with pytest.raises(ValueError, match="no fill 'gaussian'; there are integers, normal"):
+        testing.fill("gaussian", 3)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"layout": "diagonal"}, "no layout 'diagonal'; there are contiguous, padded_rows"),
+        ({"layout": ()}, "no layout is given"),
+        ({"fills": ("normal", "gaussian")}, "no fill 'gaussian'; there are integers, normal"),
+    ],
+)
+def test_unknown_names_are_refused_at_once(options: Any, said: str) -> None:
+    for strategy in (strategies.arrays, strategies.matrices, strategies.vectors):
+        with pytest.raises(ValueError, match=said):
+            strategy(**options)
+
+
+@settings(max_examples=5)
+@given(st.data())
+def test_arrays_are_of_floats(data: st.DataObject) -> None:
+    assert data.draw(strategies.arrays("float32", 3)).shape == (3,)
+    assert data.draw(strategies.arrays(strategies.dtypes(), st.just((2, 1, 3)), layout="fortran")).shape == (2, 1, 3)
+    assert data.draw(strategies.vectors()).ndim == 1
+    with pytest.raises(TypeError, match="dtype is int32; there are float32 and float64"):
+        data.draw(strategies.arrays("int32"))
+
+
+@given(strategies.shapes(max_rows=6, max_columns=4), strategies.shapes(min_rows=30), strategies.arrays())
+def test_shapes_keep_their_bounds(small: Any, tall: Any, x: Any) -> None:
+    assert small <= (6, 4)
+    assert small[1] <= 4
+    assert tall[0] >= 30
+    assert 1 <= x.ndim <= 3
+    assert x.size
 
 
 def test_special_values_are_about_a_tenth() -> None:
-    x = strategies.sprinkle_special(np.ones((200, 100), np.float32), 5)
+    x = testing.sprinkle_special(np.ones((200, 100), np.float32), 5)
     share = np.mean(x != 1)
     assert 0.08 < share < 0.12
-    for value in strategies.special_values(np.float32):
+    for value in testing.special_values(np.float32):
         assert (x.view(np.uint32) == value.view(np.uint32)).any()
 
 
@@ -295,6 +426,7 @@ WITHOUT_HYPOTHESIS = """
 import sys
 sys.modules["hypothesis"] = None
 import numpy as np
+import normcore as nc
 from normcore import testing
 assert testing.reference.softmax(np.zeros((1, 4)))[0, 0] == 0.25
 assert testing.same_bits(testing.numerical_gradient(lambda x: x * 3, 1.0), np.float64(3))
@@ -306,7 +438,7 @@ for statement in (
     try:
         exec(statement)
     except ImportError as error:
-        assert "needs hypothesis: pip install 'normcore[test]'" in str(error), error
+        assert "needs hypothesis: pip install 'normcore[testing]'" in str(error), error
     else:
         raise SystemExit(f"no error: {statement}")
 """

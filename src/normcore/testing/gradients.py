@@ -59,6 +59,10 @@ def numerical_gradient(
         below, left = np.array(function(point), dtype=np.longdouble), float(flat[i])
         flat[i] = value
         difference = above - below
+        if upstream is not None and np.shape(upstream) != difference.shape:
+            raise ValueError(
+                f"numerical_gradient: upstream is {np.shape(upstream)}, but the function gives {difference.shape}"
+            )
         if upstream is not None:
             difference = difference * np.asarray(upstream)
         # right - left, not 2 h: the points are rounded, and their distance is exact.

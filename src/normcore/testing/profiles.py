@@ -7,7 +7,7 @@ import os
 try:
     from hypothesis import HealthCheck, settings
 except ImportError as _error:
-    raise ImportError("normcore.testing.profiles needs hypothesis: pip install 'normcore[test]'") from _error
+    raise ImportError("normcore.testing.profiles needs hypothesis: pip install 'normcore[testing]'") from _error
 
 __all__ = ["PROFILES", "register_profiles"]
 

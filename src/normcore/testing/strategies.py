@@ -1,42 +1,46 @@
 """Hypothesis strategies: arrays of every layout, special values, and whole problems.
 
 Arrays are filled from a drawn seed rather than element by element: an example is made in microseconds whatever its
-size, and shrinks by its shape and kind. Small arrays are sometimes drawn element by element as
-well, so that hypothesis can look for values of its own.
+size, and shrinks by its shape and kind. Small arrays are sometimes drawn element by element as well, so that hypothesis
+can look for values of its own.
 
 Every array strategy gives an `ndarray` of the asked dtype in one of the `LAYOUTS`; ``plain(x)`` is the same array as
-native, contiguous memory, which every operation must treat alike.
+native, contiguous memory, which every function should treat alike.
+
+>>> from hypothesis import given
+>>> from normcore.testing import strategies as nst
+>>> @given(nst.arrays("float32", special=True))
+... def test_negation_is_its_own_inverse(x):
+...     np.testing.assert_array_equal(-(-x), x)
+>>> test_negation_is_its_own_inverse()
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+
+from .layouts import LAYOUTS, VECTOR_LAYOUTS, Array, apply_layout, plain
+from .values import FILLS, fill, sprinkle_special
 
 try:
     from hypothesis import strategies as st
 except ImportError as _error:
-    raise ImportError("normcore.testing.strategies needs hypothesis: pip install 'normcore[test]'") from _error
-
-Array = NDArray[Any]
+    raise ImportError("normcore.testing.strategies needs hypothesis: pip install 'normcore[testing]'") from _error
 
 __all__ = [
     "AWKWARD_SIZES",
-    "FILLS",
     "LABEL_DTYPES",
-    "LAYOUTS",
     "SHAPES",
-    "VECTOR_LAYOUTS",
     "AffineProblem",
     "CrossEntropyProblem",
     "LossProblem",
     "NormProblem",
     "affine_problems",
-    "apply_layout",
+    "arrays",
     "awkward_sizes",
     "cross_entropy_problems",
     "dtypes",
@@ -46,160 +50,35 @@ __all__ = [
     "matrices",
     "norm_parameters",
     "norm_problems",
-    "plain",
     "shapes",
     "soft_targets",
-    "special_values",
-    "sprinkle_special",
     "vectors",
     "weights",
 ]
 
-# ---------------------------------------------------------------- layouts
+# ---------------------------------------------------------------- layouts, sizes and shapes
 
 
-def plain(x: ArrayLike) -> Array:
-    """A native, aligned, C-contiguous, writable copy of `x`."""
-    a = np.asarray(x)
-    return np.array(a, dtype=a.dtype.newbyteorder("="), order="C", copy=True)
+def _names(given: str | Sequence[str], known: Sequence[str], what: str) -> tuple[str, ...]:
+    """Names of layouts or fills; one may stand without a list."""
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for name in names:
+        if name not in known:
+            raise ValueError(f"no {what} {name!r}; there are {', '.join(known)}")
+    if not names:
+        raise ValueError(f"no {what} is given; there are {', '.join(known)}")
+    return names
 
 
-def _inside(shape: Sequence[int], dtype: Any, index: Any) -> Array:
-    """A view of `shape` into a larger array, taken by `index`; what lies around it is NaN, so that reading it shows."""
-    kind = np.dtype(dtype)
-    big = np.empty(shape, dtype=kind)
-    big[...] = np.nan if kind.kind == "f" else np.iinfo(kind).max if kind.kind in "iu" else True
-    return np.asarray(big[index])
-
-
-def _padded_rows(x: Array) -> Array:
-    out = _inside((*x.shape[:-1], x.shape[-1] + 3), x.dtype, (..., slice(1, x.shape[-1] + 1)))
-    out[...] = x
-    return out
-
-
-def _every_other_column(x: Array) -> Array:
-    out = _inside((*x.shape[:-1], 2 * x.shape[-1]), x.dtype, (..., slice(None, None, 2)))
-    out[...] = x
-    return out
-
-
-def _every_other_row(x: Array) -> Array:
-    out = _inside((2 * x.shape[0], *x.shape[1:]), x.dtype, slice(None, None, 2))
-    out[...] = x
-    return out
-
-
-def _reversed(x: Array, axis: int) -> Array:
-    return np.flip(np.flip(x, axis).copy(), axis)
-
-
-def _misaligned(x: Array) -> Array:
-    if not x.size:
-        return x.copy()
-    memory = np.empty(x.nbytes + 1, np.uint8)
-    out: Array = np.ndarray(x.shape, x.dtype, memory.data, offset=1)
-    out[...] = x
-    return out
-
-
-def _byte_swapped(x: Array) -> Array:
-    return x.astype(x.dtype.newbyteorder("S")) if x.dtype.itemsize > 1 else x.copy()
-
-
-def _read_only(x: Array) -> Array:
-    out = x.copy()
-    out.flags.writeable = False
-    return out
-
-
-_LAYOUTS: dict[str, Callable[[Array], Array]] = {
-    "contiguous": lambda x: x.copy(),
-    "padded_rows": _padded_rows,
-    "every_other_row": _every_other_row,
-    "every_other_column": _every_other_column,
-    "fortran": np.asfortranarray,
-    "transposed": lambda x: np.ascontiguousarray(x.T).T,
-    "reversed_rows": lambda x: _reversed(x, 0),
-    "reversed_columns": lambda x: _reversed(x, -1),
-    "broadcast": lambda x: np.broadcast_to(x[:1], x.shape),
-    "misaligned": _misaligned,
-    "byte_swapped": _byte_swapped,
-    "read_only": _read_only,
-}
-
-LAYOUTS = tuple(_LAYOUTS)
-"""Names of the layouts that :func:`apply_layout` makes."""
-
-VECTOR_LAYOUTS = (
-    "contiguous",
-    "every_other_column",
-    "reversed_columns",
-    "misaligned",
-    "byte_swapped",
-    "read_only",
-)
-"""The layouts that mean something for vectors."""
-
-
-def apply_layout(x: ArrayLike, layout: str) -> Array:
-    """The values of `x` (of rank 1 or more) in memory laid out as one of `LAYOUTS`.
-
-    All but ``"broadcast"``, which repeats the first row with a stride of 0, keep the values. ``broadcast`` and
-    ``read_only`` arrays are not writable.
-    """
-    a = plain(x)
-    if a.ndim == 0:
-        raise ValueError("apply_layout: x must have at least one axis")
-    if layout not in _LAYOUTS:
-        raise ValueError(f"apply_layout: no layout {layout!r}; there are {', '.join(LAYOUTS)}")
-    return np.asarray(_LAYOUTS[layout](a))
-
-
-def layouts(names: Sequence[str] = LAYOUTS) -> st.SearchStrategy[str]:
+def layouts(names: str | Sequence[str] = LAYOUTS) -> st.SearchStrategy[str]:
     """Names of layouts, the contiguous one being the simplest."""
-    return st.sampled_from(sorted(names, key=lambda name: name != "contiguous"))
+    return st.sampled_from(sorted(_names(names, LAYOUTS, "layout"), key=lambda name: name != "contiguous"))
 
 
-# ---------------------------------------------------------------- sizes and shapes
-
-AWKWARD_SIZES = (
-    1,
-    2,
-    3,
-    5,
-    7,
-    8,
-    9,
-    13,
-    15,
-    16,
-    17,
-    31,
-    32,
-    33,
-    47,
-    63,
-    64,
-    65,
-    127,
-    129,
-)
+AWKWARD_SIZES = (1, 2, 3, 5, 7, 8, 9, 13, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 127, 129)
 """Sizes around vector and tile edges, and primes."""
 
-SHAPES = (
-    (1, 1),
-    (1, 7),
-    (2, 1),
-    (3, 5),
-    (8, 16),
-    (17, 33),
-    (64, 31),
-    (255, 3),
-    (257, 5),
-    (5, 1031),
-    (600, 2),
-)
+SHAPES = ((1, 1), (1, 7), (2, 1), (3, 5), (8, 16), (17, 33), (64, 31), (255, 3), (257, 5), (5, 1031), (600, 2))
 """Shapes of matrices that reach every vector tail and more than one chunk of 256 rows."""
 
 
@@ -213,17 +92,23 @@ def awkward_sizes(max_size: int = 129, *, min_size: int = 1) -> st.SearchStrateg
 def shapes(
     *,
     min_rows: int = 1,
-    max_rows: int = 40,
+    max_rows: int | None = None,
     min_columns: int = 1,
-    max_columns: int = 80,
+    max_columns: int | None = None,
+    large: bool | None = None,
 ) -> st.SearchStrategy[tuple[int, int]]:
-    """Shapes (rows, columns) within bounds: awkward sizes, and now and then the large ones of `SHAPES`."""
+    """Shapes (rows, columns): awkward sizes and any others, up to 40 by 80 where no maximum is given.
+
+    With `large`, by default where no maximum is given, also those of `SHAPES`, which reach 600 rows and 1031 columns.
+    """
+    if large is None:
+        large = max_rows is None and max_columns is None
     some = st.tuples(
-        awkward_sizes(max_rows, min_size=min_rows),
-        awkward_sizes(max_columns, min_size=min_columns),
+        awkward_sizes(40 if max_rows is None else max_rows, min_size=min_rows),
+        awkward_sizes(80 if max_columns is None else max_columns, min_size=min_columns),
     )
     fixed = [s for s in SHAPES if s[0] >= min_rows and s[1] >= min_columns]
-    return some | some | st.sampled_from(fixed) if fixed else some
+    return some | some | st.sampled_from(fixed) if large and fixed else some
 
 
 def dtypes() -> st.SearchStrategy[np.dtype[Any]]:
@@ -231,59 +116,7 @@ def dtypes() -> st.SearchStrategy[np.dtype[Any]]:
     return st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])
 
 
-# ---------------------------------------------------------------- values
-
-
-def special_values(dtype: Any) -> Array:
-    """NaN, infinities, zeros of both signs, subnormals, the least normal and the greatest numbers of a float type."""
-    kind = np.finfo(np.dtype(dtype))
-    tiny, least = float(kind.tiny), float(kind.smallest_subnormal)
-    positive = [0.0, least, tiny / 3, tiny, float(kind.max), np.inf]
-    return np.array([np.nan, *positive, *(-value for value in positive)], dtype=dtype)
-
-
-def sprinkle_special(x: Array, seed: int, share: float = 0.1) -> Array:
-    """A copy of `x` with about `share` of its elements replaced by `special_values`, chosen by `seed`."""
-    random = np.random.default_rng([seed, 1])
-    values = special_values(x.dtype.newbyteorder("="))
-    return np.where(random.random(x.shape) < share, random.choice(values, x.shape), x).astype(x.dtype)
-
-
-def _integers(random: np.random.Generator, shape: Any) -> Any:
-    return random.integers(-8, 9, shape).astype(float)
-
-
-def _normal(random: np.random.Generator, shape: Any) -> Any:
-    return random.normal(size=shape)
-
-
-def _wide_range(random: np.random.Generator, shape: Any) -> Any:
-    return random.normal(size=shape) * 10.0 ** random.integers(-15, 16, shape)
-
-
-def _scaled(random: np.random.Generator, shape: Any) -> Any:
-    return random.normal(size=shape) * 10.0 ** random.uniform(-20, 20)
-
-
-def _offset(random: np.random.Generator, shape: Any) -> Any:
-    return random.normal(size=shape) + 10.0 ** random.uniform(0, 6) * random.choice([-1.0, 1.0])
-
-
-def _constant(random: np.random.Generator, shape: Any) -> Any:
-    return np.full(shape, random.normal() * 10.0 ** random.integers(-3, 4))
-
-
-_FILLS: dict[str, Callable[[np.random.Generator, Any], Any]] = {
-    "integers": _integers,
-    "normal": _normal,
-    "offset": _offset,
-    "constant": _constant,
-    "scaled": _scaled,
-    "wide_range": _wide_range,
-}
-
-FILLS = tuple(_FILLS)
-"""How arrays may be filled: small integers, normal deviates, the same with an offset, a constant, one or all scales."""
+# ---------------------------------------------------------------- arrays
 
 _SEEDS = st.integers(0, 2**32 - 1)
 
@@ -293,9 +126,9 @@ def _filled(
     draw: st.DrawFn,
     shape: tuple[int, ...],
     dtype: Any,
-    fills: Sequence[str],
+    fills: str | Sequence[str],
     special: bool,
-    layout: Sequence[str],
+    layout: str | Sequence[str],
 ) -> Array:
     """An array of `shape`, filled in one of the ways named, perhaps with special values, in one of the layouts."""
     kind = np.dtype(dtype)
@@ -305,56 +138,104 @@ def _filled(
         x = np.array(draw(st.lists(element, min_size=size, max_size=size)), dtype=kind).reshape(shape)
     else:
         seed = draw(_SEEDS)
-        x = _FILLS[draw(st.sampled_from(list(fills)))](np.random.default_rng(seed), shape).astype(kind)
+        x = fill(draw(st.sampled_from(_names(fills, FILLS, "fill"))), shape, kind, seed=seed)
         if special and draw(st.booleans()):
             x = sprinkle_special(x, seed)
     return apply_layout(x, draw(layouts(layout))) if shape else x
 
 
-def _drawable(x: Any) -> bool:
-    return isinstance(x, st.SearchStrategy)
+def _drawn(draw: st.DrawFn, x: Any) -> Any:
+    return draw(x) if isinstance(x, st.SearchStrategy) else x
+
+
+_RANKS = st.integers(1, 3).flatmap(lambda rank: st.tuples(*[awkward_sizes({1: 129, 2: 40, 3: 9}[rank])] * rank))
 
 
 @st.composite
-def matrices(
+def _arrays(
     draw: st.DrawFn,
+    dtype: Any,
+    shape: Any,
+    fills: tuple[str, ...],
+    special: bool,
+    layout: tuple[str, ...],
+) -> Array:
+    size = _drawn(draw, shape)
+    kind = np.dtype(_drawn(draw, dtype))
+    if kind not in (np.float32, np.float64):
+        raise TypeError(f"arrays: dtype is {kind.name}; there are float32 and float64")
+    return draw(_filled((size,) if isinstance(size, int) else tuple(size), kind, fills, special, layout))
+
+
+def arrays(
     dtype: Any = None,
     shape: Any = None,
     *,
-    layout: Sequence[str] = LAYOUTS,
-    fills: Sequence[str] = ("normal", "integers"),
+    layout: str | Sequence[str] = LAYOUTS,
+    fills: str | Sequence[str] = ("normal", "integers"),
     special: bool = False,
-) -> Array:
-    """Matrices of floats.
+) -> st.SearchStrategy[Array]:
+    """Arrays of floats.
 
     Parameters
     ----------
     dtype : dtype or strategy, optional
         float32 or float64; either by default.
-    shape : tuple or strategy, optional
-        Rows and columns; :func:`shapes` by default.
-    layout : sequence of str
+    shape : int, tuple or strategy, optional
+        Of any rank; by default of one to three axes with at least one element.
+    layout : str or sequence of str
         The layouts to choose from; all of `LAYOUTS` by default.
-    fills : sequence of str
+    fills : str or sequence of str
         How to fill it: names of `FILLS`.
     special : bool
         Whether a tenth of the values may be NaN, infinite, ±0, subnormal or huge.
+
+    Raises
+    ------
+    ValueError
+        A name of a layout or fill that is not known.
+
+    Examples
+    --------
+    >>> from normcore.testing import strategies as nst
+    >>> from hypothesis import given
+    >>> @given(nst.arrays("float32", (3, 4), layout="fortran"))
+    ... def test_sums_along_either_axis(x):
+    ...     assert x.flags.f_contiguous
+    ...     np.testing.assert_allclose(x.sum(axis=0).sum(), x.sum(axis=1).sum(), atol=1e-4)
+    >>> test_sums_along_either_axis()
     """
-    kind = draw(dtypes() if dtype is None else dtype) if dtype is None or _drawable(dtype) else np.dtype(dtype)
-    size = draw(shapes() if shape is None else shape) if shape is None or _drawable(shape) else tuple(shape)
-    return draw(_filled(size, kind, fills, special, layout))
+    return _arrays(
+        dtypes() if dtype is None else dtype,
+        _RANKS if shape is None else shape,
+        _names(fills, FILLS, "fill"),
+        special,
+        _names(layout, LAYOUTS, "layout"),
+    )
+
+
+def matrices(
+    dtype: Any = None,
+    shape: Any = None,
+    *,
+    layout: str | Sequence[str] = LAYOUTS,
+    fills: str | Sequence[str] = ("normal", "integers"),
+    special: bool = False,
+) -> st.SearchStrategy[Array]:
+    """Matrices of floats: :func:`arrays` whose shape is by default one of :func:`shapes`."""
+    return arrays(dtype, shapes() if shape is None else shape, layout=layout, fills=fills, special=special)
 
 
 def vectors(
-    dtype: Any,
-    size: int,
+    dtype: Any = None,
+    size: Any = None,
     *,
-    layout: Sequence[str] = VECTOR_LAYOUTS,
-    fills: Sequence[str] = ("normal", "integers"),
+    layout: str | Sequence[str] = VECTOR_LAYOUTS,
+    fills: str | Sequence[str] = ("normal", "integers"),
     special: bool = False,
 ) -> st.SearchStrategy[Array]:
-    """Vectors of `size` floats, otherwise as :func:`matrices`."""
-    return _filled((size,), dtype, fills, special, layout)
+    """Vectors of floats: :func:`arrays` whose size is by default one of :func:`awkward_sizes`."""
+    return arrays(dtype, awkward_sizes() if size is None else size, layout=layout, fills=fills, special=special)
 
 
 @st.composite
@@ -455,8 +336,8 @@ def affine_problems(
     draw: st.DrawFn,
     dtype: Any = None,
     *,
-    layout: Sequence[str] = LAYOUTS,
-    fills: Sequence[str] = ("normal", "integers"),
+    layout: str | Sequence[str] = LAYOUTS,
+    fills: str | Sequence[str] = ("normal", "integers"),
     special: bool = False,
 ) -> AffineProblem:
     """Affine maps with sums of up to 800 terms: beyond one block of 256, forward (k) and for the weights (n)."""
@@ -489,8 +370,8 @@ def norm_problems(
     dtype: Any = None,
     *,
     shape: Any = None,
-    layout: Sequence[str] = LAYOUTS,
-    fills: Sequence[str] = ("normal", "offset", "integers"),
+    layout: str | Sequence[str] = LAYOUTS,
+    fills: str | Sequence[str] = ("normal", "offset", "integers"),
     special: bool = False,
     eps: Sequence[float] = (1e-5, 1e-3, 0.5),
 ) -> NormProblem:
@@ -517,7 +398,7 @@ def cross_entropy_problems(
     draw: st.DrawFn,
     dtype: Any = None,
     *,
-    layout: Sequence[str] = LAYOUTS,
+    layout: str | Sequence[str] = LAYOUTS,
     spread: Sequence[float] = (1.0, 10.0, 60.0),
     special: bool = False,
 ) -> CrossEntropyProblem:
@@ -526,7 +407,7 @@ def cross_entropy_problems(
     At least two classes: the softmax over one is refused.
     """
     kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
-    n, c = draw(shapes(max_rows=20, min_columns=2, max_columns=40))
+    n, c = draw(shapes(max_rows=20, min_columns=2, max_columns=40, large=True))
     logits = draw(_filled((n, c), kind, ("normal",), special, ("contiguous",)))
     with np.errstate(over="ignore"):
         logits = apply_layout(
@@ -563,7 +444,7 @@ def loss_problems(
     name: str,
     dtype: Any = None,
     *,
-    layout: Sequence[str] = LAYOUTS,
+    layout: str | Sequence[str] = LAYOUTS,
     spread: Sequence[float] = (1.0, 10.0),
     special: bool = False,
 ) -> LossProblem:
@@ -572,7 +453,7 @@ def loss_problems(
     Some outputs are their targets. With `special`, both may hold NaN and infinities where the loss takes them.
     """
     kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
-    shape = draw(shapes(max_rows=20, min_columns=1, max_columns=40))
+    shape = draw(shapes(max_rows=20, max_columns=40, large=True))
     y = draw(_filled(shape, kind, ("normal", "integers"), special, ("contiguous",)))
     with np.errstate(over="ignore"):
         y = y * kind.type(draw(st.sampled_from(list(spread))))
