@@ -3,6 +3,8 @@
 Functions take and return NumPy arrays of float32 or float64, rows x features. `MLP` and `Trainer` build on them.
 `normcore.testing` (reference implementation, hypothesis strategies) and `normcore.experiments` are imported on demand.
 The examples take ``import numpy as np`` and ``import normcore as nc`` for granted.
+
+(PYTEST_DONT_REWRITE: there is a plugin of pytest's in this distribution, which would complain of an earlier import.)
 """
 
 from __future__ import annotations

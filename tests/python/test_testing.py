@@ -19,7 +19,6 @@ from normcore.testing import (
     assert_ulp,
     check_gradients,
     numerical_gradient,
-    profiles,
     reference,
     same_bits,
     strategies,
@@ -419,7 +418,7 @@ def test_profiles(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(ValueError, match="no profile 'fast'; there are dev, ci, soak"):
             testing.register_profiles()
     finally:
-        testing.register_profiles(before if before in profiles.PROFILES else None)
+        settings.load_profile(before)
 
 
 WITHOUT_HYPOTHESIS = """

@@ -36,10 +36,11 @@ PROFILES: dict[str, settings] = {
 
 
 def register_profiles(load: str | None = None) -> str:
-    """Register the profiles ``dev``, ``ci`` and ``soak`` with hypothesis and load one of them.
+    """Register the profiles ``dev``, ``ci`` and ``soak`` with hypothesis, and load one of them.
 
     `load`, or else the environment variable ``NORMCORE_PROFILE``, or else ``dev`` names it; the name is returned.
-    Call it from ``conftest.py``. Anything else is a ValueError.
+    Call it from ``conftest.py``. Hypothesis has them as ``normcore-dev`` and so on, beside profiles of your own. Any
+    other name is a ValueError.
 
     Examples
     --------
@@ -48,9 +49,10 @@ def register_profiles(load: str | None = None) -> str:
     'dev'
     """
     for name, profile in PROFILES.items():
-        settings.register_profile(name, profile)
+        settings.register_profile(f"normcore-{name}", profile)
     chosen = load or os.environ.get("NORMCORE_PROFILE") or "dev"
     if chosen not in PROFILES:
-        raise ValueError(f"NORMCORE_PROFILE: no profile {chosen!r}; there are {', '.join(PROFILES)}")
-    settings.load_profile(chosen)
+        source = "" if load else "NORMCORE_PROFILE: "
+        raise ValueError(f"{source}no profile {chosen!r}; there are {', '.join(PROFILES)}")
+    settings.load_profile(f"normcore-{chosen}")
     return chosen
