@@ -78,6 +78,10 @@ def test_ulp_error_of_special_values() -> None:
     np.testing.assert_array_equal(ulp_error(actual, expected), [0, 0, np.inf, np.inf, np.inf, np.inf, 0, 0])
 
 
+def test_ulp_error_of_a_finite_value_may_be_infinite() -> None:
+    assert ulp_error(1.0, 0.0, np.float64) == np.inf  # 2**1074 ULP, more than a float64 holds
+
+
 def test_small_elements_count_in_the_unit_of_the_greatest() -> None:
     expected = np.array([[64.0, 1.0, 0.5], [0.5, 2.0, 1.0]])
     actual = expected + 2.0**-20

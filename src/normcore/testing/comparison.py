@@ -48,7 +48,7 @@ def _distance(actual: Array, expected: Array, unit: Array, dtype: np.dtype[Any])
         gone = expected.astype(dtype)  # what overflows in dtype may be infinite there
         same = (np.isnan(actual) & np.isnan(expected)) | (actual == expected) | (np.isinf(gone) & (actual == gone))
         error = np.abs(actual.astype(np.longdouble) - expected.astype(np.longdouble)) / unit
-    return np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf)).astype(np.float64)
+        return np.where(same, 0.0, np.where(np.isfinite(error), error, np.inf)).astype(np.float64)
 
 
 def ulp_error(
