@@ -1,4 +1,4 @@
-"""The examples of the docstrings: each of them runs, and no public function or class is without one."""
+"""The examples of docstrings and docs: each of them runs, and no public function or class is without one."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import doctest
 import importlib
 import inspect
 import pkgutil
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -15,6 +16,7 @@ import pytest
 
 import normcore as nc
 
+DOCS = Path(__file__).resolve().parents[2] / "docs"
 # The modules all of whose public functions and classes have an example.
 PUBLIC = ("normcore", "normcore.diagnostics", "normcore.losses", "normcore.plots", "normcore.testing")
 # What the package's docstring says that examples take for granted.
@@ -36,6 +38,28 @@ EXAMPLES = {
     for test in doctest.DocTestFinder().find(module, extraglobs=GIVEN)
     if test.examples
 }
+
+
+def page(path: Path) -> doctest.DocTest:
+    """The examples of a page, whose code blocks end without a blank line."""
+    text = path.read_text(encoding="utf-8").replace("\n```\n", "\n\n")
+    return doctest.DocTestParser().get_doctest(text, dict(GIVEN), path.name, str(path), 0)
+
+
+PAGES = {test.name: test for path in sorted(DOCS.glob("*.md")) if (test := page(path)).examples}
+EXAMPLES |= PAGES
+
+
+def test_pages() -> None:
+    assert len(PAGES["testing.md"].examples) > 20
+
+
+@pytest.mark.parametrize("path", sorted(DOCS.glob("*.md")), ids=lambda path: path.name)
+def test_what_a_page_quotes_is_there(path: Path) -> None:
+    quoted = re.findall(r"^<!-- (\S+) -->\n```\w+\n(.*?)^```", path.read_text(encoding="utf-8"), re.M | re.S)
+    for source, text in quoted:
+        assert text in (DOCS.parent / source).read_text(encoding="utf-8"), f"{path.name} quotes {source}"
+    assert quoted or path.name != "testing.md"
 
 
 @pytest.mark.parametrize("name", EXAMPLES)
