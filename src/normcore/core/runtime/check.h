@@ -25,6 +25,8 @@ typedef struct operand {
 #define IN_MATRIX_UNLESS(unused, p, n, d, s) {(p), (n), (d), (s), sizeof *(p), (unused), 0, 0}
 #define OUT_VECTOR_UNLESS(unused, p, d)      {(p), 1, (d), (d), sizeof *(p), (unused), 1, 0}
 
+enum { MAX_OPERANDS = 10 }; /* of a call */
+
 /* STRIDE, SIZE, NULL, ALIAS, in that order; NORMCORE_OK if all is well. Empty operands are not looked at further. */
 normcore_status normcore_check_operands(const operand *operands, size_t count);
 
