@@ -12,15 +12,18 @@ static normcore_status check_size(size_t size, size_t first_size) {
     return size >= first_size && size <= LARGEST_SIZE ? NORMCORE_OK : NORMCORE_ERROR_VALUE;
 }
 
-static normcore_status read_options(const void *options, size_t first_size, void *full, size_t full_size) {
+NORMCORE_INLINE normcore_status read_options(const void *options, size_t first_size, void *full, size_t full_size) {
     size_t size;
     memcpy(&size, options, sizeof size);
     const normcore_status status = check_size(size, first_size);
     if (status) return status;
     for (size_t i = full_size; i < size; i++)
         if (((const unsigned char *)options)[i]) return NORMCORE_ERROR_VALUE;
-    memset(full, 0, full_size);
-    memcpy(full, options, size < full_size ? size : full_size);
+    if (size < full_size) {
+        memset(full, 0, full_size);
+        memcpy(full, options, size);
+    } else
+        memcpy(full, options, full_size); /* whose size the compiler knows */
     memcpy(full, &full_size, sizeof full_size);
     return NORMCORE_OK;
 }
