@@ -19,6 +19,15 @@ cdef extern from *:
     """
     const bint NORMCORE_UNDISTURBED
 
+cdef extern from *:
+    """
+    /* An array without values. As PyArray_EMPTY, without a look at whether the elements are objects. */
+    static CYTHON_INLINE PyObject *normcore_new_array(int t, int ndim, npy_intp *dims) {
+        return PyArray_NewFromDescr(&PyArray_Type, PyArray_DescrFromType(t), ndim, dims, NULL, NULL, 0, NULL);
+    }
+    """
+    cnp.ndarray normcore_new_array(int t, int ndim, cnp.npy_intp *dims)
+
 # How often code that is not ours may have run, or another thread: arrays looked at before may be others now. Everything
 # in this file that lets it run between _rows and _take adds one; whatever else may run it stands before the first _rows.
 cdef size_t distractions = 1
@@ -32,7 +41,24 @@ cdef struct Rows:
     size_t seen    # `distractions` when the array was looked at; 0: never
 
 
-cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
+cdef inline bint _is_contiguous(cnp.ndarray a, int t, Rows *rows) noexcept:
+    """Whether `a` (at least 1-D) is C-contiguous and of type `t`, as nearly every array is; fills `rows` if so."""
+    cdef int axis, last = cnp.PyArray_NDIM(a) - 1
+    cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(a)
+    cdef size_t n = 1
+    if last < 0 or cnp.PyArray_TYPE(a) != t or not cnp.PyArray_ISCARRAY_RO(a):
+        return False
+    for axis in range(last):
+        n *= dims[axis]
+    rows.data = cnp.PyArray_DATA(a)
+    rows.n = n
+    rows.d = dims[last]
+    rows.stride = rows.d
+    rows.seen = distractions
+    return True
+
+
+cdef bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
     """Fills `rows`; whether C can use the memory of `a` (at least 1-D) as it lies."""
     cdef int axis, last = cnp.PyArray_NDIM(a) - 1
     cdef cnp.npy_intp *dims = cnp.PyArray_DIMS(a)
@@ -40,19 +66,12 @@ cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
     cdef cnp.npy_intp size = 4 if t == cnp.NPY_FLOAT else 8
     cdef cnp.npy_intp n = 1, step = 0, d
     cdef bint even = True  # one step leads from each row to the next
+    if _is_contiguous(a, t, rows):
+        return True
     if last < 0:
         memset(rows, 0, sizeof(Rows))
         return False
     d = dims[last]
-    rows.data = cnp.PyArray_DATA(a)
-    rows.d = d
-    rows.stride = d
-    rows.seen = distractions
-    if cnp.PyArray_TYPE(a) == t and cnp.PyArray_ISCARRAY_RO(a):
-        for axis in range(last):
-            n *= dims[axis]
-        rows.n = n
-        return True
     for axis in range(last - 1, -1, -1):
         if dims[axis] != 1:
             if n == 1:
@@ -60,7 +79,11 @@ cdef inline bint _as_it_lies(cnp.ndarray a, int t, Rows *rows) noexcept:
             elif strides[axis] != step * n:
                 even = False
             n *= dims[axis]
+    rows.data = cnp.PyArray_DATA(a)
     rows.n = n
+    rows.d = d
+    rows.stride = d
+    rows.seen = distractions
     if cnp.PyArray_TYPE(a) != t or not cnp.PyArray_ISALIGNED(a) or not cnp.PyArray_ISNOTSWAPPED(a):
         return False
     if d > 1 and strides[last] != size:
@@ -79,8 +102,12 @@ cdef object _packed(object a, int t):
     return a
 
 
-cdef object _rows(object a, int t, Rows *rows):
+cdef inline object _rows(object a, int t, Rows *rows):
     """Fills `rows`. Returns what holds its memory: `a`, or a packed copy of type `t`."""
+    return a if _is_contiguous(<cnp.ndarray>a, t, rows) else _other_rows(a, t, rows)
+
+
+cdef object _other_rows(object a, int t, Rows *rows):
     if not _as_it_lies(<cnp.ndarray>a, t, rows):
         a = _packed(a, t)
         _as_it_lies(<cnp.ndarray>a, t, rows)
@@ -135,6 +162,16 @@ cdef bint _is_array(object a) except -1:
 cdef inline int _type(str op, str name, object a, int min_ndim) except -1:
     """NPY_FLOAT or NPY_DOUBLE of an array. The greater of two is the type of an operation on both."""
     cdef int t
+    if cnp.PyArray_CheckExact(a):
+        t = cnp.PyArray_TYPE(<cnp.ndarray>a)
+        if (t == cnp.NPY_FLOAT or t == cnp.NPY_DOUBLE) and cnp.PyArray_NDIM(<cnp.ndarray>a) >= min_ndim:
+            return t
+    return _unusual_type(op, name, a, min_ndim)
+
+
+cdef int _unusual_type(str op, str name, object a, int min_ndim) except -1:
+    """_type of whatever else there is."""
+    cdef int t
     if not cnp.PyArray_CheckExact(a) and not _is_array(a):
         return _refuse(op, name, a)
     t = cnp.PyArray_TYPE(<cnp.ndarray>a)
@@ -167,12 +204,19 @@ cdef inline int _same_shape(str op, str name, object a, str other_name, object o
     return 0
 
 
-cdef object _vector(str op, str name, object a, int t, str other_name, object other, size_t d, Rows *rows):
+cdef inline object _vector(str op, str name, object a, int t, str other_name, object other, size_t d, Rows *rows):
     """As _rows, for an array that must be (d,)."""
+    if (cnp.PyArray_NDIM(<cnp.ndarray>a) == 1 and <size_t>cnp.PyArray_DIMS(<cnp.ndarray>a)[0] == d
+            and _is_contiguous(<cnp.ndarray>a, t, rows)):
+        return a
+    return _other_vector(op, name, a, t, other_name, other, d, rows)
+
+
+cdef object _other_vector(str op, str name, object a, int t, str other_name, object other, size_t d, Rows *rows):
     cdef cnp.npy_intp dim = <cnp.npy_intp>d
     if not _dims_are(<cnp.ndarray>a, 1, &dim):
         raise ValueError(f"{op}: {name} is {a.shape} but {other_name} is {other.shape}; {name} must be ({d},)")
-    return _rows(a, t, rows)
+    return _other_rows(a, t, rows)
 
 
 cdef inline bint _has_rows_of(cnp.ndarray a, cnp.ndarray x) noexcept:
@@ -210,7 +254,7 @@ cdef inline object _new(int t, cnp.ndarray like, size_t last, Rows *rows):
         dims[axis] = cnp.PyArray_DIMS(like)[axis]
         rows.n *= dims[axis]
     dims[ndim - 1] = <cnp.npy_intp>last
-    a = cnp.PyArray_EMPTY(ndim, dims, t, 0)
+    a = normcore_new_array(t, ndim, dims)
     rows.data = cnp.PyArray_DATA(<cnp.ndarray>a)
     rows.d = rows.stride = last
     rows.seen = distractions
@@ -219,7 +263,7 @@ cdef inline object _new(int t, cnp.ndarray like, size_t last, Rows *rows):
 
 cdef inline object _new_vector(int t, size_t d, Rows *rows):
     cdef cnp.npy_intp dim = <cnp.npy_intp>d
-    a = cnp.PyArray_EMPTY(1, &dim, t, 0)
+    a = normcore_new_array(t, 1, &dim)
     rows.data = cnp.PyArray_DATA(<cnp.ndarray>a)
     return a
 
@@ -232,7 +276,7 @@ cdef inline object _new_by_row(str op, str name, object x, size_t n, double **da
         count *= cnp.PyArray_DIMS(<cnp.ndarray>x)[axis]
     if last < 0 or count != n:
         _changed(op, name)
-    a = cnp.PyArray_EMPTY(last, cnp.PyArray_DIMS(<cnp.ndarray>x), cnp.NPY_DOUBLE, 0)
+    a = normcore_new_array(cnp.NPY_DOUBLE, last, cnp.PyArray_DIMS(<cnp.ndarray>x))
     data[0] = <double *>cnp.PyArray_DATA(<cnp.ndarray>a)
     return a
 
@@ -251,18 +295,19 @@ cdef bint _overlaps_itself(object a):
     return False
 
 
-cdef object _target(str op, object out, int t, cnp.ndarray like, size_t last, Rows *rows, str name="out"):
+cdef inline object _target(str op, object out, int t, cnp.ndarray like, size_t last, Rows *rows, str name="out"):
     """The array to compute into, of the leading axes of `like` and a last axis of `last`: `out` where it is given and C
     can write it as it lies, else a new one, which _finish copies into `out`."""
+    return _new(t, like, last, rows) if out is None else _given(op, out, t, like, last, rows, name)
+
+
+cdef object _given(str op, object out, int t, cnp.ndarray like, size_t last, Rows *rows, str name):
     cdef int ndim = cnp.PyArray_NDIM(like)
     cdef cnp.npy_intp *dims
-    if out is None:
-        return _new(t, like, last, rows)
-    dtype = FLOAT32 if t == cnp.NPY_FLOAT else FLOAT64
     if not cnp.PyArray_CheckExact(out) and not _is_array(out):
-        raise TypeError(f"{op}: {name} is a {type(out).__name__}; it must be a NumPy array of {dtype}")
+        raise TypeError(f"{op}: {name} is a {type(out).__name__}; it must be a NumPy array of {_name(t)}")
     if cnp.PyArray_TYPE(<cnp.ndarray>out) != t or not cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>out):
-        raise ValueError(f"{op}: {name} is an array of {out.dtype} but the result is {dtype}")
+        raise ValueError(f"{op}: {name} is an array of {out.dtype} but the result is {_name(t)}")
     dims = cnp.PyArray_DIMS(<cnp.ndarray>out)
     if not (cnp.PyArray_NDIM(<cnp.ndarray>out) == ndim and <size_t>dims[ndim - 1] == last
             and _leading_match(<cnp.ndarray>out, like)):

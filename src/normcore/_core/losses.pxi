@@ -13,6 +13,9 @@ cdef struct Goal:
     Rows targets  # data NULL without soft targets
     normcore_cross_entropy_options options
 
+cdef normcore_cross_entropy_options CROSS_ENTROPY_DEFAULTS
+normcore_cross_entropy_defaults(&CROSS_ENTROPY_DEFAULTS, sizeof(normcore_cross_entropy_options))
+
 
 cdef object _labels(str op, object labels, str name, object x, size_t c):
     """Labels as C-contiguous int64 of x's leading axes, or soft targets as an array of floats (leading axes, c)."""
@@ -102,7 +105,7 @@ cdef tuple _goal(str op, object labels, str x_name, object x, int t, size_t c, o
     soft targets that C can use as they lie), class weights and sample weights, or None."""
     cdef Rows rows
     memset(goal, 0, sizeof(Goal))
-    normcore_cross_entropy_defaults(&goal.options, sizeof(normcore_cross_entropy_options))
+    goal.options = CROSS_ENTROPY_DEFAULTS
     if c == 1:
         raise ValueError(f"{op}: there is one output, and the softmax over one is 1 whatever its logit; use two, one for "
                          f"each class")

@@ -4,6 +4,9 @@ cdef extern from *:
     by_dtype normcore_batch_norm_forward, normcore_batch_norm_backward, normcore_layer_norm_forward
     by_dtype normcore_layer_norm_backward
 
+cdef normcore_batch_norm_options BATCH_NORM_DEFAULTS
+normcore_batch_norm_defaults(&BATCH_NORM_DEFAULTS, sizeof(normcore_batch_norm_options))
+
 
 cdef object _running(str op, str name, object a, int t, object x, size_t d, bint written, Rows *rows):
     """A running statistic. Returns what holds the memory of `rows`: `a`, or a packed copy of it."""
@@ -84,7 +87,7 @@ def batch_norm_forward(x, gamma, beta, running_mean=None, running_var=None, *, b
     cdef normcore_status status
     cdef PyThreadState *state
     cdef int t = max(_type(op, "x", x, 2), _type(op, "gamma", gamma, 0), _type(op, "beta", beta, 0))
-    normcore_batch_norm_defaults(&options, sizeof(options))
+    options = BATCH_NORM_DEFAULTS
     options.training = training
     options.momentum = _fraction(op, "momentum", momentum)
     options.eps = _epsilon(op, eps, t)
