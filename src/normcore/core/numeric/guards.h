@@ -24,14 +24,20 @@
 #define NORMCORE_NOINLINE static __attribute__((noinline, unused))
 /* Fully unrolls a loop with a small constant count, so that arrays of vectors live in registers. */
 #if defined(__clang__)
-#define NORMCORE_UNROLL _Pragma("clang loop unroll(full)")
+#define NORMCORE_UNROLL       _Pragma("clang loop unroll(full)")
+#define NORMCORE_UNROLL_TWICE _Pragma("clang loop unroll_count(2)")
+#define NORMCORE_UNROLL_NOT   _Pragma("clang loop unroll(disable)")
 #else
-#define NORMCORE_UNROLL _Pragma("GCC unroll 16")
+#define NORMCORE_UNROLL       _Pragma("GCC unroll 16")
+#define NORMCORE_UNROLL_TWICE _Pragma("GCC unroll 2")
+#define NORMCORE_UNROLL_NOT   _Pragma("GCC unroll 1")
 #endif
 #else
 #define NORMCORE_INLINE   static inline
 #define NORMCORE_NOINLINE static
 #define NORMCORE_UNROLL
+#define NORMCORE_UNROLL_TWICE
+#define NORMCORE_UNROLL_NOT
 #endif
 
 #endif

@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 enum { VL = 1 };
+#define HAS_LANES_IN_MEMORY /* see FOR_LANES */
 /* Tile of the matrix product in rows and vectors; see kernels/gemm.c. */
 enum { GEMM_MR = 4, GEMM_NV = 2 };
 

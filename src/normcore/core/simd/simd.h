@@ -14,6 +14,18 @@
 
 #include NORMCORE_ISA_HEADER
 
+/*
+ * A block's loop over its vectors is unrolled, so that sums are registers. Where they are more than the registers, they
+ * are an array anyway, and sixteen copies of an exp, each with an emulated fma for every term, only fill the cache.
+ */
+#ifdef HAS_LANES_IN_MEMORY
+#define LANES_UNROLL      NORMCORE_UNROLL_TWICE
+#define LANES_UNROLL_TAIL NORMCORE_UNROLL_NOT
+#else
+#define LANES_UNROLL      NORMCORE_UNROLL
+#define LANES_UNROLL_TAIL NORMCORE_UNROLL
+#endif
+
 /* A block of CONTRACT_LANES columns is BLOCK_V vectors. */
 enum { BLOCK_V = CONTRACT_LANES / VL };
 
@@ -109,19 +121,18 @@ NORMCORE_INLINE size_t unaligned_head(const real *p, size_t d) {
     do {                                                                                                               \
         size_t block_ = 0;                                                                                             \
         for (; block_ + CONTRACT_LANES <= (d); block_ += CONTRACT_LANES) {                                             \
-            NORMCORE_UNROLL                                                                                            \
+            LANES_UNROLL                                                                                               \
             for (int v = 0; v < BLOCK_V; v++) {                                                                        \
                 const size_t count = VL;                                                                               \
                 const size_t j = block_ + (size_t)(v * VL);                                                            \
                 __VA_ARGS__                                                                                            \
             }                                                                                                          \
         }                                                                                                              \
-        NORMCORE_UNROLL                                                                                                \
+        LANES_UNROLL_TAIL                                                                                              \
         for (int v = 0; v < BLOCK_V; v++) {                                                                            \
             const size_t j = block_ + (size_t)(v * VL), count = lanes_at(j, (d));                                      \
-            if (count) {                                                                                               \
-                __VA_ARGS__                                                                                            \
-            }                                                                                                          \
+            if (!count) break;                                                                                         \
+            __VA_ARGS__                                                                                                \
         }                                                                                                              \
     } while (0)
 
