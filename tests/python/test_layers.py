@@ -37,9 +37,10 @@ LAYERS = (
     ("experiments.backward", "experiments.runner"),
     ("experiments.figures", "experiments.report"),
     ("experiments", "training", "tables"),
+    ("cs231n",),
     ("verification",),
     ("cli.common",),
-    ("cli.info", "cli.predict", "cli.reproduce", "cli.train"),
+    ("cli.cs231n", "cli.info", "cli.predict", "cli.reproduce", "cli.train"),
     ("cli",),
     ("__main__",),
 )

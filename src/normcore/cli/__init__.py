@@ -12,7 +12,7 @@ from types import FrameType
 from typing import TextIO
 
 from normcore import __version__, _interrupt
-from normcore.cli import info, predict, reproduce, train
+from normcore.cli import cs231n, info, predict, reproduce, train
 from normcore.cli.common import CommandError, Parser, say
 
 __all__ = ["main"]
@@ -148,4 +148,5 @@ def _parser() -> Parser:
     train.add(commands)
     predict.add(commands)
     info.add(commands)
+    cs231n.add(commands)
     return parser
