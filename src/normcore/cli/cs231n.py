@@ -56,7 +56,7 @@ def init(options: argparse.Namespace) -> int:
     edition = cs231n.EDITIONS[-1] if options.edition is None else options.edition
     try:
         package = cs231n.init(options.folder, edition=edition)
-    except FileExistsError as error:
+    except (FileExistsError, NotADirectoryError) as error:
         raise CommandError(str(error)) from None
     say(f"{package}: edition {edition} of the course's modules over normcore")
     return 0

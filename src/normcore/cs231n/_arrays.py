@@ -55,17 +55,20 @@ def check_labels(operation: str, x: Array, y: ArrayLike) -> NDArray[np.intp]:
 
 def mode_of(operation: str, name: str, params: Any) -> str:
     """The ``"mode"`` of `params`, a dict called `name`: "train" or "test"."""
-    if not isinstance(params, Mapping):
-        raise TypeError(f"{operation}: {name} is a {type(params).__name__}; it must be a dict")
-    mode = params.get("mode")
+    mode = _dict(operation, name, params).get("mode")
     if mode not in ("train", "test"):
         found = f"['mode'] is {mode!r}" if "mode" in params else " lacks 'mode'"
         raise ValueError(f"{operation}: {name}{found}; it must be 'train' or 'test'")
     return str(mode)
 
 
-def option(
-    operation: str, name: str, params: Mapping[str, Any], key: str, default: float, high: float = math.inf
-) -> float:
+def option(operation: str, name: str, params: Any, key: str, default: float, high: float = math.inf) -> float:
     """The number that `params`, a dict called `name`, has for `key`, from 0 to `high`."""
-    return check_number(params.get(key, default), operation, f"{name}[{key!r}]", 0.0, high)
+    value = _dict(operation, name, params).get(key, default)
+    return check_number(value, operation, f"{name}[{key!r}]", 0.0, high)
+
+
+def _dict(operation: str, name: str, params: Any) -> Mapping[str, Any]:
+    if not isinstance(params, Mapping):
+        raise TypeError(f"{operation}: {name} is a {type(params).__name__}; it must be a dict")
+    return params

@@ -158,10 +158,9 @@ def _load(folder: Path, operation: str) -> tuple[Images, Images]:
     batches = [(re.fullmatch(r"data_batch_(\d+)(\.bin)?", path.name), path) for path in folder.iterdir()]
     train = [path for _, path in sorted((int(match[1]), path) for match, path in batches if match)]
     test = [folder / name for name in ("test_batch", "test_batch.bin") if (folder / name).exists()]
-    if not train or not test:
-        raise ValueError(
-            f"{operation}: {folder} is not a folder of CIFAR-10: {'test' if train else 'data'}_batch files lack"
-        )
+    for name, found in (("data_batch_*", train), ("test_batch", test)):
+        if not found:
+            raise ValueError(f"{operation}: {folder} is not a folder of CIFAR-10: it has no {name}")
     parts = [_read(path, operation) for path in train]
     joined = np.concatenate([pixels for pixels, _ in parts]), np.concatenate([labels for _, labels in parts])
     return joined, _read(test[0], operation)
@@ -171,7 +170,9 @@ def _read(path: Path, operation: str) -> Images:
     if path.suffix == ".bin":
         records = np.fromfile(path, np.uint8)
         if records.size % (1 + _PIXELS):
-            raise ValueError(f"{operation}: {path}: {records.size} bytes are no whole number of CIFAR-10's records")
+            raise ValueError(
+                f"{operation}: {path}: {records.size} bytes are no whole number of records of {1 + _PIXELS}"
+            )
         records = records.reshape(-1, 1 + _PIXELS)
         pixels, labels = records[:, 1:], records[:, 0].astype(np.int64)
     else:

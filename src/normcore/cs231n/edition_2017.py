@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike
 
 from normcore._checks import check_flag, check_number
+from normcore.cs231n import layers
 from normcore.cs231n._arrays import Array
 from normcore.cs231n.classifiers.fc_net import Network, refuse_foreign
-from normcore.cs231n.layers import masked
 
 __all__ = ["FullyConnectedNet", "dropout_forward"]
 
@@ -25,7 +26,7 @@ def dropout_forward(x: ArrayLike, dropout_param: dict[str, Any]) -> tuple[Array,
     array([[0., 0., 0.],
            [0., 0., 0.]])
     """
-    return masked("dropout_forward", x, dropout_param, drops=True)
+    return layers.masked("dropout_forward", x, dropout_param, drops=True)
 
 
 class FullyConnectedNet(Network):
@@ -40,6 +41,8 @@ class FullyConnectedNet(Network):
     >>> net.dropout_param, net.use_batchnorm, sorted(net.params)[-2:]
     ({'mode': 'train', 'p': 0.25}, True, ['gamma1', 'gamma2'])
     """
+
+    layers: ClassVar[Any] = SimpleNamespace(**(vars(layers) | {"dropout_forward": dropout_forward}))
 
     def __init__(
         self,

@@ -118,6 +118,8 @@ def init(folder: str | os.PathLike[str], *, edition: int = EDITIONS[-1]) -> Path
     ------
     FileExistsError
         `folder` has a ``cs231n`` already, which is left as it is.
+    NotADirectoryError
+        `folder` is a file.
     ValueError
         There is no such edition.
 
@@ -134,6 +136,8 @@ def init(folder: str | os.PathLike[str], *, edition: int = EDITIONS[-1]) -> Path
     year = _checked(edition, "init")
     parent = Path(folder)
     package = parent / _NAME
+    if parent.exists() and not parent.is_dir():
+        raise NotADirectoryError(f"{parent}: not a folder")
     if os.path.lexists(package):
         raise FileExistsError(f"{package}: exists, and is left as it is")
     parent.mkdir(parents=True, exist_ok=True)
