@@ -94,10 +94,14 @@ def _layer_index(layer: int, count: int, operation: str) -> int:
     return layer - 1
 
 
+def _has_positive(values: Array) -> bool:
+    return bool((np.isfinite(values) & (values > 0)).any())
+
+
 def _is_log(values: Array) -> bool:
-    """Whether positive numbers are better shown by their orders of magnitude."""
+    """Whether the numbers are better shown by their orders of magnitude: the positive ones span more than one."""
     positive = values[np.isfinite(values) & (values > 0)]
-    return bool(positive.size) and float(positive.max()) > 20.0 * float(positive.min())
+    return _has_positive(values) and float(positive.max()) > 20.0 * float(positive.min())
 
 
 def _widen(ax: Axes, values: Array) -> None:
@@ -162,11 +166,12 @@ def _over_training(records: Records, name: str, operation: str, ax: Axes | None)
     values, epochs = _record(records, name, operation), _record(records, "epoch", operation)
     if not values.shape[1]:
         raise ValueError(f"{operation}: the model has no hidden layer")
-    log, percent = name in _LOG or _is_log(values), name == "dead_units"
+    percent = name == "dead_units"
+    log = _has_positive(values) and not percent and (name in _LOG or _is_log(values))
     title, unit = _QUANTITIES[name]
     with style():
         ax = new_axes(ax)
-        if log and not percent:
+        if log:
             log_axis(ax)
             unit += " (log)"
         ax.set(title=title, ylabel=unit, xlabel="epoch")

@@ -229,6 +229,9 @@ class Monitor:
         names = list(self._records[0]) if self._records else []
         return iter([*names, "line_steps"] if "line_losses" in names else names)
 
+    def __contains__(self, name: object) -> bool:
+        return name in list(self)
+
     def keys(self) -> Iterable[str]:
         """Names of what was recorded."""
         return list(self)
