@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import math
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -499,3 +500,27 @@ def test_without_matplotlib() -> None:
     code = "import sys; sys.modules['matplotlib'] = None\nimport normcore.plots"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr.splitlines()[-1] == "ImportError: normcore.plots needs matplotlib: pip install 'normcore[plots]'"
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """What docs/inside.md says: its examples run, and what it says of their results is so."""
+    monkeypatch.chdir(tmp_path)
+    page = (Path(__file__).resolve().parents[2] / "docs" / "inside.md").read_text()
+    found: dict[str, Any] = {}
+    for code in re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE):
+        exec(code, found)
+    names = ["inside.png", "inside.svg", "norms.png", "norms.svg", "records.npz", "seeds.png", "seeds.svg"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    assert "Dead units, against epoch: " in capsys.readouterr().out
+    plain, batch, layer = found["watched"].values()
+    spread = plain["activation_input_std"][0]
+    assert round(spread[0], 1) == 1.2
+    assert round(spread[4], 4) == 0.0005
+    assert np.allclose(batch["activation_input_std"][0], 1.0, atol=0.02)
+    assert np.allclose(layer["activation_input_std"][0], 1.0, atol=0.02)
+    assert (1000 * plain["gradient_norm"][0] < np.minimum(batch["gradient_norm"][0], layer["gradient_norm"][0])).all()
+    widths = [np.median(np.ptp(one["line_losses"], axis=1)) for one in (batch, layer, plain)]
+    assert widths == sorted(widths)
+    assert plain["line_losses"].max() > 100.0
+    for name in re.findall(r"`(\w+)`", page.split("| panel |")[1].split("Two more are")[0]):
+        assert callable(getattr(plots, name))
