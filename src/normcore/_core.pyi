@@ -11,6 +11,10 @@ _Statistic = NDArray[np.float32] | NDArray[np.float64] | np.float32 | np.float64
 _Labels = ArrayLike
 _ClassWeight = ArrayLike | Mapping[int, float]
 _Norm = Literal["batch", "layer"] | None
+# Of a loss: a number and an array of one for each row, with the gradient and the sum of the weights.
+_Summed = Literal["mean", "sum"]
+_Loss = tuple[float, NDArray[_F], float]
+_RowLosses = tuple[NDArray[np.float64], NDArray[_F], float]
 _Activation = Literal["relu", "leaky_relu", "tanh", "logistic", "silu", "relu6"]
 
 __version__: Final[str]
@@ -51,8 +55,8 @@ def softmax_cross_entropy(
     sample_weight: ArrayLike | None = None,
     label_smoothing: float = 0.0,
     ignore_index: SupportsIndex | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> tuple[float, NDArray[_F], float]: ...
+    reduction: _Summed = "mean",
+) -> _Loss[_F]: ...
 @overload
 def softmax_cross_entropy(
     logits: NDArray[_F],
@@ -63,50 +67,23 @@ def softmax_cross_entropy(
     label_smoothing: float = 0.0,
     ignore_index: SupportsIndex | None = None,
     reduction: Literal["none"],
-) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
-@overload
-def softmax_cross_entropy(
-    logits: NDArray[_F],
-    labels: _Labels,
-    *,
-    class_weight: _ClassWeight | None = None,
-    sample_weight: ArrayLike | None = None,
-    label_smoothing: float = 0.0,
-    ignore_index: SupportsIndex | None = None,
-    reduction: str = "mean",
-) -> tuple[float | NDArray[np.float64], NDArray[_F], float]: ...
+) -> _RowLosses[_F]: ...
 @overload
 def logistic_loss(
-    outputs: NDArray[_F],
-    targets: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> tuple[float, NDArray[_F], float]: ...
+    outputs: NDArray[_F], targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: _Summed = "mean"
+) -> _Loss[_F]: ...
 @overload
 def logistic_loss(
-    outputs: NDArray[_F],
-    targets: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    reduction: Literal["none"],
-) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+    outputs: NDArray[_F], targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: Literal["none"]
+) -> _RowLosses[_F]: ...
 @overload
 def squared_error(
-    outputs: NDArray[_F],
-    targets: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> tuple[float, NDArray[_F], float]: ...
+    outputs: NDArray[_F], targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: _Summed = "mean"
+) -> _Loss[_F]: ...
 @overload
 def squared_error(
-    outputs: NDArray[_F],
-    targets: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    reduction: Literal["none"],
-) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+    outputs: NDArray[_F], targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: Literal["none"]
+) -> _RowLosses[_F]: ...
 @overload
 def huber_loss(
     outputs: NDArray[_F],
@@ -114,8 +91,8 @@ def huber_loss(
     *,
     delta: float = 1.0,
     sample_weight: ArrayLike | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> tuple[float, NDArray[_F], float]: ...
+    reduction: _Summed = "mean",
+) -> _Loss[_F]: ...
 @overload
 def huber_loss(
     outputs: NDArray[_F],
@@ -124,7 +101,7 @@ def huber_loss(
     delta: float = 1.0,
     sample_weight: ArrayLike | None = None,
     reduction: Literal["none"],
-) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+) -> _RowLosses[_F]: ...
 @overload
 def quantile_loss(
     outputs: NDArray[_F],
@@ -132,8 +109,8 @@ def quantile_loss(
     *,
     tau: float = 0.5,
     sample_weight: ArrayLike | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> tuple[float, NDArray[_F], float]: ...
+    reduction: _Summed = "mean",
+) -> _Loss[_F]: ...
 @overload
 def quantile_loss(
     outputs: NDArray[_F],
@@ -142,23 +119,15 @@ def quantile_loss(
     tau: float = 0.5,
     sample_weight: ArrayLike | None = None,
     reduction: Literal["none"],
-) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+) -> _RowLosses[_F]: ...
 @overload
 def poisson_loss(
-    outputs: NDArray[_F],
-    targets: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    reduction: Literal["mean", "sum"] = "mean",
-) -> tuple[float, NDArray[_F], float]: ...
+    outputs: NDArray[_F], targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: _Summed = "mean"
+) -> _Loss[_F]: ...
 @overload
 def poisson_loss(
-    outputs: NDArray[_F],
-    targets: ArrayLike,
-    *,
-    sample_weight: ArrayLike | None = None,
-    reduction: Literal["none"],
-) -> tuple[NDArray[np.float64], NDArray[_F], float]: ...
+    outputs: NDArray[_F], targets: ArrayLike, *, sample_weight: ArrayLike | None = None, reduction: Literal["none"]
+) -> _RowLosses[_F]: ...
 def batch_norm_forward(
     x: NDArray[_F],
     gamma: NDArray[_F],
