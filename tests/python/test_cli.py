@@ -20,6 +20,7 @@ import pytest
 
 import normcore
 from normcore import MLP
+from normcore._core import ACTIVATIONS
 from normcore.cli import main
 from normcore.mlp import load_model, save_model
 from normcore.tables.encoding import encode_texts
@@ -85,7 +86,7 @@ def test_train_reports_and_saves(tmp_path: Path, flowers: Path, capsys: pytest.C
     assert code == 0
     assert err == ""
     assert "90 rows, 3 features, 3 classes (east, north, south)" in out
-    assert "3-16-3, batch normalisation, float32" in out
+    assert "3-16-3, batch normalisation, relu, float32" in out
     assert "72 rows, 30 epochs" in out
     assert "accuracy 100.0 %, 18 rows" in out
     model, extra = load_model(model_path)
@@ -138,6 +139,7 @@ def test_the_same_seed_gives_the_same_file(tmp_path: Path, flowers: Path) -> Non
         ["--clip-norm", "1", "--label-smoothing", "0.1", "--weight-scale", "0.1"],
         ["--dtype", "float64", "--held-out", "0", "--optimizer", "rmsprop"],
         ["--early-stopping", "2", "--optimizer", "momentum"],
+        *(["--activation", name] for name in ACTIVATIONS),
     ],
     ids=lambda options: " ".join(options),
 )
@@ -152,6 +154,9 @@ def test_every_training_option(
     model, _ = load_model(path)
     if "--norm" in options:
         assert (model.norm or "none") == options[1]
+    if "--activation" in options:
+        assert model.activation == options[1]
+        assert f", {options[1]}, float32" in out
     if "float64" in options:
         assert model.dtype == np.float64
 
@@ -306,6 +311,7 @@ def test_cut_archive_and_single_array(tmp_path: Path, capsys: pytest.CaptureFixt
         (["--hidden", "64,0"], "'64,0'"),
         (["--hidden", "wide"], "'wide'"),
         (["--norm", "group"], "'group'"),
+        (["--activation", "gelu"], "'gelu'"),
         (["--dropout", "1.5"], "dropout"),
         (["--epochs", "0"], "--epochs"),
         (["--batch-size", "x"], "--batch-size"),

@@ -75,6 +75,10 @@ def test_errors_call_settings_by_their_names_in_python(tmp_path: Path, monkeypat
         train_table(table, Settings(hidden=(8,), epochs=3, batch_size=16), checkpoint=path)
     with pytest.raises(DataError, match=r"^early_stopping watches the held-out loss, and held_out 0 leaves no rows"):
         train_table(table, Settings(held_out=0.0, early_stopping=1))
+    with pytest.raises(ValueError, match=r"^train_table: schedule is 'cosin'; accepted are 'constant', 'cosine'$"):
+        train_table(table, Settings(schedule="cosin"))
+    with pytest.raises(ValueError, match=r"^MLP: activation is 'gelu'; accepted are 'relu', 'leaky_relu',"):
+        train_table(table, Settings(activation="gelu"))
     monkeypatch.setattr(MLP, "buffers", lambda model: {"running_var1": np.array([np.nan])})
     with pytest.raises(FloatingPointError, match=r"^training diverged: running_var1 .* try a lower learning_rate$"):
         train_table(table, QUICK)

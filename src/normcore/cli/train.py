@@ -8,6 +8,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from normcore._core import ACTIVATIONS
 from normcore.cli.common import (
     CommandError,
     add_command,
@@ -42,7 +43,7 @@ def add(commands: Any) -> None:
         [
             "train iris.csv --output iris.safetensors",
             "train wine.csv --target quality --delimiter ';' --hidden 128,64 --norm layer --output wine.safetensors",
-            "train digits.npz --dropout 0.2 --early-stopping 10 --epochs 200 --output digits.safetensors",
+            "train digits.npz --activation silu --early-stopping 10 --epochs 200 --output digits.safetensors",
         ],
     )
     parser.add_argument("data", metavar="DATA", type=Path, help="CSV or NPZ file")
@@ -68,9 +69,12 @@ def add(commands: Any) -> None:
     network.add_argument(
         "--norm", choices=("batch", "layer", "none"), default="batch", help="of hidden layers (%(default)s)"
     )
+    network.add_argument(
+        "--activation", choices=tuple(ACTIVATIONS), default="relu", help="of hidden layers (%(default)s)"
+    )
     network.add_argument("--dropout", metavar="P", type=float, default=0.0, help="probability to drop (%(default)s)")
     network.add_argument(
-        "--weight-scale", metavar="S", type=float, help="standard deviation of the initial weights (He initialisation)"
+        "--weight-scale", metavar="S", type=float, help="standard deviation of the initial weights (by the activation)"
     )
     network.add_argument("--dtype", choices=("float32", "float64"), default="float32", help="precision (%(default)s)")
     training = parser.add_argument_group("training")
@@ -161,7 +165,7 @@ def run(options: argparse.Namespace) -> int:
     norm = "no normalisation" if options.norm == "none" else f"{options.norm} normalisation"
     epochs = counted(len(trained.history["train_accuracy"]) - 1, "epoch")
     say(f"data      {options.data}: {rows} rows, {model.features} features, {len(classes)} classes ({some(classes)})")
-    say(f"network   {layers}, {norm}, {options.dtype}")
+    say(f"network   {layers}, {norm}, {options.activation}, {options.dtype}")
     say(f"training  {_in_words(trained.score)}, {trained.score.rows} rows, {epochs}")
     if held_out is not None and trained.always_most_frequent is not None:
         selected = "; early stopping watched these rows" if options.early_stopping else ""

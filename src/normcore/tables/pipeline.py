@@ -10,12 +10,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcore import _core
+from normcore._checks import check_choice
 from normcore.archive import read_extra
 from normcore.mlp import MLP, check_saving, load_model, save_model
 from normcore.random import Generator
@@ -27,8 +28,12 @@ from normcore.training.optimizers import OptimizerName
 from normcore.training.schedules import CosineSchedule, Schedule
 from normcore.training.trainer import Trainer
 
+if TYPE_CHECKING:
+    from normcore._core import _Activation as Activation
+
 __all__ = ["Predictions", "Score", "Settings", "TrainedTable", "predict_table", "some", "train_table"]
 
+_Schedule = Literal["constant", "cosine"]
 _SPLIT_STREAM = 1 << 32  # apart from the streams of the initial weights and of the minibatches, which count from 0
 
 
@@ -37,15 +42,16 @@ class Settings:
     """What decides the result of `train_table` beside the data; the options of ``normcore train`` of these names."""
 
     hidden: Sequence[int] = (64, 64)
-    norm: str = "batch"
-    """ "batch", "layer" or "none"."""
+    norm: Literal["batch", "layer", "none"] = "batch"
+    activation: Activation = "relu"
+    """Of hidden layers, as for `MLP`."""
     dropout: float = 0.0
     weight_scale: float | None = None
-    dtype: str = "float32"
+    dtype: Literal["float32", "float64"] = "float32"
     optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-3
-    schedule: str = "constant"
-    """Of the learning rate: "constant" or "cosine"."""
+    schedule: _Schedule = "constant"
+    """Of the learning rate."""
     epochs: int = 50
     batch_size: int = 32
     l2: float = 0.0
@@ -278,10 +284,10 @@ def _resume(path: Path, settings: Mapping[str, Any], named: Callable[[str], str]
 
 def _new_trainer(split: _Split, settings: Settings) -> Trainer:
     rows, columns = split.x_train.shape
-    norm: Any = None if settings.norm == "none" else settings.norm
     model = MLP(
         [columns, *settings.hidden, len(split.classes)],
-        norm=norm,
+        norm=None if settings.norm == "none" else settings.norm,
+        activation=settings.activation,
         dropout=settings.dropout,
         weight_scale=settings.weight_scale,
         dtype=settings.dtype,
@@ -292,7 +298,7 @@ def _new_trainer(split: _Split, settings: Settings) -> Trainer:
         feature_scale=split.scale,
     )
     learning_rate: float | Schedule = settings.learning_rate
-    if settings.schedule == "cosine":
+    if check_choice(settings.schedule, get_args(_Schedule), "train_table", "schedule") == "cosine":
         steps = settings.epochs * math.ceil(rows / settings.batch_size)
         learning_rate = CosineSchedule(settings.learning_rate, steps)
     return Trainer(
