@@ -6,66 +6,31 @@ no byte outside the elements of `out`. Used by test_layouts.py and, for as long 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-import normcore as nc
+from operations import OPERATIONS, Operation, width
 
 Array = np.ndarray[Any, Any]
-# (x, a second input of x's shape, out or None) -> all results, out's first
-Function = Callable[[Array, Array, "Array | None"], tuple[Array, ...]]
+
+# Not the optimisers, whose arrays must be contiguous.
+VIEWED = [operation for operation in OPERATIONS if not operation.function.startswith("optimizer")]
 
 
-def _row(x: Array, low: float, high: float) -> Array:
-    return np.linspace(low, high, x.shape[-1]).astype(x.dtype)
-
-
-def _weights(x: Array) -> Array:
-    return np.linspace(-1, 1, x.shape[-1] * 3).reshape(x.shape[-1], 3).astype(x.dtype)
-
-
-def _evaluation(x: Array, _y: Array, out: Array | None) -> tuple[Array, ...]:
-    mean, var = _row(x, -1, 1), _row(x, 0.5, 2)
-    return nc.batch_norm_forward(x, var, mean, mean.copy(), var.copy(), training=False, out=out)
-
-
-def _backward(x: Array, y: Array, _out: Array | None) -> tuple[Array, ...]:
-    return nc.batch_norm_backward(x, y, _row(x, 0.5, 2), np.zeros(x.shape[-1]), np.ones(x.shape[-1]))
-
-
-def _layer_backward(x: Array, y: Array, _out: Array | None) -> tuple[Array, ...]:
-    return nc.layer_norm_backward(x, y, _row(x, 0.5, 2), np.zeros(x.shape[:-1]), np.ones(x.shape[:-1]))
-
-
-def _loss(x: Array, y: Array, _out: Array | None) -> tuple[Array, ...]:
-    loss, gradient, weight = nc.softmax_cross_entropy(x, y, reduction="sum")
-    return gradient, np.array(loss), np.array(weight)
-
-
-FUNCTIONS: dict[str, Function] = {
-    "affine_forward": lambda x, y, out: (nc.affine_forward(x, _weights(x), out=out),),
-    "relu_forward": lambda x, y, out: (nc.relu_forward(x, out=out),),
-    "relu_backward": lambda x, y, out: (nc.relu_backward(x, y, out=out),),
-    "softmax": lambda x, y, out: (nc.softmax(x, out=out),),
-    "log_softmax": lambda x, y, out: (nc.log_softmax(x, out=out),),
-    "softmax_backward": lambda x, y, out: (nc.softmax_backward(x, y, out=out),),
-    "log_softmax_backward": lambda x, y, out: (nc.log_softmax_backward(x, y, out=out),),
-    "batch_norm_forward": lambda x, y, out: nc.batch_norm_forward(x, _row(x, 0.5, 2), _row(x, -1, 1), out=out),
-    "batch_norm_evaluation": _evaluation,
-    "layer_norm_forward": lambda x, y, out: nc.layer_norm_forward(x, _row(x, 0.5, 2), _row(x, -1, 1), out=out),
-    "dropout_forward": lambda x, y, out: (nc.dropout_forward(x, 0.5, seed=3, out=out),),
-    "dropout_backward": lambda x, y, out: (nc.dropout_backward(x, 0.5, seed=3, out=out),),
-    # without `out`
-    "affine_backward": lambda x, y, out: nc.affine_backward(x, y, _weights(y)[:, :1].repeat(x.shape[-1], 1)),
-    "batch_norm_backward": _backward,
-    "layer_norm_backward": _layer_backward,
-    "softmax_cross_entropy": _loss,
-    "sum_of_squares": lambda x, y, out: (np.array(nc.sum_of_squares(x)),),
-}
-WITH_OUT = list(FUNCTIONS)[:12]
-AT_LEAST_2D = {"batch_norm_forward", "batch_norm_evaluation", "batch_norm_backward", "softmax_cross_entropy"}
+def _call(operation: Operation, x: Array, y: Array, out: Array | None) -> tuple[Array, ...]:
+    """The operation with x and y as the first of its arrays that are of x's shape; the others are always the same."""
+    lead, d = x.shape[:-1], x.shape[-1]
+    n = int(np.prod(lead))
+    arguments = operation.make(n, d, x.dtype, np.random.default_rng(0))
+    views = [x, y]
+    for name, array in arguments.items():
+        if views and array.shape == (n, d) and array.dtype.kind == "f":
+            arguments[name] = views.pop(0)
+        elif name in operation.rows:
+            arguments[name] = array.reshape(lead + array.shape[1:])
+    options = {} if out is None else {"out": out}
+    return tuple(np.asarray(result) for result in operation(arguments, **options))
 
 
 def _view(random: np.random.Generator, memory: bytearray, dtype: Any, shape: tuple[int, ...]) -> Array | None:
@@ -104,31 +69,31 @@ def _bytes_of(view: Array) -> set[int]:
 
 def trial(random: np.random.Generator) -> str:
     """One call: "refused" or "computed", or "" where no such views were found. AssertionError says what is wrong."""
-    name = str(random.choice(list(FUNCTIONS)))
-    function = FUNCTIONS[name]
+    operation = VIEWED[random.integers(len(VIEWED))]
     dtype = random.choice([np.float32, np.float64])
     memory = bytearray(random.normal(size=200).astype(dtype).tobytes())
-    ndim = int(random.integers(2 if name in AT_LEAST_2D else 1, 4))
+    ndim = int(random.integers(1, 4))
     shape = tuple(int(n) for n in random.integers(0 if random.random() < 0.05 else 1, 6, ndim))
     x = _view(random, memory, dtype, shape)
     y = x if random.random() < 0.3 else _view(random, memory, dtype, shape)
-    wanted = (*shape[:-1], 3) if name == "affine_forward" else shape
+    wanted = (*shape[:-1], width(shape[-1])) if operation.function == "affine_forward" else shape
     out = x if random.random() < 0.3 and wanted == shape else _view(random, memory, dtype, wanted)
     if x is None or y is None or out is None:
         return ""
-    if name not in WITH_OUT:
+    if not operation.takes_out:
         out = None
-    said = f"{name} {np.dtype(dtype)} x {x.shape} {x.strides} y {y.strides} out {None if out is None else out.strides}"
+    written = None if out is None else out.strides
+    said = f"{operation.name} {np.dtype(dtype)} x {x.shape} {x.strides} y {y.strides} out {written}"
     before = bytes(memory)
     try:
-        expected = [np.array(result) for result in function(np.array(x), np.array(y), None)]
+        expected = [np.array(result) for result in _call(operation, np.array(x), np.array(y), None)]
     except ValueError as error:  # of the shape or the values, not of how they lie
         expected = None
         said += f": {error}"
     assert bytes(memory) == before, f"{said}: a call on copies has written"
     results: tuple[Array, ...] = ()
     try:
-        results = function(x, y, out)
+        results = _call(operation, x, y, out)
     except ValueError as error:
         said += f": {error}"
     if not results:

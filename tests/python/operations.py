@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -36,23 +37,23 @@ class Operation:
         result = self.call(**arguments, **options)
         return result if isinstance(result, tuple) else (result,)
 
-    @property
+    @cached_property
     def function(self) -> str:
         """The name of the public function."""
         return max((name for name in vars(nc) if self.name.startswith(name)), key=len)
 
-    @property
+    @cached_property
     def takes_out(self) -> bool:
         return "out" in inspect.signature(getattr(nc, self.function)).parameters
 
-    @property
+    @cached_property
     def rows(self) -> tuple[str, ...]:
         """The arguments that have an entry for each row, in order: their leading axes may be any number."""
         few, more = (self.make(n, 5, np.float32, np.random.default_rng(0)) for n in (2, 3))
         return tuple(name for name in few if few[name].shape[0] == 2 and more[name].shape[0] == 3)
 
 
-def _width(d: int) -> int:
+def width(d: int) -> int:
     """Another size, for the outputs of affine maps."""
     return d * 5 % 37 + 1
 
@@ -61,7 +62,7 @@ def _float(*shape_of: str) -> Callable[[int, int, Any, np.random.Generator], Arg
     """Arguments that are arrays of normal deviates: each is `name:shape`, the shape in letters n, d, m."""
 
     def make(n: int, d: int, dtype: Any, random: np.random.Generator) -> Arguments:
-        size = {"n": n, "d": d, "m": _width(d)}
+        size = {"n": n, "d": d, "m": width(d)}
         out = {}
         for item in shape_of:
             name, axes = item.split(":")
