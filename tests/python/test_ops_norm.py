@@ -229,43 +229,24 @@ def test_graph_and_fused_agree(p: NormProblem) -> None:
         assert (np.abs(a - b) <= 4 * eps * size).all()
 
 
+def check_norm_gradients(n: int, d: int, forward: Any, backward: Any, **options: Any) -> None:
+    random = np.random.default_rng(n * 100 + d)
+    x, dy = random.normal(size=(2, n, d))
+    inputs = {"x": x, "gamma": random.normal(size=d), "beta": random.normal(size=d)}
+    _, mean, rstd = forward(**inputs, eps=0.1)
+    found = backward(dy, x, inputs["gamma"], mean, rstd, **options)
+    check_gradients(lambda **a: forward(**a, eps=0.1)[0], inputs, dict(zip(inputs, found, strict=True)), dy)
+
+
 @pytest.mark.parametrize("algorithm", ["fused", "graph"])
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (1, 3), (2, 1), (2, 2), (3, 5), (13, 2), (5, 67), (263, 2)])
 def test_batch_norm_gradients_match_finite_differences(n: int, d: int, algorithm: str) -> None:
-    random = np.random.default_rng(n * 100 + d)
-    inputs = {
-        "x": random.normal(size=(n, d)),
-        "gamma": random.normal(size=d),
-        "beta": random.normal(size=d),
-    }
-    dy = random.normal(size=(n, d))
-    _, mean, rstd = nc.batch_norm_forward(*inputs.values(), eps=0.1)
-    dx, dgamma, dbeta = nc.batch_norm_backward(dy, inputs["x"], inputs["gamma"], mean, rstd, algorithm=algorithm)
-    check_gradients(
-        lambda **a: nc.batch_norm_forward(a["x"], a["gamma"], a["beta"], eps=0.1)[0],
-        inputs,
-        {"x": dx, "gamma": dgamma, "beta": dbeta},
-        dy,
-    )
+    check_norm_gradients(n, d, nc.batch_norm_forward, nc.batch_norm_backward, algorithm=algorithm)
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 1), (1, 2), (2, 3), (3, 13), (2, 257), (258, 2)])
 def test_layer_norm_gradients_match_finite_differences(n: int, d: int) -> None:
-    random = np.random.default_rng(n * 100 + d)
-    inputs = {
-        "x": random.normal(size=(n, d)),
-        "gamma": random.normal(size=d),
-        "beta": random.normal(size=d),
-    }
-    dy = random.normal(size=(n, d))
-    _, mean, rstd = nc.layer_norm_forward(*inputs.values(), eps=0.1)
-    dx, dgamma, dbeta = nc.layer_norm_backward(dy, inputs["x"], inputs["gamma"], mean, rstd)
-    check_gradients(
-        lambda **a: nc.layer_norm_forward(a["x"], a["gamma"], a["beta"], eps=0.1)[0],
-        inputs,
-        {"x": dx, "gamma": dgamma, "beta": dbeta},
-        dy,
-    )
+    check_norm_gradients(n, d, nc.layer_norm_forward, nc.layer_norm_backward)
 
 
 @pytest.mark.parametrize(("n", "d"), [(1, 1), (2, 3), (7, 13)])

@@ -7,20 +7,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike
 
-from .activations import (
-    leaky_relu_backward,
-    leaky_relu_forward,
-    logistic_backward,
-    logistic_forward,
-    relu6_backward,
-    relu6_forward,
-    relu_backward,
-    relu_forward,
-    silu_backward,
-    silu_forward,
-    tanh_backward,
-    tanh_forward,
-)
+from . import activations
 from .affine import affine_backward, affine_forward
 from .cross_entropy import softmax_cross_entropy
 from .norms import batch_norm_backward, batch_norm_forward, layer_norm_backward, layer_norm_forward
@@ -29,26 +16,9 @@ from .random import dropout_backward, dropout_forward
 
 __all__ = ["MLPResult", "mlp_forward", "mlp_loss_and_grads"]
 
-
 Layers = Sequence[Mapping[str, ArrayLike]]
 
-
-class _Activation(NamedTuple):
-    """An activation of hidden layers; its backward pass takes the input or the output of the forward pass."""
-
-    forward: Callable[[ArrayLike], Array]
-    backward: Callable[[ArrayLike, ArrayLike], Array]
-    takes_input: bool = False
-
-
-_ACTIVATIONS = {
-    "relu": _Activation(relu_forward, relu_backward),
-    "leaky_relu": _Activation(leaky_relu_forward, leaky_relu_backward),
-    "tanh": _Activation(tanh_forward, tanh_backward),
-    "logistic": _Activation(logistic_forward, logistic_backward),
-    "silu": _Activation(silu_forward, silu_backward, takes_input=True),
-    "relu6": _Activation(relu6_forward, relu6_backward),
-}
+_FROM_INPUT = ("silu",)  # whose backward pass takes the input, not the output
 
 
 def mlp_forward(
@@ -65,6 +35,7 @@ def mlp_forward(
     `parameters` has one mapping a layer with ``w``, ``b`` and, for hidden layers of a normalised network, ``gamma`` and
     ``beta``; `buffers` one with ``running_mean`` and ``running_var`` for each hidden layer of a batch-normalised one.
     """
+    activate = getattr(activations, f"{activation}_forward")
     a = wide(x)
     for index, layer in enumerate(parameters):
         a = affine_forward(a, layer["w"], layer["b"])
@@ -75,7 +46,7 @@ def mlp_forward(
             a = batch_norm_forward(a, layer["gamma"], layer["beta"], *old, training=False, eps=eps).y
         elif norm == "layer":
             a = layer_norm_forward(a, layer["gamma"], layer["beta"], eps=eps).y
-        a = _ACTIVATIONS[activation].forward(a)
+        a = activate(a)
     return a
 
 
@@ -109,6 +80,7 @@ def mlp_loss_and_grads(
 
     `loss` is one of this package's, as :func:`huber_loss`, and takes `loss_options`.
     """
+    activate, activate_backward = (getattr(activations, f"{activation}_{way}") for way in ("forward", "backward"))
     a = wide(x)
     inputs: list[Array] = []
     tapes: list[dict[str, Array]] = []
@@ -138,8 +110,8 @@ def mlp_loss_and_grads(
                 new_buffers.append({"running_mean": done.running_mean, "running_var": done.running_var})
         elif norm == "layer":
             a, tape["mean"], tape["rstd"] = layer_norm_forward(a, layer["gamma"], layer["beta"], eps=eps)
-        y = _ACTIVATIONS[activation].forward(a)
-        tape["saved"] = a if _ACTIVATIONS[activation].takes_input else y
+        y = activate(a)
+        tape["saved"] = a if activation in _FROM_INPUT else y
         tapes.append(tape)
         a = y
         if keep < 1:
@@ -154,7 +126,7 @@ def mlp_loss_and_grads(
             tape = tapes[index]
             if keep < 1:
                 g = dropout_backward(g, keep, seed=seed, stream=stream + index)
-            g = _ACTIVATIONS[activation].backward(g, tape["saved"])
+            g = activate_backward(g, tape["saved"])
             if norm == "batch":
                 g, found["gamma"], found["beta"] = batch_norm_backward(
                     g, tape["x"], layer["gamma"], tape["mean"], tape["rstd"]
