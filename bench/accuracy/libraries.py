@@ -32,6 +32,7 @@ class Library(Protocol):
     def cross_entropy(self, x: Array, labels: NDArray[np.int64]) -> Array: ...
     def logistic_loss(self, y: Array, t: Array) -> tuple[Array, Array]: ...
     def squared_error(self, y: Array, t: Array) -> Array: ...
+    def row_losses(self, name: str, y: Array, t: Array) -> tuple[Array, Array]: ...
     def affine(self, x: Array, w: Array) -> Array: ...
 
 
@@ -84,6 +85,11 @@ class NormCore:
 
     def squared_error(self, y: Array, t: Array) -> Array:
         return np.asarray([normcore.squared_error(y[:, None], t)[0]])
+
+    def row_losses(self, name: str, y: Array, t: Array) -> tuple[Array, Array]:
+        options = {"tau": 0.9} if name == "quantile" else {}
+        losses: tuple[Array, Array, float] = getattr(normcore, f"{name}_loss")(y, t, reduction="none", **options)
+        return losses[:2]
 
     def affine(self, x: Array, w: Array) -> Array:
         return normcore.affine_forward(x, w)
@@ -145,6 +151,16 @@ class NumPy:
 
     def squared_error(self, y: Array, t: Array) -> Array:
         return np.asarray([((y - t) ** 2).mean()])
+
+    def row_losses(self, name: str, y: Array, t: Array) -> tuple[Array, Array]:
+        r, one, tau = y - t, y.dtype.type(1), y.dtype.type(0.9)
+        if name == "huber":
+            each, slope = np.where(abs(r) <= 1, r * r / 2, abs(r) - one / 2), np.clip(r, -1, 1)
+        elif name == "quantile":
+            each, slope = np.maximum(-tau * r, (1 - tau) * r), np.where(r > 0, 1 - tau, np.where(r < 0, -tau, 0))
+        else:
+            each, slope = np.exp(y) - t * y, np.exp(y) - t
+        return each.mean(axis=1), slope / y.dtype.type(y.shape[1])
 
     def affine(self, x: Array, w: Array) -> Array:
         return np.asarray(x @ w)
@@ -222,6 +238,16 @@ class PyTorch:
 
     def squared_error(self, y: Array, t: Array) -> Array:
         return self._of("mse_loss", y, t)[None]
+
+    def row_losses(self, name: str, y: Array, t: Array) -> tuple[Array, Array]:
+        if name == "quantile":
+            raise ValueError("PyTorch has no quantile loss")
+        a, b = self._tensors(y, t)
+        a.requires_grad_()
+        function = {"huber": "huber_loss", "poisson": "poisson_nll_loss"}[name]
+        losses = getattr(self._torch.nn.functional, function)(a, b, reduction="none").mean(dim=1)
+        losses.sum().backward()
+        return losses.detach().numpy(), a.grad.numpy()
 
     def affine(self, x: Array, w: Array) -> Array:
         return self._of("matmul", x, w)

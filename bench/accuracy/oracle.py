@@ -1,13 +1,14 @@
 """What the results should be, to at least ten bits more than their type holds; written apart from the kernels.
 
 Norms and products are in doubled float64 with exact sums, for both dtypes. Softmax, its logarithms and activations are
-in float64 for float32 data (29 bits to spare), in `decimal` for float64 data.
+in float64 for float32 data (29 bits to spare), in `decimal` for float64 data; losses of rows always in `decimal`.
 """
 
 from __future__ import annotations
 
 import decimal
 import math
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,6 +144,54 @@ def mean_square(y: NDArray[Any], t: NDArray[Any]) -> NDArray[Any]:
     with decimal.localcontext(prec=800):
         squares = [(decimal.Decimal(a) - decimal.Decimal(b)) ** 2 for a, b in zip(y.tolist(), t.tolist(), strict=True)]
         return _decimals([sum(squares, decimal.Decimal(0)) / len(squares)])
+
+
+_HALF, _ONE = decimal.Decimal("0.5"), decimal.Decimal(1)
+
+
+def _huber(y: decimal.Decimal, t: decimal.Decimal) -> tuple[decimal.Decimal, ...]:
+    r = y - t
+    size = abs(r)
+    value = r * r / 2 if size <= 1 else size - _HALF
+    return value, min(max(r, -_ONE), _ONE), value, _ONE
+
+
+def _quantile(tau: decimal.Decimal) -> Callable[[decimal.Decimal, decimal.Decimal], tuple[decimal.Decimal, ...]]:
+    def loss(y: decimal.Decimal, t: decimal.Decimal) -> tuple[decimal.Decimal, ...]:
+        value = max(tau * (t - y), (tau - 1) * (t - y))
+        slope = decimal.Decimal(0) if y == t else 1 - tau if y > t else -tau
+        return value, slope, value, _ONE
+
+    return loss
+
+
+def _poisson(y: decimal.Decimal, t: decimal.Decimal) -> tuple[decimal.Decimal, ...]:
+    return y.exp() - t * y, y.exp() - t, y.exp() + t * abs(y), y.exp() + t
+
+
+class RowLosses(NamedTuple):
+    """Losses of rows, gradients of their outputs, and what each is measured by."""
+
+    loss: NDArray[Any]
+    gradient: NDArray[Any]
+    loss_scale: NDArray[np.float64]
+    gradient_scale: NDArray[np.float64]
+
+
+def row_losses(name: str, y: NDArray[Any], t: NDArray[Any]) -> RowLosses:
+    """``huber`` with delta 1, ``quantile`` with tau 0.9 (rounded to the type), ``poisson``: means over rows (n, d)."""
+    tau = decimal.Decimal(float(y.dtype.type(0.9)))
+    of_one = {"huber": _huber, "quantile": _quantile(tau), "poisson": _poisson}[name]
+    d = y.shape[1]
+    with decimal.localcontext(_DECIMAL):
+        found = [
+            [of_one(decimal.Decimal(a), decimal.Decimal(b)) for a, b in zip(*row, strict=True)]
+            for row in zip(y.tolist(), t.tolist(), strict=True)
+        ]
+        loss, loss_scale = ([sum(one[part] for one in row) / d for row in found] for part in (0, 2))
+        gradient, gradient_scale = ([[one[part] / d for one in row] for row in found] for part in (1, 3))
+    scales = (np.array(scale, dtype=np.float64) for scale in (loss_scale, gradient_scale))
+    return RowLosses(_decimals(loss), _decimals(gradient), *scales)
 
 
 def _log1p(x: decimal.Decimal) -> decimal.Decimal:

@@ -497,6 +497,32 @@ def squared_error(s: Setting) -> Iterator[Line]:
         yield s.line(f"{size} of mean 1e4", 4, measure(size, _normal(1e4)))
 
 
+def row_losses(name: str) -> Callable[[Setting], Iterator[Line]]:
+    """Losses of rows of one output and of a hundred, and their gradients."""
+
+    def lines(s: Setting) -> Iterator[Line]:
+        def measure(d: int, offset: float, part: int) -> Callable[[Random], Callable[[Library], float]]:
+            def drawn(rng: Random) -> Callable[[Library], float]:
+                shape = ((64 if s.quick else 1024) // d + 1, d)
+                y = (offset + rng.normal(size=shape) * 3).astype(s.dtype)
+                t = (rng.poisson(5.0, shape) if name == "poisson" else offset + rng.normal(size=shape)).astype(s.dtype)
+                found = oracle.row_losses(name, y, t)
+                unit = ulp(found[part + 2], s.dtype)
+                return lambda library: worst(
+                    oracle.difference(library.row_losses(name, y, t)[part], found[part]) / unit
+                )
+
+            return drawn
+
+        for part, what in enumerate(("loss", "gradient")):
+            yield s.line(f"{what}, row of 1", 4, measure(1, 0.0, part))
+            yield s.line(f"{what}, row of 100", 4, measure(100, 0.0, part))
+            if name != "poisson":
+                yield s.line(f"{what}, row of 100, mean 1e4", 4, measure(100, 1e4, part))
+
+    return lines
+
+
 # ---------------------------------------------------------------- affine maps
 
 
@@ -557,6 +583,9 @@ TABLES: dict[str, tuple[str, Callable[[Setting], Iterator[Line]]]] = {
     "cross-entropy": ("loss, in ULP", cross_entropy),
     "logistic loss": ("of its own size, in ULP", logistic_loss),
     "squared error": ("mean, in ULP", squared_error),
+    "huber loss": ("of rows, in ULP", row_losses("huber")),
+    "quantile loss": ("of rows, in ULP", row_losses("quantile")),
+    "poisson loss": ("of rows, in ULP of exp(y) + t|y|, exp(y) + t", row_losses("poisson")),
     "affine": ("in u |x||w|", affine),
     "affine, whole numbers": ("results that are not exact", affine_exact),
 }
