@@ -17,6 +17,8 @@ enum { GEMM_COLS = 512 };
 enum { GEMM_ROWS = 2048 };
 /* Up to this many rows a panel of B is read too seldom to pay for packing it, if its rows are contiguous already. */
 enum { GEMM_DIRECT_ROWS = 5 * GEMM_MR };
+/* Panels of nearly the same height, of more rows than that, have this many or more. */
+enum { GEMM_PACKING_ROWS = (GEMM_DIRECT_ROWS + 1) / (GEMM_DIRECT_ROWS / GEMM_MR + 1) };
 /* Up to this many columns a panel of A is read too seldom, likewise. */
 enum { GEMM_DIRECT_COLS = 4 * GEMM_NR };
 /*
@@ -36,19 +38,50 @@ typedef struct gemm_tile {
     const real *b; /* depth times the tile's vectors, b_step apart */
     size_t b_step;
     real *packed_b; /* where a tile that packs puts b, without gaps */
+    real *tail;     /* (rows, VL) for the sums of less than a vector of columns: much for a stack */
     real *c;
     size_t c_row, cols;
     int accumulate, relu;
     const real *bias;
 } gemm_tile;
 
-/* What goes to row i of C, n columns from vector v on, for a block's sum. */
-NORMCORE_INLINE void gemm_store(const gemm_tile *t, int i, int v, size_t n, vreal bias, vreal sum) {
-    real *c = t->c + (size_t)i * t->c_row + v * VL;
-    if (t->accumulate) sum = v_add(v_get(c, n), sum);
-    if (t->bias) sum = v_add(sum, bias);
-    if (t->relu) sum = v_relu(sum);
-    v_put_n(c, sum, n);
+/* What a block's sum becomes on its way to C. Without a bias and a ReLU, which are the same code, it stays as it is. */
+typedef struct gemm_finish {
+    vreal bias;  /* -0 where there is none */
+    vreal floor; /* what is not above it becomes 0; NaN where there is no ReLU */
+} gemm_finish;
+
+NORMCORE_INLINE gemm_finish gemm_finish_of(const gemm_tile *t, int v, size_t n) {
+    const gemm_finish f = {t->bias ? v_get(t->bias + v * VL, n) : v_set1((real)-0.0),
+                           v_set1(t->relu ? (real)0 : REAL_NAN)};
+    return f;
+}
+NORMCORE_INLINE vreal gemm_finished(const gemm_finish *f, vreal sum) {
+    sum = v_add(sum, f->bias);
+    return v_select(v_le(sum, f->floor), v_zero(), sum);
+}
+
+/* Stores the sums of vector v of the columns. */
+NORMCORE_INLINE void gemm_store(const gemm_tile *t, const int rows, int v, vreal *sums) {
+    const gemm_finish finish = gemm_finish_of(t, v, VL);
+    const size_t c_row = t->c_row;
+    real *const c = t->c + v * VL;
+    if (t->accumulate) {
+        NORMCORE_UNROLL
+        for (int i = 0; i < rows; i++) sums[i] = v_add(v_load(c + (size_t)i * c_row), sums[i]);
+    }
+    NORMCORE_UNROLL
+    for (int i = 0; i < rows; i++) v_put(c + (size_t)i * c_row, gemm_finished(&finish, sums[i]));
+}
+
+/* The same for the n < VL columns whose sums are in `tail`. Out of line: it is needed once in a row of tiles. */
+NORMCORE_NOINLINE void gemm_store_tail(const gemm_tile *t, int rows, int v, size_t n) {
+    const gemm_finish finish = gemm_finish_of(t, v, n);
+    real *c = t->c + v * VL;
+    for (int i = 0; i < rows; i++, c += t->c_row) {
+        const vreal sum = v_load(t->tail + i * VL);
+        v_put_tail(c, gemm_finished(&finish, t->accumulate ? v_add(v_load_tail(c, n), sum) : sum), n);
+    }
 }
 
 /* rows, vectors and packs are constants where this is inlined, so that acc is registers. */
@@ -84,9 +117,16 @@ NORMCORE_INLINE void gemm_tile_run(const int rows, const int vectors, const int 
     for (int v = 0; v < vectors; v++) {
         const size_t n = lanes_at((size_t)(v * VL), t->cols);
         if (!n) break;
-        const vreal bias = t->bias ? v_get(t->bias + v * VL, n) : v_zero();
+        vreal sums[GEMM_MR];
         NORMCORE_UNROLL
-        for (int i = 0; i < rows; i++) gemm_store(t, i, v, n, bias, acc[i][v]);
+        for (int i = 0; i < rows; i++) sums[i] = acc[i][v];
+        if (n == (size_t)VL) {
+            gemm_store(t, rows, v, sums);
+        } else {
+            NORMCORE_UNROLL
+            for (int i = 0; i < rows; i++) v_store(t->tail + i * VL, sums[i]);
+            gemm_store_tail(t, rows, v, n);
+        }
     }
 }
 
@@ -104,43 +144,43 @@ NORMCORE_INLINE void gemm_half_tile_run(const int rows, const gemm_tile *t) {
         a += a_step;
         b += b_step;
     }
-    const vreal bias = t->bias ? v_get(t->bias, t->cols) : v_zero();
     NORMCORE_UNROLL
-    for (int i = 0; i < rows; i++) gemm_store(t, i, 0, t->cols, bias, v_of_half(acc[i]));
+    for (int i = 0; i < rows; i++) v_store(t->tail + i * VL, v_of_half(acc[i]));
+    gemm_store_tail(t, rows, 0, t->cols);
 }
 
-/* One function a number of rows; `run` takes it as a constant. */
-#define GEMM_CASE(rows_, run)                                                                                          \
+/* One tile for each number of rows, from `least` to GEMM_MR, which `run` takes as a constant. */
+#define GEMM_CASE(rows_, least, run)                                                                                   \
     case rows_:                                                                                                        \
-        if (rows_ <= GEMM_MR) run(rows_);                                                                              \
+        if (rows_ >= least && rows_ <= GEMM_MR) run(rows_);                                                            \
         break;
-#define GEMM_CASES(run)                                                                                                \
+#define GEMM_CASES(least, run)                                                                                         \
     switch (rows) {                                                                                                    \
-        GEMM_CASE(1, run)                                                                                              \
-        GEMM_CASE(2, run)                                                                                              \
-        GEMM_CASE(3, run)                                                                                              \
-        GEMM_CASE(4, run)                                                                                              \
-        GEMM_CASE(5, run)                                                                                              \
-        GEMM_CASE(6, run)                                                                                              \
-        GEMM_CASE(7, run)                                                                                              \
-        GEMM_CASE(8, run)                                                                                              \
-        GEMM_CASE(9, run)                                                                                              \
-        GEMM_CASE(10, run)                                                                                             \
-        GEMM_CASE(11, run)                                                                                             \
-        GEMM_CASE(12, run)                                                                                             \
-        GEMM_CASE(13, run)                                                                                             \
-        GEMM_CASE(14, run)                                                                                             \
+        GEMM_CASE(1, least, run)                                                                                       \
+        GEMM_CASE(2, least, run)                                                                                       \
+        GEMM_CASE(3, least, run)                                                                                       \
+        GEMM_CASE(4, least, run)                                                                                       \
+        GEMM_CASE(5, least, run)                                                                                       \
+        GEMM_CASE(6, least, run)                                                                                       \
+        GEMM_CASE(7, least, run)                                                                                       \
+        GEMM_CASE(8, least, run)                                                                                       \
+        GEMM_CASE(9, least, run)                                                                                       \
+        GEMM_CASE(10, least, run)                                                                                      \
+        GEMM_CASE(11, least, run)                                                                                      \
+        GEMM_CASE(12, least, run)                                                                                      \
+        GEMM_CASE(13, least, run)                                                                                      \
+        GEMM_CASE(14, least, run)                                                                                      \
     }
 #define WIDE_TILE(rows_)    gemm_tile_run(rows_, GEMM_NV, 0, t)
 #define PACKING_TILE(rows_) gemm_tile_run(rows_, GEMM_NV, 1, t)
 #define NARROW_TILE(rows_)  gemm_tile_run(rows_, 1, 0, t)
 #define HALF_TILE(rows_)    gemm_half_tile_run(rows_, t)
-static void gemm_tile_wide(size_t rows, const gemm_tile *t) { GEMM_CASES(WIDE_TILE) }
-static void gemm_tile_packing(size_t rows, const gemm_tile *t) { GEMM_CASES(PACKING_TILE) }
+static void gemm_tile_wide(size_t rows, const gemm_tile *t) { GEMM_CASES(1, WIDE_TILE) }
+static void gemm_tile_packing(size_t rows, const gemm_tile *t) { GEMM_CASES(GEMM_PACKING_ROWS, PACKING_TILE) }
 static void gemm_tile_row(const gemm_tile *t) { gemm_tile_run(1, GEMM_ROW_NV, 0, t); }
-static void gemm_tile_narrow(size_t rows, const gemm_tile *t) { GEMM_CASES(NARROW_TILE) }
+static void gemm_tile_narrow(size_t rows, const gemm_tile *t) { GEMM_CASES(1, NARROW_TILE) }
 #ifdef HAS_HALF
-static void gemm_tile_half(size_t rows, const gemm_tile *t){GEMM_CASES(HALF_TILE)}
+static void gemm_tile_half(size_t rows, const gemm_tile *t){GEMM_CASES(1, HALF_TILE)}
 #else
 #define gemm_tile_half gemm_tile_narrow
 #endif
@@ -244,7 +284,7 @@ NORMCORE_INLINE size_t gemm_packed_a_size(size_t rows, size_t depth, size_t cols
 }
 
 static void gemm_scratch_size(size_t rows, size_t depth, size_t cols, size_t *size) {
-    *size = (gemm_packed_b_size(depth, cols) + gemm_packed_a_size(rows, depth, cols)) * sizeof(real);
+    *size = (GEMM_MR * VL + gemm_packed_b_size(depth, cols) + gemm_packed_a_size(rows, depth, cols)) * sizeof(real);
 }
 
 /* The block of the product that one packed block of B contributes to: rows x cols from `c` on. */
@@ -254,7 +294,7 @@ typedef struct gemm_block {
     real *c;
     int accumulate, relu;
     const real *bias;
-    real *packed_a, *packed_b;
+    real *packed_a, *packed_b, *tail;
     int pack_a, keep_a; /* pack panels of A; each where the next block of columns finds it */
 } gemm_block;
 
@@ -273,7 +313,8 @@ static void gemm_block_run(const NAME(gemm_problem) *p, const gemm_block *g) {
         const size_t rows = g->rows / panels + (panel < g->rows % panels);
         real *const packed_a = g->packed_a + (g->keep_a ? i * g->depth : 0);
         if (g->pack_a && !a_in_place) gemm_pack_a(rows, g->depth, g->a + i * p->a_row, p->a_row, p->a_col, packed_a);
-        gemm_tile tile = {.depth = g->depth, .c_row = p->c_row, .accumulate = g->accumulate, .relu = g->relu};
+        gemm_tile tile = {
+            .depth = g->depth, .tail = g->tail, .c_row = p->c_row, .accumulate = g->accumulate, .relu = g->relu};
         tile.a = a_in_place ? g->a + i * p->a_row : packed_a;
         tile.a_step = a_in_place ? p->a_col : rows;
         const size_t in_place = few || panel == 0 ? whole : 0;
@@ -303,7 +344,8 @@ static void gemm_block_run(const NAME(gemm_problem) *p, const gemm_block *g) {
 
 static void gemm(const NAME(gemm_problem) *p, size_t i0, size_t i1, size_t j0, size_t j1, void *scratch) {
     gemm_block g = {0};
-    g.packed_b = scratch;
+    g.tail = scratch;
+    g.packed_b = g.tail + GEMM_MR * VL;
     g.packed_a = g.packed_b + gemm_packed_b_size(p->depth, j1 - j0);
     g.keep_a = j1 - j0 > GEMM_COLS;
     for (size_t ic = i0; ic < i1; ic += g.rows) {
