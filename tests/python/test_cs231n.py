@@ -824,6 +824,13 @@ BAD_VALUES: dict[str, tuple[Any, str]] = {
         lambda: layers.spatial_batchnorm_forward(X23, ONES, ONES, TRAIN),
         r"x is \(2, 3\); it must be \(N, C, H, W\)",
     ),
+    "image dout": (
+        lambda: layers.spatial_batchnorm_backward(
+            np.ones((1, 3, 4, 1)),
+            layers.spatial_batchnorm_forward(np.ones((1, 3, 2, 2)), ONES, ONES, dict(TRAIN))[1],
+        ),
+        r"spatial_batchnorm_backward: dout is \(1, 3, 4, 1\); it must be \(1, 3, 2, 2\), as the output",
+    ),
     "groups": (
         lambda: layers.spatial_groupnorm_forward(np.ones((1, 3, 2, 2)), ONES, ONES, 2, {}),
         r"G is 2, but x is \(1, 3, 2, 2\); G must divide the 3 channels",
@@ -895,6 +902,18 @@ def test_bad_types(name: str) -> None:
     call, words = BAD_TYPES[name]
     with pytest.raises(TypeError, match=words):
         call()
+
+
+@pytest.mark.parametrize("name", ["batchnorm", "layernorm", "spatial_batchnorm", "spatial_groupnorm"])
+def test_caches_of_ones_own_functions_are_refused(name: str) -> None:
+    backward = getattr(layers, f"{name}_backward")
+    with pytest.raises(
+        TypeError, match=f"{name}_backward: the cache is not one of normcore's {name}_forward; a forward"
+    ):
+        backward(np.ones((2, 3, 1, 1)) if "spatial" in name else X23, (X23, ONES, ONES))
+    if name == "batchnorm":
+        with pytest.raises(TypeError, match=r"batchnorm_backward_alt: the cache .* normcore's batchnorm_forward;"):
+            layers.batchnorm_backward_alt(X23, None)
 
 
 def test_a_refused_batch_leaves_the_statistics() -> None:

@@ -93,7 +93,7 @@ def test_a_network_goes_by_its_own_edition() -> None:
         net = network([50], input_dim=3, num_classes=2, seed=1, **p)
         net.params["b1"][:] = 1
         net.params["W2"][:] = np.eye(50, 2)
-        out, caches = net._forward(x.astype(np.float32), "train")
+        out, _ = net._forward(x.astype(np.float32), "train")
         net.loss(x, y)
         share = (out[:, 0] == 0).mean()
         assert abs(share - (0.9 if network is edition_2017.FullyConnectedNet else 0.1)) < 0.07

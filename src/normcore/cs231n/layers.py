@@ -9,7 +9,7 @@ Convolutions and pooling are not here: their names are, and raise `NotImplemente
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -44,6 +44,57 @@ __all__ = [
 ]
 
 Cache = Any
+
+
+class _BatchNorm(NamedTuple):
+    """The cache of `batchnorm_forward`."""
+
+    x: Array
+    gamma: Array
+    mean: Array
+    rstd: Array
+    training: bool
+
+
+class _SpatialBatchNorm(NamedTuple):
+    """The cache of `spatial_batchnorm_forward`: the shape of its images, and the cache of its pixels."""
+
+    shape: tuple[int, int, int, int]
+    pixels: _BatchNorm
+
+
+class _LayerNorm(NamedTuple):
+    """The cache of `layernorm_forward`."""
+
+    x: Array
+    gamma: Array
+    mean: Array
+    rstd: Array
+
+
+class _GroupNorm(NamedTuple):
+    """The cache of `spatial_groupnorm_forward`: its groups as rows, and what the layer norm of these gave."""
+
+    rows: Array
+    ones: Array
+    mean: Array
+    rstd: Array
+    normalized: Array
+    gamma: Array
+
+
+Own = TypeVar("Own", _BatchNorm, _SpatialBatchNorm, _LayerNorm, _GroupNorm)
+
+
+def _own(operation: str, cache: Cache, kind: type[Own]) -> Own:
+    """The cache, which must be normcore's: somebody's own forward function has caches of its own."""
+    if not isinstance(cache, kind):
+        forward = operation.partition("_backward")[0] + "_forward"
+        raise TypeError(
+            f"{operation}: the cache is not one of normcore's {forward}; a forward function and its backward "
+            "function go together, both normcore's or both your own"
+        )
+    return cache
 
 
 # ---------------------------------------------------------------- affine and ReLU
@@ -190,7 +241,7 @@ def _batchnorm_forward(
         check_shape(operation, name, array, x.shape[1:], f"as x is {x.shape}")
     out, mean, rstd = nc.batch_norm_forward(x, gamma, beta, *running, training=training, momentum=momentum, eps=eps)
     bn_param["running_mean"], bn_param["running_var"] = running
-    return out, (x, gamma, mean, rstd, training)
+    return out, _BatchNorm(x, gamma, mean, rstd, training)
 
 
 def batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
@@ -223,7 +274,7 @@ def batchnorm_backward_alt(dout: ArrayLike, cache: Cache) -> tuple[Array, Array,
 
 
 def _batchnorm_backward(operation: str, dout: ArrayLike, cache: Cache, algorithm: Any) -> tuple[Array, Array, Array]:
-    x, gamma, mean, rstd, training = cache
+    x, gamma, mean, rstd, training = _own(operation, cache, _BatchNorm)
     (dout,) = floating(operation, dout=dout)
     check_shape(operation, "dout", dout, x.shape, "as the output")
     return nc.batch_norm_backward(dout, x, gamma, mean, rstd, algorithm=algorithm, training=training)
@@ -254,7 +305,7 @@ def layernorm_forward(x: ArrayLike, gamma: ArrayLike, beta: ArrayLike, ln_param:
     for name, array in (("gamma", gamma), ("beta", beta)):
         check_shape(operation, name, array, x.shape[1:], f"as x is {x.shape}")
     out, mean, rstd = nc.layer_norm_forward(x, gamma, beta, eps=eps)
-    return out, (x, gamma, mean, rstd)
+    return out, _LayerNorm(x, gamma, mean, rstd)
 
 
 def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
@@ -268,7 +319,7 @@ def layernorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Arr
     >>> dgamma, dbeta
     (array([-4.,  6.]), array([4., 6.]))
     """
-    x, gamma, mean, rstd = cache
+    x, gamma, mean, rstd = _own("layernorm_backward", cache, _LayerNorm)
     (dout,) = floating("layernorm_backward", dout=dout)
     check_shape("layernorm_backward", "dout", dout, x.shape, "as the output")
     return nc.layer_norm_backward(dout, x, gamma, mean, rstd)
@@ -293,7 +344,7 @@ def spatial_batchnorm_forward(
     (x,) = floating(operation, x=x)
     _check_images(operation, x)
     out, cache = _batchnorm_forward(operation, _pixels(x), gamma, beta, bn_param)
-    return _images(out, x.shape), (x.shape, cache)
+    return _images(out, x.shape), _SpatialBatchNorm(x.shape, cache)
 
 
 def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
@@ -308,7 +359,7 @@ def spatial_batchnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     array([4., 4.])
     """
     operation = "spatial_batchnorm_backward"
-    shape, inner = cache
+    shape, inner = _own(operation, cache, _SpatialBatchNorm)
     (dout,) = floating(operation, dout=dout)
     check_shape(operation, "dout", dout, shape, "as the output")
     dx, dgamma, dbeta = _batchnorm_backward(operation, _pixels(dout), inner, "fused")
@@ -356,7 +407,7 @@ def spatial_groupnorm_forward(
     normalized, mean, rstd = nc.layer_norm_forward(rows, ones, np.zeros_like(ones), eps=eps)
     normalized = normalized.reshape(x.shape)
     out = gamma.reshape(-1, 1, 1) * normalized + beta.reshape(-1, 1, 1)
-    return out, (rows, ones, mean, rstd, normalized, gamma)
+    return out, _GroupNorm(rows, ones, mean, rstd, normalized, gamma)
 
 
 def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]:
@@ -371,7 +422,7 @@ def spatial_groupnorm_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Ar
     >>> dgamma.ravel(), dbeta.shape
     (array([-3.,  3., -3.,  3.]), (1, 4, 1, 1))
     """
-    rows, ones, mean, rstd, normalized, gamma = cache
+    rows, ones, mean, rstd, normalized, gamma = _own("spatial_groupnorm_backward", cache, _GroupNorm)
     (dout,) = floating("spatial_groupnorm_backward", dout=dout)
     check_shape("spatial_groupnorm_backward", "dout", dout, normalized.shape, "as the output")
     inner = (dout * gamma.reshape(-1, 1, 1)).reshape(rows.shape)
