@@ -305,24 +305,43 @@ PUBLISHED = [
 PUBLISHED_2017 = [(0, 2.30047908977), (0.25, 2.30486921512), (0.5, 2.31013690872)]
 
 
-def check_losses(networks: list[tuple[Any, dict[str, Any], float]]) -> None:
+def check_losses(networks: list[tuple[Any, dict[str, Any], float]], **shared: Any) -> None:
+    """The losses of networks that are made one after another, each from where the random numbers are by then."""
     np.random.seed(231)
     x = np.random.randn(2, 15)
     y = np.random.randint(10, size=2)
     for network, arguments, loss in networks:
         net = network(
-            [20, 30], input_dim=15, num_classes=10, weight_scale=5e-2, dtype=np.float64, seed=123, **arguments
+            [20, 30], input_dim=15, num_classes=10, weight_scale=5e-2, dtype=np.float64, **shared, **arguments
         )
         assert net.loss(x, y)[0] == pytest.approx(loss, abs=1e-11)
 
 
 @pytest.mark.parametrize("network", [FullyConnectedNet, edition_2018.FullyConnectedNet])
 def test_published_losses_with_dropout(network: Any) -> None:
-    check_losses([entry for entry in PUBLISHED if entry[0] is network])
+    check_losses([entry for entry in PUBLISHED if entry[0] is network], seed=123)
 
 
 def test_published_losses_with_dropout_of_2017() -> None:
-    check_losses([(edition_2017.FullyConnectedNet, {"dropout": p}, loss) for p, loss in PUBLISHED_2017])
+    check_losses([(edition_2017.FullyConnectedNet, {"dropout": p}, loss) for p, loss in PUBLISHED_2017], seed=123)
+
+
+@pytest.mark.parametrize("network", [FullyConnectedNet, edition_2018.FullyConnectedNet, edition_2017.FullyConnectedNet])
+def test_published_losses_with_a_penalty(network: Any) -> None:
+    check_losses([(network, {"reg": 0}, 2.3004790897684924), (network, {"reg": 3.14}, 7.052114776533016)])
+
+
+@pytest.mark.parametrize(
+    ("network", "normalized"),
+    [
+        (FullyConnectedNet, {"normalization": "batchnorm"}),
+        (edition_2018.FullyConnectedNet, {"normalization": "batchnorm"}),
+        (edition_2017.FullyConnectedNet, {"use_batchnorm": True}),
+    ],
+)
+def test_published_losses_with_batch_norm(network: Any, normalized: dict[str, Any]) -> None:
+    losses = [(network, {"reg": 0}, 2.2611955101340957), (network, {"reg": 3.14}, 6.996533220108303)]
+    check_losses(losses, **normalized)
 
 
 # ---------------------------------------------------------------- networks
@@ -357,6 +376,16 @@ def test_gradients_of_the_network(normalization: str | None, reg: float, keep: f
         else:
             np.testing.assert_allclose(grad, numerical, rtol=1e-4, atol=1e-6, err_msg=name)
     assert net.loss(x, y)[0] == pytest.approx(loss, rel=1e-13)
+
+
+def test_gradients_of_the_two_layer_network() -> None:
+    x, y = random_array(1, 3, 5), np.array([0, 5, 1])
+    net = TwoLayerNet(5, 8, 7, weight_scale=0.5, reg=0.3)
+    _, grads = net.loss(x, y)
+    for name, grad in grads.items():
+        numerical = gradient_check.eval_numerical_gradient(lambda _: net.loss(x, y)[0], net.params[name], verbose=False)
+        np.testing.assert_allclose(grad, numerical, rtol=1e-4, atol=1e-6, err_msg=name)
+    np.testing.assert_array_equal(net.loss(x).argmax(axis=1).shape, (3,))
 
 
 def test_network_against_the_reference() -> None:

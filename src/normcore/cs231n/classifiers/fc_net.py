@@ -143,11 +143,9 @@ class Network:
             for bn_param in self.bn_params:
                 bn_param["mode"] = mode
         caches: list[list[Any]] = []
-        for i in range(1, self.num_layers + 1):
+        for i in range(1, self.num_layers):
             out, cache = functions.affine_forward(out, params[f"W{i}"], params[f"b{i}"])
             caches.append([cache])
-            if i == self.num_layers:
-                break
             if self.normalization is not None:
                 forward = getattr(functions, f"{self.normalization}_forward")
                 out, cache = forward(out, params[f"gamma{i}"], params[f"beta{i}"], self.bn_params[i - 1])
@@ -157,7 +155,9 @@ class Network:
             if self.use_dropout:
                 out, cache = functions.dropout_forward(out, self.dropout_param)
                 caches[-1].append(cache)
-        return out, caches
+        last = self.num_layers
+        out, cache = functions.affine_forward(out, params[f"W{last}"], params[f"b{last}"])
+        return out, [*caches, [cache]]
 
     def _backward(self, dout: Array, caches: list[list[Any]]) -> dict[str, Array]:
         functions = self.layers
