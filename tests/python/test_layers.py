@@ -40,6 +40,7 @@ LAYERS = (
     ("cs231n",),
     ("verification",),
     ("cli.common",),
+    ("cli.cs231n_check",),
     ("cli.cs231n", "cli.info", "cli.predict", "cli.reproduce", "cli.train"),
     ("cli",),
     ("__main__",),

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from normcore.cli import cs231n_check
 from normcore.cli.common import CommandError, Parser, add_command, import_modules, say, whole_number
 
 __all__ = ["add", "init"]
@@ -14,13 +15,14 @@ __all__ = ["add", "init"]
 def add(commands: Any) -> None:
     parser: Parser = commands.add_parser(
         "cs231n",
-        help="lay the modules of the course CS231n into a folder, with normcore's functions behind their names",
+        help="the modules of the course CS231n with normcore's functions behind their names; check one's own functions",
         description="For the notebooks of Stanford's course CS231n.",
         epilog="normcore cs231n COMMAND --help explains a command.",
         allow_abbrev=False,
     )
     group = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_init(group)
+    cs231n_check.add(group)
 
 
 def _add_init(group: Any) -> None:

@@ -1,0 +1,41 @@
+"""batchnorm_backward: dbeta is the mean over the rows, not the sum
+batchnorm_backward: dx leaves out the term through the mean
+"""
+
+import numpy as np
+
+
+def batchnorm_forward(x, gamma, beta, bn_param):
+    mode = bn_param["mode"]
+    eps = bn_param.get("eps", 1e-5)
+    momentum = bn_param.get("momentum", 0.9)
+    N, D = x.shape
+    running_mean = bn_param.get("running_mean", np.zeros(D, dtype=x.dtype))
+    running_var = bn_param.get("running_var", np.zeros(D, dtype=x.dtype))
+    cache = None
+    if mode == "train":
+        mu = x.mean(axis=0)
+        var = x.var(axis=0)
+        std = np.sqrt(var + eps)
+        x_norm = (x - mu) / std
+        out = gamma * x_norm + beta
+        cache = x_norm, gamma, std, x, mu
+        running_mean = momentum * running_mean + (1 - momentum) * mu
+        running_var = momentum * running_var + (1 - momentum) * var
+    else:
+        out = gamma * (x - running_mean) / np.sqrt(running_var + eps) + beta
+    bn_param["running_mean"] = running_mean
+    bn_param["running_var"] = running_var
+    return out, cache
+
+
+def batchnorm_backward(dout, cache):
+    x_norm, gamma, std, x, mu = cache
+    N = dout.shape[0]
+    dgamma = np.sum(dout * x_norm, axis=0)
+    dbeta = np.mean(dout, axis=0)
+    dx_norm = dout * gamma
+    dvar = np.sum(dx_norm * (x - mu) * -0.5 / std**3, axis=0)
+    dmu = np.sum(-dx_norm / std, axis=0) + dvar * np.mean(-2.0 * (x - mu), axis=0)
+    dx = dx_norm / std + dvar * 2.0 * (x - mu) / N + 0 * dmu
+    return dx, dgamma, dbeta

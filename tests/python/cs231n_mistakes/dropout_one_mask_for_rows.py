@@ -1,0 +1,16 @@
+"""dropout_forward: all rows have the same mask: the mask is to have the shape of x"""
+
+import numpy as np
+
+
+def dropout_forward(x, dropout_param):
+    p, mode = dropout_param["p"], dropout_param["mode"]
+    if "seed" in dropout_param:
+        np.random.seed(dropout_param["seed"])
+    mask = None
+    if mode == "train":
+        mask = (np.random.rand(*x.shape[1:]) < p) / p
+        out = x * mask
+    else:
+        out = x
+    return out, (dropout_param, mask)

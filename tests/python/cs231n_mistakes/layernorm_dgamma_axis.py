@@ -1,0 +1,23 @@
+"""layernorm_backward: dgamma and dbeta sum over axis 1, not over the rows (axis 0)"""
+
+import numpy as np
+
+
+def layernorm_forward(x, gamma, beta, ln_param):
+    eps = ln_param.get("eps", 1e-5)
+    mu = x.mean(axis=1, keepdims=True)
+    var = ((x - mu) ** 2).mean(axis=1, keepdims=True)
+    std = np.sqrt(var + eps)
+    x_norm = (x - mu) / std
+    out = gamma * x_norm + beta
+    return out, (x_norm, gamma, std)
+
+
+def layernorm_backward(dout, cache):
+    x_norm, gamma, std = cache
+    D = dout.shape[1]
+    dgamma = (dout * x_norm).sum(axis=1)
+    dbeta = dout.sum(axis=1)
+    g = dout * gamma
+    dx = (D * g - g.sum(axis=1, keepdims=True) - x_norm * (g * x_norm).sum(axis=1, keepdims=True)) / (D * std)
+    return dx, dgamma, dbeta
