@@ -132,10 +132,10 @@ def test_whole_figures(monitors: dict[str, nc.Monitor], tmp_path: Path) -> None:
     assert len(limits) == 1  # the bands are drawn to one scale
     one = plots.compare({"mine": monitors["batch norm"]}, title="Mine")
     assert len([ax for ax in one.axes if ax.get_visible()]) == 4
-    assert plots.alt_text(one).startswith("Mine. Spread of the activation inputs")
+    assert plots.alt_text(one).startswith("Mine. Spread of activation inputs")
     bare = plots.overview(watch("batch", y=None))
     titles = [ax.get_title("left") for ax in bare.axes if ax.get_visible()]
-    assert titles[-1] == "Running means and those of the batch"
+    assert titles[-1] == "Running and batch means"
     linear = plots.overview(watch(None, sizes=(3, 2)))
     assert len([ax for ax in linear.axes if ax.get_visible()]) == 3
     for path in plots.save(figure, tmp_path / "all"):
@@ -300,6 +300,7 @@ def test_band() -> None:
     assert np.array_equal(line.get_ydata(), [2.0, 5.0, np.nan], equal_nan=True)
     assert line.get_linewidth() == 5
     assert len(plots.band(ax, [0], [1.0]).get_ydata()) == 1
+    assert np.isnan(plots.band(ax, [0, 1], [[np.nan, np.nan]] * 2).get_ydata()).all()
     with pytest.raises(ValueError, match=r"^band: x is \(2,\) and runs \(1, 3\); they must be \(points,\) and"):
         plots.band(ax, [0, 1], [1.0, 2.0, 3.0])
 

@@ -53,17 +53,17 @@ _MOST_LABELS = 8
 
 # What the axes of a quantity that each layer has are called: title and unit.
 _QUANTITIES = {
-    "activation_input_std": ("Spread of the activation inputs", "standard deviation"),
-    "activation_input_mean": ("Mean of the activation inputs", "mean"),
-    "activation_input_shift": ("How far a step moves the activation inputs", "standard deviations"),
+    "activation_input_std": ("Spread of activation inputs", "standard deviation"),
+    "activation_input_mean": ("Mean of activation inputs", "mean"),
+    "activation_input_shift": ("Activation inputs moved by a step", "standard deviations"),
     "layer_input_std": ("Spread of each layer's input", "standard deviation"),
     "layer_input_mean": ("Mean of each layer's input", "mean"),
     "dead_units": ("Dead units", "share of the layer"),
-    "gradient_norm": ("Gradients of the weights", "norm"),
+    "gradient_norm": ("Weight gradients", "norm"),
     "weight_norm": ("Weights", "norm"),
-    "update_ratio": ("Update of the weights, relative to them", "norm of update / norm of weights"),
-    "mean_drift": ("Running means and those of the batch", "standard deviations"),
-    "std_drift": ("Running spreads and those of the batch", "factors of two"),
+    "update_ratio": ("Relative weight updates", "norm of update / of weights"),
+    "mean_drift": ("Running and batch means", "standard deviations"),
+    "std_drift": ("Running and batch spreads", "factors of two"),
 }
 _LOG = {"activation_input_std", "gradient_norm", "update_ratio"}
 _OF_ALL_LAYERS = {"gradient_norm", "update_ratio"}  # the output layer too
@@ -315,7 +315,7 @@ def activation_spread(records: Records, *, ax: Axes | None = None) -> Axes:
     >>> monitor = nc.Monitor(X, y)
     >>> history = nc.Trainer(nc.MLP([3, 16, 16, 2]), epochs=4, callbacks=monitor).fit(X, y)
     >>> plots.alt_text(plots.activation_spread(monitor))
-    'Spread of the activation inputs, against epoch: layer 1 from 1.45 to 1.45; layer 2 from 1.52 to 1.5.'
+    'Spread of activation inputs, against epoch: layer 1 from 1.45 to 1.45; layer 2 from 1.52 to 1.5.'
     """
     return _over_training(records, "activation_input_std", "activation_spread", ax)
 
@@ -398,7 +398,7 @@ def statistics_drift(records: Records, which: Literal["mean", "std"] = "mean", *
     >>> monitor = nc.Monitor(X, y)
     >>> history = nc.Trainer(nc.MLP([3, 16, 16, 2], norm="batch"), epochs=4, callbacks=monitor).fit(X, y)
     >>> plots.statistics_drift(monitor, "std").get_title("left")
-    'Running spreads and those of the batch'
+    'Running and batch spreads'
     """
     if which not in ("mean", "std"):
         raise ValueError(f"statistics_drift: which is {which!r}; accepted are 'mean' and 'std'")
@@ -428,7 +428,7 @@ def by_layer(records: Records | Mapping[str, Records], name: str, *, record: int
     ...     model = nc.MLP([3, 16, 16, 16, 2], norm=norm, weight_scale=0.02)
     ...     history = nc.Trainer(model, epochs=2, callbacks=monitor).fit(X, y)
     >>> print(plots.alt_text(plots.by_layer(watched, "activation_input_std")))
-    Spread of the activation inputs, before training, against layer: no norm from 0.0356 to 0.00014; batch norm from
+    Spread of activation inputs, before training, against layer: no norm from 0.0356 to 0.00014; batch norm from
     0.995 to 0.997.
     """
     if name not in _QUANTITIES:
@@ -505,7 +505,7 @@ def loss_band(records: Records | Mapping[str, Records], *, ax: Axes | None = Non
             )
         ax.margins(x=0.02)
         ax.set(
-            title="Loss, and where steps along the gradient lead",
+            title="Loss along the gradient",
             ylabel="loss (log)" if log else "loss",
             xlabel="epoch",
         )
@@ -565,7 +565,7 @@ def gradient_change(
             ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}°"))
         ax.margins(x=0.02)
         ax.set(
-            title="Change of the gradient along its direction",
+            title="Change of the gradient",
             ylabel=f"{ylabel} (log)" if log else ylabel,
             xlabel="epoch",
         )
@@ -581,7 +581,7 @@ def _grid(panels: Sequence[Callable[[Axes], Any]], columns: int, title: str) -> 
     rows = -(-len(panels) // columns)
     with style():
         figure, axes = pyplot.subplots(
-            rows, columns, figsize=(6.0 * columns, 4.2 * rows + 0.5), squeeze=False, layout="constrained"
+            rows, columns, figsize=(5.0 * columns, 3.7 * rows + 0.5), squeeze=False, layout="constrained"
         )
         figure.suptitle(title, x=0.008, ha="left")
         for ax, panel in zip(axes.flat, panels, strict=False):
