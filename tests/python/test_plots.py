@@ -55,6 +55,11 @@ def axes() -> Axes:
         return Figure(layout="constrained").subplots()
 
 
+def figure_of(ax: Axes) -> Figure:
+    assert isinstance(ax.figure, Figure)
+    return ax.figure
+
+
 def lines_of(ax: Axes) -> dict[str, Any]:
     return {str(line.get_label()): line for line in ax.get_lines() if not str(line.get_label()).startswith("_")}
 
@@ -94,10 +99,10 @@ def test_every_function_draws_any_records(name: str, monitor: nc.Monitor, tmp_pa
             assert ax.get_xlabel()
             assert not ax.get_legend()
             assert ax.get_yscale() != "log" or not ax.patches  # no bars on a logarithmic axis
-        plots.render(ax.get_figure(root=True), "png")  # type: ignore[arg-type]
+        plots.render(figure_of(ax), "png")
     assert len(set(texts)) == 1
     assert texts[0].endswith(".")
-    assert draw(monitor).get_figure(root=True).get_layout_engine() is not None  # axes of its own
+    assert figure_of(draw(monitor)).get_layout_engine() is not None  # axes of its own
     assert dict(mpl.rcParams) == settings
 
 
@@ -106,7 +111,7 @@ def test_one_record(name: str, monitor: nc.Monitor) -> None:
     first = {key: value if key == "line_steps" else value[:1] for key, value in monitor.as_dict().items()}
     ax = axes()
     OF_ONE[name](first, ax=ax)
-    plots.render(ax.get_figure(root=True), "svg")  # type: ignore[arg-type]
+    plots.render(figure_of(ax), "svg")
 
 
 @pytest.mark.parametrize("name", [name for name in OF_ONE if not name.startswith("statistics")])
@@ -115,7 +120,7 @@ def test_a_training_that_diverged(name: str) -> None:
         records = watch(None, optimizer="sgd", learning_rate=1e30, on_nonfinite="skip")
     ax = axes()
     OF_ONE[name](records, ax=ax)
-    plots.render(ax.get_figure(root=True))  # type: ignore[arg-type]
+    plots.render(figure_of(ax))
     assert plots.alt_text(ax)
 
 
@@ -224,7 +229,7 @@ def test_what_hardly_changes_looks_so() -> None:
     low, high = plots.activation_spread(records, ax=axes()).get_ylim()
     assert high > 10.0 * low
     records["activation_input_std"][...] = 0.0
-    plots.render(plots.activation_spread(records, ax=axes()).get_figure(root=True))
+    plots.render(figure_of(plots.activation_spread(records, ax=axes())))
 
 
 def test_by_layer(monitors: dict[str, nc.Monitor]) -> None:
@@ -338,8 +343,7 @@ def test_labels_in_a_figure(scale: Any) -> None:
     plots.label_lines(ax)
     ax.set_yscale(scale)  # afterwards: places are found when it is drawn
     ax.set_ylim(0.5, 4.0)
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
+    figure = figure_of(ax)
     FigureCanvasAgg(figure).draw()
     [labels] = [artist for artist in ax.artists if isinstance(artist, _LineLabels)]
     renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
@@ -355,8 +359,7 @@ def test_labels_in_a_figure(scale: Any) -> None:
 def test_labels_of_nothing() -> None:
     ax = axes()
     plots.label_lines(ax)
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
+    figure = figure_of(ax)
     assert plots.render(figure)
     assert plots.alt_text(ax) == "Lines."
 
@@ -403,8 +406,7 @@ def test_alt_text() -> None:
         plots.alt_text(ax)
         == "A title, against epoch: up and down from 2 to 3 (least 1, greatest 5); one 1; none no finite value."
     )
-    figure = ax.get_figure(root=True)
-    assert isinstance(figure, Figure)
+    figure = figure_of(ax)
     figure.suptitle("Whole")
     plots.describe(ax, "In other words.")
     assert plots.alt_text(figure) == "Whole. In other words."
@@ -412,8 +414,8 @@ def test_alt_text() -> None:
 
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_files_are_the_same_each_time(kind: str, monitor: nc.Monitor) -> None:
-    figures = [plots.dead_units(monitor, ax=axes()).get_figure(root=True) for _ in range(2)]
-    made = [plots.render(figure, kind) for figure in figures]  # type: ignore[arg-type]
+    figures = [figure_of(plots.dead_units(monitor, ax=axes())) for _ in range(2)]
+    made = [plots.render(figure, kind) for figure in figures]
     assert made[0] == made[1]
     assert b"Dead units, against epoch" in made[0]  # the alternative text
     assert b"<dc:date>" not in made[0]

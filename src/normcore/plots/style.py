@@ -429,8 +429,9 @@ def save(figure: Figure | Axes, path: str | os.PathLike[str], *, description: st
     >>> [path.name for path in plots.save(Figure(), "empty")]
     ['empty.png', 'empty.svg']
     """
-    whole = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
-    assert isinstance(whole, Figure)
+    whole: Any = figure
+    while not isinstance(whole, Figure):  # of axes, a subfigure perhaps
+        whole = whole.figure
     path = Path(path)
     if path.suffix in (".png", ".svg"):
         path = path.with_suffix("")
