@@ -20,7 +20,7 @@ typedef double real;
 #define SUFFIX     "_f64"
 #endif
 
-enum { STRETCH = 1024, SIZE = 80 * STRETCH, NETS = 3 };
+enum { STRETCH = 1024, SIZE = 80 * STRETCH, NORMS = 3, NETS = NORMS + NORMCORE_ACTIVATION_RELU6 + 1 };
 
 /* Inputs are made anew before each operation: the count of one may not hang on what another left behind. */
 static struct {
@@ -30,7 +30,7 @@ static struct {
     int64_t labels[1024], integers[1024];
 } data;
 
-static normcore_mlp *nets[NETS]; /* 64, 64, 64, 10; index: normcore_norm */
+static normcore_mlp *nets[NETS]; /* 64, 64, 64, 10; by normcore_norm, then without one by activation */
 static normcore_mlp_pass *passes[NETS];
 
 /* A stretch of numbers, repeated: making them all would take most of the time. */
@@ -92,14 +92,15 @@ static void reset(void) {
         real *slot2 = optimizer == NORMCORE_RMSPROP || optimizer == NORMCORE_ADAM ? data.slot2 : NULL;                 \
         return CALL(normcore_optimizer_update)(ctx, &options, n, data.a, data.b, slot1, slot2);                        \
     } while (0)
-#define MLP_FORWARD(norm, n) CALL(normcore_mlp_forward)(ctx, nets[norm], n, data.a, 64, data.b, data.c, data.u, 10)
-#define MLP_FORWARD_TRAINING(norm, n)                                                                                  \
-    CALL(normcore_mlp_forward_training)(ctx, nets[norm], n, data.a, 64, data.b, data.c, 1, 2, passes[norm], data.u, 10)
-#define MLP_BACKWARD(norm, n)                                                                                          \
-    CALL(normcore_mlp_backward)(ctx, nets[norm], n, data.a, 64, data.b, passes[norm], data.c, 10, data.u, NULL, 0)
-#define MLP_GRADS(norm, n)                                                                                             \
-    CALL(normcore_mlp_loss_and_grads)(ctx, nets[norm], n, data.a, 64, data.labels, NULL, 0, NULL, 1, 2, data.b,        \
-                                      data.c, data.u, &data.loss, &data.weight_sum, NULL)
+#define WITH(activation)    (NORMS + NORMCORE_ACTIVATION_##activation)
+#define MLP_FORWARD(net, n) CALL(normcore_mlp_forward)(ctx, nets[net], n, data.a, 64, data.b, data.c, data.u, 10)
+#define MLP_FORWARD_TRAINING(net, n)                                                                                   \
+    CALL(normcore_mlp_forward_training)(ctx, nets[net], n, data.a, 64, data.b, data.c, 1, 2, passes[net], data.u, 10)
+#define MLP_BACKWARD(net, n)                                                                                           \
+    CALL(normcore_mlp_backward)(ctx, nets[net], n, data.a, 64, data.b, passes[net], data.c, 10, data.u, NULL, 0)
+#define MLP_GRADS(net, n)                                                                                              \
+    CALL(normcore_mlp_loss_and_grads)(ctx, nets[net], n, data.a, 64, data.labels, NULL, 0, NULL, 1, 2, data.b, data.c, \
+                                      data.u, &data.loss, &data.weight_sum, NULL)
 
 #define OPERATIONS(_)                                                                                                  \
     _(affine_forward, 32x128x128, return AFFINE(32, 128, 128, 1))                                                      \
@@ -119,6 +120,8 @@ static void reset(void) {
     _(activation_backward, 64x512_logistic, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_LOGISTIC, 64, 512))         \
     _(activation_forward, 64x512_silu, return ACTIVATION(NORMCORE_ACTIVATION_SILU, 64, 512))                           \
     _(activation_backward, 64x512_silu, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_SILU, 64, 512))                 \
+    _(activation_forward, 64x512_relu6, return ACTIVATION(NORMCORE_ACTIVATION_RELU6, 64, 512))                         \
+    _(activation_backward, 64x512_relu6, return ACTIVATION_BACKWARD(NORMCORE_ACTIVATION_RELU6, 64, 512))               \
     _(softmax, 64x512, return MAP(softmax, 64, 512))                                                                   \
     _(softmax, 256x10, return MAP(softmax, 256, 10))                                                                   \
     _(log_softmax, 64x512, return MAP(log_softmax, 64, 512))                                                           \
@@ -170,7 +173,17 @@ static void reset(void) {
     _(mlp_backward, 32_rows_layer, return MLP_BACKWARD(2, 32))                                                         \
     _(mlp_loss_and_grads, 32_rows, return MLP_GRADS(0, 32))                                                            \
     _(mlp_loss_and_grads, 32_rows_batch, return MLP_GRADS(1, 32))                                                      \
-    _(mlp_loss_and_grads, 32_rows_layer, return MLP_GRADS(2, 32))
+    _(mlp_loss_and_grads, 32_rows_layer, return MLP_GRADS(2, 32))                                                      \
+    _(mlp_forward, 32_rows_leaky_relu, return MLP_FORWARD(WITH(LEAKY_RELU), 32))                                       \
+    _(mlp_forward, 32_rows_tanh, return MLP_FORWARD(WITH(TANH), 32))                                                   \
+    _(mlp_forward, 32_rows_logistic, return MLP_FORWARD(WITH(LOGISTIC), 32))                                           \
+    _(mlp_forward, 32_rows_silu, return MLP_FORWARD(WITH(SILU), 32))                                                   \
+    _(mlp_forward, 32_rows_relu6, return MLP_FORWARD(WITH(RELU6), 32))                                                 \
+    _(mlp_loss_and_grads, 32_rows_leaky_relu, return MLP_GRADS(WITH(LEAKY_RELU), 32))                                  \
+    _(mlp_loss_and_grads, 32_rows_tanh, return MLP_GRADS(WITH(TANH), 32))                                              \
+    _(mlp_loss_and_grads, 32_rows_logistic, return MLP_GRADS(WITH(LOGISTIC), 32))                                      \
+    _(mlp_loss_and_grads, 32_rows_silu, return MLP_GRADS(WITH(SILU), 32))                                              \
+    _(mlp_loss_and_grads, 32_rows_relu6, return MLP_GRADS(WITH(RELU6), 32))
 
 #define DEFINE(name, shape, ...)                                                                                       \
     static normcore_status run_##name##_##shape(normcore_context *ctx) { __VA_ARGS__; }
@@ -195,13 +208,16 @@ int main(void) {
     if (!check(normcore_context_defaults(&options, sizeof options), "options")) return 1;
     options.num_threads = 1;
     if (!check(normcore_context_create(&options, &ctx), "context")) return 1;
-    for (int norm = 0; norm < NETS; norm++) {
+    for (int net = 0; net < NETS; net++) {
         normcore_mlp_options net_options;
         if (!check(normcore_mlp_defaults(&net_options, sizeof net_options), "options")) return 1;
         net_options.num_sizes = sizeof sizes / sizeof sizes[0];
         net_options.sizes = sizes;
-        net_options.norm = (normcore_norm)norm;
-        if (!check(normcore_mlp_create(&net_options, &nets[norm]), "network")) return 1;
+        if (net < NORMS)
+            net_options.norm = (normcore_norm)net;
+        else
+            net_options.activation = (normcore_activation)(net - NORMS);
+        if (!check(normcore_mlp_create(&net_options, &nets[net]), "network")) return 1;
     }
 #ifdef __clang__
     printf("compiler clang %d\n", __clang_major__);
@@ -210,9 +226,9 @@ int main(void) {
 #endif
     printf("isa %s\n", normcore_get_isa());
     reset();
-    for (int norm = 0; norm < NETS; norm++) /* for mlp_backward, which leaves them as they are */
-        if (!check(CALL(normcore_mlp_pass_create)(nets[norm], 32, &passes[norm]), "pass") ||
-            !check(MLP_FORWARD_TRAINING(norm, 32), "pass"))
+    for (int net = 0; net < NETS; net++) /* for mlp_backward, which leaves them as they are */
+        if (!check(CALL(normcore_mlp_pass_create)(nets[net], 32, &passes[net]), "pass") ||
+            !check(MLP_FORWARD_TRAINING(net, 32), "pass"))
             return 1;
     reset();
     for (size_t i = 0; i < sizeof operations / sizeof operations[0]; i++) {
@@ -224,9 +240,9 @@ int main(void) {
         CALLGRIND_DUMP_STATS_AT(op->name);
         if (!check(status, op->name)) return 1;
     }
-    for (int norm = 0; norm < NETS; norm++) {
-        normcore_mlp_pass_destroy(passes[norm]);
-        normcore_mlp_destroy(nets[norm]);
+    for (int net = 0; net < NETS; net++) {
+        normcore_mlp_pass_destroy(passes[net]);
+        normcore_mlp_destroy(nets[net]);
     }
     normcore_context_destroy(ctx);
     return 0;
