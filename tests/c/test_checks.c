@@ -16,7 +16,8 @@
 /* ---------------------------------------------------------------- core/runtime/check.h */
 
 static void test_products(void) {
-    static const struct {
+    const size_t root = (size_t)1 << (4 * sizeof root); /* of SIZE_MAX + 1 */
+    const struct {
         size_t a, b;
         int fits;
     } cases[] = {
@@ -33,6 +34,9 @@ static void test_products(void) {
         {3, SIZE_MAX / 3 + 1, 0},
         {SIZE_MAX, 2, 0},
         {SIZE_MAX, SIZE_MAX, 0},
+        {root, root, 0},
+        {root, root - 1, 1},
+        {root - 1, root, 1},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         int ok = 1;
