@@ -67,9 +67,11 @@ def test_what_notebooks_import(edition: int, way: str, tmp_path: Path) -> None:
         assert package.__file__ == str(tmp_path / "cs231n" / "__init__.py")
     assert edition == package.EDITION
     names = imported()
+    drops = edition < 2018
     # fc_net hands on the layers, as the course's does
     assert {"affine_forward", "dropout_backward", "batchnorm_backward_alt", "conv_relu_forward"} <= set(names)
-    drops = edition < 2018
+    assert repr(package) == f"<module 'cs231n' (normcore, edition {edition})>" or way == "init"
+    assert ("batchnorm_forward_alt" in names) == drops
     assert names["dropout_forward"] is (edition_2017 if drops else layers_of_normcore).dropout_forward
     wanted = edition_2017 if drops else edition_2018 if edition < 2021 else fc_net
     assert issubclass(names["FullyConnectedNet"], wanted.FullyConnectedNet)

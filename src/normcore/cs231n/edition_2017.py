@@ -13,7 +13,10 @@ from normcore.cs231n import layers
 from normcore.cs231n._arrays import Array
 from normcore.cs231n.classifiers.fc_net import Network, refuse_foreign
 
-__all__ = ["FullyConnectedNet", "dropout_forward"]
+__all__ = ["FullyConnectedNet", "batchnorm_forward_alt", "dropout_forward"]
+
+# Some notebooks of that year have a forward pass of its own for `batchnorm_backward_alt`; here one cache serves both.
+batchnorm_forward_alt = layers.batchnorm_forward
 
 
 def dropout_forward(x: ArrayLike, dropout_param: dict[str, Any]) -> tuple[Array, Any]:

@@ -25,10 +25,10 @@ _WRITTEN_BY = "Written by `normcore cs231n init`"
 # What stands in a module below its docstring. `network` is the module of normcore that has this edition's network.
 _LAYERS = """\
 from normcore.cs231n.layers import *  # noqa: F403
-{dropout}
+{more}
 # A function that you define below takes the place of normcore's, in the networks too.
 """
-_DROPOUT_2017 = "from normcore.cs231n.edition_2017 import dropout_forward  # noqa: F401\n"
+_LAYERS_2017 = "from normcore.cs231n.edition_2017 import batchnorm_forward_alt, dropout_forward  # noqa: F401\n"
 _LAYER_UTILS = """\
 from normcore.cs231n.layer_utils import *  # noqa: F403
 
@@ -68,7 +68,7 @@ def _sources(edition: int) -> dict[str, str]:
     network = "edition_2017" if edition < 2018 else "edition_2018" if edition < 2021 else "classifiers.fc_net"
     bodies = {
         "": f"EDITION = {edition}\n",
-        "layers": _LAYERS.format(dropout=_DROPOUT_2017 if edition < 2018 else ""),
+        "layers": _LAYERS.format(more=_LAYERS_2017 if edition < 2018 else ""),
         "layer_utils": _LAYER_UTILS,
         "solver": _SOLVER,
         "classifiers": "",
@@ -131,7 +131,7 @@ def init(folder: str | os.PathLike[str], *, edition: int = EDITIONS[-1]) -> Path
     ['__init__.py', 'classifiers', 'data_utils.py', 'fast_layers.py']
     >>> init("assignment2")
     Traceback (most recent call last):
-    FileExistsError: assignment2/cs231n: exists, and is left as it is
+    FileExistsError: assignment2/cs231n: exists, and is left as it is; in a notebook normcore.cs231n.install() goes ...
     """
     year = _checked(edition, "init")
     parent = Path(folder)
@@ -139,7 +139,9 @@ def init(folder: str | os.PathLike[str], *, edition: int = EDITIONS[-1]) -> Path
     if parent.exists() and not parent.is_dir():
         raise NotADirectoryError(f"{parent}: not a folder")
     if os.path.lexists(package):
-        raise FileExistsError(f"{package}: exists, and is left as it is")
+        raise FileExistsError(
+            f"{package}: exists, and is left as it is; in a notebook normcore.cs231n.install() goes before it"
+        )
     parent.mkdir(parents=True, exist_ok=True)
     temporary = parent / f".{_NAME}-{secrets.token_hex(8)}.tmp"
     try:
@@ -219,6 +221,7 @@ class _Finder(importlib.abc.MetaPathFinder):
 
     def __init__(self, edition: int) -> None:
         self._loader = _Loader(edition)
+        self._origin = f"normcore, edition {edition}"  # what repr(module) shows
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -226,5 +229,5 @@ class _Finder(importlib.abc.MetaPathFinder):
         if fullname not in self._loader:
             return None
         return importlib.machinery.ModuleSpec(
-            fullname, self._loader, origin="normcore.cs231n", is_package=self._loader.is_package(fullname)
+            fullname, self._loader, origin=self._origin, is_package=self._loader.is_package(fullname)
         )
