@@ -1,4 +1,4 @@
-"""affine_backward: db has shape (1, 5) instead of (5,), though its values are right: is keepdims=True left in"""
+"""affine_backward: db has shape (1, 5) instead of (5,), though its values are right: leave out keepdims=True"""
 
 
 def affine_forward(x, w, b):

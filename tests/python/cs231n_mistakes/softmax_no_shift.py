@@ -1,4 +1,4 @@
-"""softmax_loss: fails for scores of a thousand, whose exponentials overflow: loss is NaN (x of shape (4, 3))"""
+"""softmax_loss: fails for scores of a thousand, whose exponentials overflow: loss is infinite (x of shape (4, 3))"""
 
 import numpy as np
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import functools
 import time
 from collections.abc import Sequence
@@ -167,7 +168,13 @@ def _check(function: Function, code: _Code, verdicts: dict[str, Verdict]) -> Ver
         return Verdict(
             function.name, "unjudged", note=f"its cache comes from {function.forward}, which is not written yet"
         )
-    return judge(function, code.run(function), forward, lambda case: code.gradients(function, case))
+    verdict = judge(function, code.run(function), forward, lambda case: code.gradients(function, case))
+    if verdict.status == "right" or not function.otherwise:
+        return verdict
+    other = dataclasses.replace(function, cases=function.otherwise)
+    again = judge(other, code.run(other), forward, lambda case: code.gradients(other, case))
+    better = again.status == "wrong" and (verdict.status != "wrong" or len(again.mistakes) < len(verdict.mistakes))
+    return again if again.status == "right" or better else verdict
 
 
 class _Code:
@@ -185,7 +192,7 @@ class _Code:
         self._process = process
         names = [str(path) for path in self._paths]
         try:
-            answer = process.load(names, self._memory, self._limit)
+            answer = process.load([str(path.resolve()) for path in self._paths], self._memory, self._limit)
         except TimeUpError:
             raise CannotRunError(f"{', '.join(names)}: cannot be imported within {self._limit:g} s") from None
         except EndedError as end:

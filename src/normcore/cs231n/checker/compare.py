@@ -48,7 +48,11 @@ class Expected:
         self.shapeless = frozenset(function.shapeless)  # outputs of which only the number of elements counts
         self.unit = float(np.finfo(_dtype(case)).eps) / 2
         self.right = self.with_mistakes(frozenset()) or {}
-        self.scales = {name: _size(value) for name, value in self.right.items()}
+        # What an output is made of may be far greater than itself: the gradient of one row's batch norm is 0.
+        least = 1e-3 * max(_size(value) for value in case.given.values() if isinstance(value, np.ndarray))
+        self.scales = {name: max(least, _size(value)) for name, value in self.right.items()}
+        for name, terms in self.terms().items():
+            self.scales[name] = max(_size(term) for term in terms.values())
         rng = np.random.default_rng(5)
         for _ in range(4):
             moved = function.reference(Case(_moved(self._case.given, rng), case.tag), frozenset(), seen)
@@ -184,7 +188,7 @@ def _of_shape(name: str, values: list[Any], rights: list[Any], expected: list[Ex
         if all(np.ndim(v) == 2 and np.ndim(r) == 2 and _near(np.asarray(v).T, r, x, name) for v, r, x in pairs):
             return f"{name} is transposed: it has shape {given} instead of {wanted}"
         if all(np.size(v) == np.size(r) and _near(v, r, x, name) for v, r, x in pairs):
-            hint = ": is keepdims=True left in" if _with_ones(given, wanted) else ""
+            hint = ": leave out keepdims=True" if _with_ones(given, wanted) else ""
             return f"{words}, though its values are right{hint}"
         return f"{words} ({case_words(e.case)})"
     return None

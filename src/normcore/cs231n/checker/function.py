@@ -68,6 +68,7 @@ class Function:
     terms: Callable[[Case], dict[str, dict[str, Array]]] | None = None
     tags: Mapping[str, str] = field(default_factory=dict)  # words for tags
     remarks: Mapping[str, str] = field(default_factory=dict)  # tags and mistakes whose findings are "right, but"
+    otherwise: Sequence[Case] = ()  # cases that count instead where they fit better: shapes that editions differ in
     shapeless: Sequence[str] = ()  # outputs of which only the number of elements counts
     gradients: Mapping[str, str] = field(default_factory=dict)  # outputs that are gradients, and of which argument
     lossy: Callable[[Case], tuple[str, float]] | None = None

@@ -112,7 +112,7 @@ def _look(function: Function, run: Run) -> _Seen:
         return _Seen(run, outputs, "", True)
     missing = [name for name, value in outputs.items() if value is None and name in function.outputs]
     if missing:
-        return _Seen(run, outputs, f"returns None as {' and '.join(missing)}")
+        return _Seen(run, outputs, f"returns None as {_listed(missing)}")
     return _Seen(run, outputs)
 
 
@@ -180,7 +180,7 @@ def _values(
         wrong = [name for name in wrong if name not in carried]
         if carried:
             verdict.status = "unjudged"
-            verdict.note = f"right for what {forward.function} computes: {' and '.join(carried)}"
+            verdict.note = f"right for what {forward.function} computes: {_listed(carried)}"
         if not wrong:
             return
     keys, left = _explained(function, wrong, seen, expected, frozenset())
@@ -189,14 +189,16 @@ def _values(
         keys += [key for key in more if key not in keys]
     case = min((s.run.case for s in seen), key=_size)
     for key in sorted(keys, key=list(function.mistakes).index):
-        finding = Finding(function.mistakes[key], key, case)
-        (verdict.remarks if key in function.remarks else verdict.mistakes).append(finding)
+        if key in function.remarks:
+            verdict.remarks.append(Finding(f"right, but {function.mistakes[key]}", key, case))
+        else:
+            verdict.mistakes.append(Finding(function.mistakes[key], key, case))
     if not left:
         return
     if doubtful and forward is not None:
         if not verdict.mistakes:
             verdict.status = "unjudged"
-        verdict.note = f"before {forward.function} is right, {' and '.join(left)} cannot be judged"
+        verdict.note = f"before {forward.function} is right, {_listed(left)} cannot be judged"
         return
     for text in _exchanged(function, left, seen, expected) or ():
         verdict.mistakes.append(Finding(text, None, case))
@@ -208,6 +210,10 @@ def _values(
         else:
             pairs = [(v, e) for v, e in zip(values, expected, strict=True) if v is not None and name in e.right]
             verdict.mistakes.append(Finding(describe(name, [v for v, _ in pairs], [e for _, e in pairs]), None, case))
+
+
+def _listed(names: Sequence[str]) -> str:
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _size(case: Case) -> int:
@@ -264,7 +270,11 @@ def _changes(key_set: Wrong, name: str, expected: Sequence[Expected]) -> bool:
         if other is None or name not in e.right:
             continue
         value = other.get(name)
-        if np.shape(value) != np.shape(e.right[name]) or distance(value, e.right[name]) > 10 * e.sound(name):
+        if (
+            value is None
+            or np.shape(value) != np.shape(e.right[name])
+            or distance(value, e.right[name]) > 10 * e.sound(name)
+        ):
             return True
     return False
 
@@ -307,21 +317,35 @@ def _explained(
     return keys, left
 
 
+def _places(wrong: Wrong, names: Sequence[str], expected: Sequence[Expected]) -> set[tuple[int, str]]:
+    """The cases and outputs in which mistakes show."""
+    return {(i, name) for i, e in enumerate(expected) for name in names if _changes(wrong, name, [e])}
+
+
 def _best(
     sets: list[tuple[str, ...]], left: Sequence[str], seen: Sequence[_Seen], expected: Sequence[Expected], base: Wrong
 ) -> tuple[tuple[str, ...], list[str]] | None:
-    """The first of those sets of mistakes that explain the most outputs and claim nothing that is not so."""
+    """Of those sets of mistakes that claim nothing that is not so, the one that explains the most outputs.
+
+    Among equals that whose single mistakes show in the fewest places, then the first. Where one mistake would hide
+    another, as an inverted mask hides an exchanged probability, they explain nothing.
+    """
     best: tuple[tuple[str, ...], list[str]] | None = None
+    rank = (0, 0)
     names = list(dict.fromkeys(name for e in expected for name in e.right))
     for keys in sets:
         wrong = base | frozenset(keys)
         if not any(_fits(wrong, name, seen, expected) for name in left):
             continue
         changed = [name for name in names if _changes(wrong, name, expected)]
-        if changed and all(_fits(wrong, name, seen, expected) for name in changed):
-            explains = [name for name in changed if name in left]
-            if explains and (best is None or len(explains) > len(best[1])):
-                best = keys, explains
+        explains = [name for name in changed if name in left]
+        if not explains or not all(_fits(wrong, name, seen, expected) for name in changed):
+            continue
+        places = [_places(base | {key}, names, expected) for key in keys]
+        if not set().union(*places) <= _places(wrong, names, expected):
+            continue
+        if best is None or (len(explains), -sum(map(len, places))) > rank:
+            best, rank = (keys, explains), (len(explains), -sum(map(len, places)))
     return best
 
 
@@ -393,7 +417,7 @@ def _other_result(s: _Seen) -> str | None:
 
 
 def _special(function: Function, seen: Sequence[_Seen], ordinary: Sequence[Expected], verdict: Verdict) -> None:
-    """What only some inputs show: the ordinary ones are right, so that a mistake that shows there is none of the code's."""
+    """What only some inputs show. As the ordinary ones are right, what would show in them is no mistake of the code."""
     hidden = [
         frozenset([key])
         for key in function.mistakes
@@ -413,6 +437,9 @@ def _special(function: Function, seen: Sequence[_Seen], ordinary: Sequence[Expec
             _accuracy(function, cases[0], expected[0], verdict)
             continue
         wrong = [n for n in function.outputs if any(not _nearly(n, s, e) for s, e in zip(cases, expected, strict=True))]
+        accepted = frozenset(f.mistake for f in verdict.remarks if f.mistake and f.mistake in function.remarks)
+        if accepted and all(_fits(accepted, name, cases, expected) for name in wrong):
+            continue
         infinite = any(not np.isfinite(np.asarray(s.outputs[name])).all() for s in cases for name in wrong)
         if not wrong or (infinite and told_infinite):
             continue

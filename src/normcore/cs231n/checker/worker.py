@@ -202,7 +202,8 @@ def _hidden(result: Any, opaque: list[int]) -> Any:
 
 def _same(a: Any, b: Any) -> bool:
     if isinstance(a, dict):
-        return isinstance(b, dict) and a.keys() == b.keys() and all(_same(a[key], b[key]) for key in a)
+        # What is added to a dict of parameters harms nobody.
+        return isinstance(b, dict) and all(key in b and _same(a[key], b[key]) for key in a)
     if isinstance(a, np.ndarray):
         return isinstance(b, np.ndarray) and a.shape == b.shape and np.array_equal(a, b, equal_nan=a.dtype.kind == "f")
     return bool(a == b)

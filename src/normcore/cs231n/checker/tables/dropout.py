@@ -93,6 +93,8 @@ def _forward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
         factor: Any = 1.0
         if "test scales" in wrong or "vanilla" in wrong:
             factor = keep
+        if "test scales by the other" in wrong or "vanilla exchanged" in wrong:
+            factor = 1 - keep
         if "test divides" in wrong:
             factor = 1 / keep
         if "test zero" in wrong:
@@ -103,13 +105,13 @@ def _forward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
             return {"out": x * mask, "share": given["keep"], "varies": 3.0}
         return {"out": x * factor, "share": 0.0 if "test zero" in wrong else 1.0, "varies": 0.0}
     share, varies, factor = given["keep"], 3.0, 1 / keep
-    if "not scaled" in wrong or "vanilla" in wrong:
+    if "not scaled" in wrong or "vanilla" in wrong or "vanilla exchanged" in wrong:
         factor = 1
     if "multiplied" in wrong:
         factor = keep
     if "scaled by the other" in wrong:
         factor = 1 / (1 - keep)
-    if "inverted" in wrong or "p exchanged" in wrong:
+    if "inverted" in wrong or "p exchanged" in wrong or "vanilla exchanged" in wrong:
         share = 1 - share
     if "p exchanged" in wrong:
         factor = 1 / (1 - keep)
@@ -180,15 +182,17 @@ def _backward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
 def functions(drops: bool) -> tuple[Function, ...]:
     """The functions where p is the probability to drop (editions before 2018) or to keep."""
     meant, other = ("drop", "keep") if drops else ("keep", "drop")
-    keep = "1 - p" if drops else "p"
+    keep, drop = ("1 - p", "p") if drops else ("p", "1 - p")
     edition = "since 2018 it is that to keep (--edition)" if drops else "before 2018 it was that to drop (--edition)"
     cases = _cases(drops)
     forward: Mapping[str, str] = {
         "p exchanged": f"p is taken for the probability to {other}; it is that to {meant}: {edition}",
+        "vanilla exchanged": f"p is taken for the probability to {other}, and what is kept is scaled in test mode, in "
+        f"place of train mode; it is that to {meant}: {edition}",
         "vanilla": f"what is kept is multiplied by {keep} in test mode, in place of divided by {keep} in train mode",
         "not scaled": f"what is kept is not divided by {keep} in train mode",
         "multiplied": f"what is kept is multiplied by {keep} in train mode, not divided by it",
-        "scaled by the other": f"what is kept is divided by {'p' if drops else '1 - p'} in train mode, not by {keep}",
+        "scaled by the other": f"what is kept is divided by {drop} in train mode, not by {keep}",
         "inverted unscaled": "the mask is inverted: it drops what it is to keep, and nothing is scaled",
         "inverted": "the mask is inverted: it drops what it is to keep",
         "drops nothing": "nothing is dropped in train mode",
@@ -198,6 +202,7 @@ def functions(drops: bool) -> tuple[Function, ...]:
         "test drops unscaled": "drops in test mode too",
         "test drops": "drops and scales in test mode too",
         "test scales": f"out is multiplied by {keep} in test mode, where it is to be x",
+        "test scales by the other": f"out is multiplied by {drop} in test mode, where it is to be x",
         "test divides": f"out is divided by {keep} in test mode, where it is to be x",
         "test zero": "out is 0 in test mode, where it is to be x",
         "seed ignored": "the seed of dropout_param is not used: no two calls agree, as gradient checks need",

@@ -295,6 +295,8 @@ def _parts(case: Case, axis: Any, eps: float, wrong: Wrong) -> dict[str, Array]:
     unit = xhat
     if "dx x for xhat" in wrong:
         unit = x
+    if "dx x for centred" in wrong:
+        unit = x / divisor
     if "dx centred for xhat" in wrong:
         unit = centred
     if "dx divided twice" in wrong:
@@ -396,6 +398,7 @@ def _backward_mistakes(count: str) -> dict[str, str]:
         "dx mean of dout": "gamma is left out in the term of dx through the mean",
         "dx variance of dout": "gamma is left out in the term of dx through the variance",
         "dx x for xhat": "the term of dx through the variance has x in place of x normalised",
+        "dx x for centred": "the term of dx through the variance has x in place of x - mean",
         "dx centred for xhat": "the term of dx through the variance has x - mean in place of x normalised",
         "dx divided twice": "dx is divided by the variance, not by the standard deviation",
         "dx multiplied": "dx is multiplied by the standard deviation, not divided by it",
@@ -524,12 +527,21 @@ _GROUP_CASES = (
 )
 
 
+# In some editions gamma and beta are of shape (C,).
+_FLAT_GROUP_CASES = tuple(
+    Case({**case.given, "gamma": case.given["gamma"].reshape(-1), "beta": case.given["beta"].reshape(-1)}, case.tag)
+    for case in _GROUP_CASES
+)
+
+
 def _grouped(x: Array, groups: int, wrong: Wrong) -> Array:
     n, c, h, w = x.shape
     if "interleaved" in wrong:
         return x.reshape(n, c // groups, groups, h, w).transpose(0, 2, 1, 3, 4).reshape(n * groups, -1)
     if "one group" in wrong:
         return x.reshape(n, -1)
+    if "each pixel" in wrong:
+        return x.reshape(n, groups, -1, h * w).transpose(0, 1, 3, 2).reshape(n * groups * h * w, -1)
     if "each channel" in wrong:
         return x.reshape(n * c, -1)
     return x.reshape(n * groups, -1)
@@ -541,12 +553,17 @@ def _group_forward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
     n, c, h, w = x.shape
     if "interleaved" in wrong:
         xhat = xhat.reshape(n, groups, c // groups, h, w).transpose(0, 2, 1, 3, 4)
-    return {"out": _scaled(xhat.reshape(x.shape), case.given["gamma"], case.given["beta"], wrong)}
+    if "each pixel" in wrong:
+        xhat = xhat.reshape(n, groups, h * w, -1).transpose(0, 1, 3, 2)
+    gamma, beta = (case.given[name].reshape(1, -1, 1, 1) for name in ("gamma", "beta"))
+    return {"out": _scaled(xhat.reshape(x.shape), gamma, beta, wrong)}
 
 
 def _group_backward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
     x, groups, eps, dout = case.given["x"], case.given["G"], case.given["gn_param"]["eps"], case.given["dout"]
-    gamma = np.ones_like(case.given["gamma"]) if "dx no gamma" in wrong else case.given["gamma"]
+    gamma = case.given["gamma"].reshape(1, -1, 1, 1)
+    if "dx no gamma" in wrong:
+        gamma = np.ones_like(gamma)
     if "dx gamma twice" in wrong:
         gamma = gamma**2
     rows = {"x": _grouped(x, groups, wrong), "dout": _grouped(dout * gamma, groups, wrong)}
@@ -633,6 +650,7 @@ FUNCTIONS = (
         _BATCH_FORWARD,
         _batch_observed,
         tags=_TAGS,
+        shapeless=("running_mean", "running_var"),
         remarks={"far": ""},
         lossy=_naive(0, "bn_param"),
     ),
@@ -681,6 +699,7 @@ FUNCTIONS = (
         },
         _batch_observed,
         tags=_TAGS,
+        shapeless=("running_mean", "running_var"),
     ),
     Function(
         "spatial_batchnorm_backward",
@@ -713,6 +732,8 @@ FUNCTIONS = (
         _group_forward,
         {
             "interleaved": "a group holds channels that lie G apart, not C // G neighbouring ones",
+            "each pixel": "takes mean and variance of each pixel by itself over the channels of its group, not over "
+            "the pixels too",
             "one group": "normalises over all channels together: G is not used",
             "each channel": "normalises each channel by itself: G is not used",
             **{key: words for key, words in _FORWARD.items() if key != "whole"},
@@ -721,6 +742,7 @@ FUNCTIONS = (
         },
         _out,
         tags=_TAGS,
+        otherwise=_FLAT_GROUP_CASES,
     ),
     Function(
         "spatial_groupnorm_backward",
@@ -750,6 +772,7 @@ FUNCTIONS = (
         _gradients,
         "spatial_groupnorm_forward",
         tags=_TAGS,
+        otherwise=_FLAT_GROUP_CASES,
         gradients=_OF_INPUTS,
         shapeless=("dgamma", "dbeta"),
     ),

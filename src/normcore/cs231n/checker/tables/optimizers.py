@@ -38,6 +38,8 @@ def _cases(settings: list[dict[str, Any]], state: tuple[str, ...], t: bool = Fal
         cases.append(Case(given))
     fresh = _arrays(95, (2, 5))
     fresh["config"].update(settings[0])
+    if t:
+        fresh["config"]["t"] = 0  # by default it begins at 1 in older editions
     vector = _arrays(96, (6,), *state)
     vector["config"].update(settings[-1])
     if t:
@@ -102,6 +104,8 @@ def _reference(rule: Rule, defaults: Mapping[str, Any], *state: str) -> Any:
         config = {**defaults, **(case.given["config"] or {})}
         if "default settings" in wrong:
             config = {**config, **defaults}
+        if case.given["config"] is None and seen.get("t") is not None and np.ravel(seen["t"])[0] == 2:
+            config["t"] = 1
         start = {name: config.get(name, 0 if name == "t" else np.zeros_like(w)) for name in state}
         config.update(start)
         weights: list[Any] = []
@@ -223,12 +227,19 @@ def _adam(w: Array, dw: Array, config: dict[str, Any], wrong: Wrong) -> Array:
         v_hat = used_v
     if "correction multiplied" in wrong:
         m_hat, v_hat = used_m * (1 - beta1**power), used_v * (1 - beta2**power)
+    if "correction of inverted" in wrong:
+        m_hat, v_hat = used_m / (1 - (1 - beta1) ** power), used_v / (1 - (1 - beta2) ** power)
+    if "neither correction nor t" in wrong:
+        config["t"] = t - 1
+        m_hat, v_hat = used_m, used_v
     if "corrected stored" in wrong:
         config.update(m=m_hat, v=v_hat)
     with np.errstate(invalid="ignore"):
         divisor = np.sqrt(v_hat) + eps
         if "eps in root" in wrong:
             divisor = np.sqrt(v_hat + eps)
+        if "eps before correction" in wrong:
+            divisor = np.sqrt(v_hat) + eps / np.sqrt(1 - beta2**power)
         if "no eps" in wrong:
             divisor = np.sqrt(v_hat)
     if "no root" in wrong:
@@ -266,6 +277,7 @@ def _function(
         mistakes,
         _observed(*state),
         tags=_TAGS,
+        remarks={"eps before correction": ""},
     )
 
 
@@ -334,14 +346,18 @@ FUNCTIONS = (
             {"learning_rate": 0.05, "beta1": 0.6, "beta2": 0.9, "epsilon": 0.3},
         ],
         {
+            "eps before correction": "eps is added to sqrt(v) before the bias correction: the shorter form of the "
+            "paper, whose steps differ where sqrt(v) is near eps",
+            "neither correction nor t": "the bias correction is missing, and t is not increased",
+            "correction of inverted": "the bias correction has 1 - beta in place of beta",
             "no correction": "the bias correction is missing",
             "m not corrected": "the bias correction of m is missing",
             "v not corrected": "the bias correction of v is missing",
             "correction multiplied": "the bias correction multiplies by 1 - beta^t, where it is to divide",
             "correction times t": "the bias correction has beta t in place of beta to the power of t",
             "t late": "t is increased after it is used: the bias correction is one step behind",
-            "t late but first": "t is increased after it is used, but for the first step: the bias correction is one step "
-            "behind",
+            "t late but first": "t is increased after it is used, but for the first step: the bias correction is one "
+            "step behind",
             "t not counted": "t is not increased",
             "t one": "the bias correction has t = 1 at every step",
             "t not stored": "t is increased but not stored in config",
