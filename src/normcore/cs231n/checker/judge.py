@@ -100,6 +100,8 @@ def _look(function: Function, run: Run) -> _Seen:
         if "error" in call:
             error = call["error"]
             return _Seen(run, {}, _error_words(error), _is_stub(error), of_forward)
+        if of_forward and not call["tuple"]:
+            return _Seen(run, {}, "", False, True)
         if call["result"] is None and index and len(function.outputs) <= 2 and function.forward is not None:
             return _Seen(run, {}, "", True)
     try:
