@@ -20,7 +20,6 @@ try:
     from ._config import get_include, get_library_dir, show_config
     from ._core import (
         CONTRACT,
-        Network,
         __version__,
         affine_backward,
         affine_forward,
@@ -79,6 +78,7 @@ if TYPE_CHECKING:
     from .labels import encode_labels
     from .mlp import MLP, load_model, save_model
     from .random import Generator
+    from .training.guard import NonFiniteError
     from .training.history import History
     from .training.monitor import Monitor
     from .training.schedules import (
@@ -90,7 +90,6 @@ if TYPE_CHECKING:
         Schedule,
         StepSchedule,
     )
-    from .training.stopping import NonFiniteError
     from .training.trainer import Trainer
 
 __all__ = [
@@ -102,7 +101,6 @@ __all__ = [
     "Generator",
     "History",
     "Monitor",
-    "Network",
     "NonFiniteError",
     "OneCycleSchedule",
     "PlateauSchedule",
@@ -170,7 +168,7 @@ _LAZY = {
     "Generator": "random",
     "History": "training.history",
     "Monitor": "training.monitor",
-    "NonFiniteError": "training.stopping",
+    "NonFiniteError": "training.guard",
     "OneCycleSchedule": "training.schedules",
     "PlateauSchedule": "training.schedules",
     "Schedule": "training.schedules",

@@ -278,20 +278,23 @@ def check_optimizer(
     weight_decay: float,
     /,
 ) -> None: ...
-def optimizer_update_groups(
-    optimizer: str,
-    groups: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None, float, float]],
-    learning_rate: float,
-    momentum: float,
-    decay_rate: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    gradient_scale: float,
-    step: SupportsIndex,
-    calls: Iterable[tuple[Any, ...]],
-    /,
-) -> None: ...
+
+@disjoint_base
+class Updater:
+    def __new__(
+        cls,
+        optimizer: str,
+        groups: Iterable[tuple[NDArray[Any], NDArray[Any], NDArray[Any] | None, NDArray[Any] | None, float, float]],
+        momentum: float,
+        decay_rate: float,
+        betas: tuple[float, float],
+        eps: float,
+        /,
+    ) -> Self: ...
+    def update(
+        self, learning_rate: float, gradient_scale: float, step: SupportsIndex, calls: Iterable[tuple[Any, ...]], /
+    ) -> None: ...
+
 def replace_handler(
     set_handler: Callable[[int, Any], object], number: SupportsIndex, handler: Callable[[int, Any], Any], /
 ) -> None: ...
@@ -331,6 +334,8 @@ class Network:
         unbiased_running_var: bool = False,
         dtype: DTypeLike = "float32",
     ) -> Self: ...
+    def takes(self, x: object, /) -> bool: ...
+    def takes_labels(self, x: object, y: object, /) -> bool: ...
     def segments(self) -> list[tuple[str, int, int, int, int]]: ...
     def initialize(
         self,
@@ -342,19 +347,19 @@ class Network:
         weight_scale: float | None = None,
     ) -> None: ...
     def forward(
-        self, x: NDArray[Any], params: NDArray[Any], buffers: NDArray[Any] | None, out: NDArray[Any]
-    ) -> None: ...
+        self, x: NDArray[Any], params: NDArray[Any], buffers: NDArray[Any] | None, out: NDArray[Any] | None = None
+    ) -> NDArray[Any]: ...
     def forward_training(
         self,
         x: NDArray[Any],
         params: NDArray[Any],
         buffers: NDArray[Any] | None,
         tape: Pass,
-        out: NDArray[Any],
+        out: NDArray[Any] | None = None,
         *,
         seed: SupportsIndex = 0,
         stream: SupportsIndex = 0,
-    ) -> None: ...
+    ) -> NDArray[Any]: ...
     def backward(
         self,
         x: NDArray[Any],
@@ -371,15 +376,15 @@ class Network:
         params: NDArray[Any],
         buffers: NDArray[Any] | None,
         grads: NDArray[Any],
-        *,
         class_weight: _ClassWeight | None = None,
         sample_weight: ArrayLike | None = None,
         label_smoothing: float = 0.0,
         ignore_index: SupportsIndex | None = None,
-        reduction: str = "mean",
         seed: SupportsIndex = 0,
         stream: SupportsIndex = 0,
         update_statistics: bool = True,
+        *,
+        reduction: str = "mean",
     ) -> tuple[float, float]: ...
 
 @disjoint_base

@@ -55,13 +55,14 @@ class HeldSignals:
     one. An object is for one block.
     """
 
-    __slots__ = ("_found", "_numbers", "_open", "_pending")
+    __slots__ = ("_found", "_numbers", "_open", "_pending", "_seen")
 
     def __init__(self) -> None:
         self._found: dict[int, Callable[[int, FrameType | None], Any]] = {}
         self._numbers = _NUMBERS if threading.current_thread() is threading.main_thread() else ()
         self._pending: list[int] = []
         self._open = False
+        self._seen: list[Any] = []  # the handlers of all signals, when all were replaced that had to be
 
     def __enter__(self) -> HeldSignals:
         try:
@@ -87,18 +88,27 @@ class HeldSignals:
         finally:
             self._open = False
             self._hold()
-        try:
-            self._deliver()
-        finally:
-            self._open = False
+        self.deliver()
         return result
+
+    def deliver(self) -> None:
+        """Let those signals have their way that have come."""
+        if self._pending:
+            try:
+                self._deliver()
+            finally:
+                self._open = False
 
     def _hold(self) -> None:
         """Replace all handlers that are not replaced yet."""
-        for number, handler in zip(self._numbers, map(_signal.getsignal, self._numbers), strict=True):
+        handlers = list(map(_signal.getsignal, self._numbers))
+        if handlers == self._seen:
+            return
+        for number, handler in zip(self._numbers, handlers, strict=True):
             if callable(handler) and handler != self._handle:
                 self._found[number] = handler
                 _core.replace_handler(_signal.signal, number, self._handle)
+        self._seen = list(map(_signal.getsignal, self._numbers))
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._open:

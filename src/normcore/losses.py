@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -369,19 +370,29 @@ class Loss:
     def __repr__(self) -> str:
         return f"losses.{self.name}({', '.join(f'{key}={value!r}' for key, value in self.parameters.items())})"
 
-    @property
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.name, self.parameters)
+
+    # Looked up once: each step of a training asks for them.
+
+    @cached_property
     def _rule(self) -> _Rule:
         return _RULES[self.name]
 
-    @property
+    @cached_property
+    def _function(self) -> Callable[..., tuple[Any, Array, float]]:
+        function: Callable[..., tuple[Any, Array, float]] = getattr(_core, self._rule.function)
+        return function
+
+    @cached_property
     def metric(self) -> str:
         return self._rule.metric
 
-    @property
+    @cached_property
     def lower_is_better(self) -> bool:
         return LOWER_IS_BETTER[self._rule.metric]
 
-    @property
+    @cached_property
     def has_classes(self) -> bool:
         return self._rule.has_classes
 
@@ -411,13 +422,13 @@ class Loss:
             The weighted mean over the rows; the sum; the loss of each row, times its weight. A row's loss is the mean
             over its outputs (of cross-entropy: the sum over its classes).
         """
-        options: dict[str, Any] = dict(self.parameters)
+        options: Mapping[str, Any] = self.parameters
         if self.has_classes:
-            options.update(class_weight=class_weight, label_smoothing=label_smoothing, ignore_index=ignore_index)
+            chosen = {"class_weight": class_weight, "label_smoothing": label_smoothing, "ignore_index": ignore_index}
+            options = {**options, **chosen}
         else:
             self.check_class_options(class_weight, label_smoothing, ignore_index, f"losses.{self.name}")
-        function: Callable[..., tuple[Any, Array, float]] = getattr(_core, self._rule.function)
-        return function(outputs, targets, sample_weight=sample_weight, reduction=reduction, **options)
+        return self._function(outputs, targets, sample_weight=sample_weight, reduction=reduction, **options)
 
     def check_class_options(self, class_weight: Any, label_smoothing: Any, ignore_index: Any, where: str) -> None:
         """ValueError, as one of the operation `where`, for options that only classes give a meaning."""

@@ -14,14 +14,14 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core, losses
-from normcore._checks import check_dtype, check_number, check_uint64, with_hints
+from normcore._checks import check_dtype, check_integer, check_number, check_uint64, with_hints
 from normcore._description import SCALE_NAMES, check_feature_scale, check_names, judge_feature_scale, scaled
 from normcore._fields import Fields
+from normcore._inputs import ClassWeight, check_class_weight, check_features, check_floats, check_weights, convert
 from normcore._text import printable
 from normcore.archive import Archive, Spec, open_archive, unsigned_header, write_archive
 from normcore.losses import Loss
 from normcore.model_file import config_of, metadata_of
-from normcore.random import Generator
 
 if TYPE_CHECKING:
     from normcore._core import _Activation as Activation
@@ -30,7 +30,6 @@ __all__ = ["MLP", "load_model", "save_model"]
 
 Norm = Literal["batch", "layer"] | None
 FloatArray = npt.NDArray[Any]
-ClassWeight = npt.ArrayLike | Mapping[Any, float] | None
 
 _NORMS = (None, "batch", "layer")
 _MOST_DROPOUT = 1.0 - 2.0**-32  # units are kept by comparing 32-bit words
@@ -50,23 +49,6 @@ def _check_sizes(sizes: Iterable[SupportsIndex]) -> tuple[int, ...]:
     return result
 
 
-def _convert(array: npt.NDArray[Any], dtype: np.dtype[Any], operation: str, name: str) -> FloatArray:
-    """Round `array` to `dtype`; ValueError if a finite value becomes infinite."""
-    if array.dtype == dtype:
-        return array
-    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
-        converted = array.astype(dtype)
-    if dtype.itemsize < array.dtype.itemsize:
-        infinite = np.isinf(converted)
-        if infinite.any() and (lost := np.argwhere(infinite & np.isfinite(array))).size:
-            index = tuple(lost[0].tolist())
-            raise ValueError(
-                f"{operation}: {name}[{', '.join(map(str, index))}] is {float(array[index])!r}, which does not fit "
-                f"{dtype.name}, the dtype of the model"
-            )
-    return converted
-
-
 def _renamed(error: TypeError | ValueError, old: str, operation: str, **names: str) -> Exception:
     """An error of the core as one of `operation`, which has other names for some arguments."""
     text = str(error)
@@ -76,95 +58,6 @@ def _renamed(error: TypeError | ValueError, old: str, operation: str, **names: s
     for name, new in names.items():
         text = re.sub(rf"(?<=[: ]){name}(?=[ \[]|$)", new, text)
     return type(error)(operation + text)
-
-
-def _floats(values: npt.ArrayLike, operation: str, name: str) -> FloatArray:
-    if isinstance(values, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: {name} is a masked array; fill or drop the masked elements first")
-    array = np.asarray(values)
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (4, 8):
-        raise TypeError(f"{operation}: {name} is {array.dtype.name}; accepted are float32 and float64")
-    return array
-
-
-def _check_features(X: npt.ArrayLike, features: int, operation: str) -> FloatArray:
-    """Return `X` as an array with at least two axes, the last one `features` long; any layout is kept.
-
-    Integers, bool and float16 are numbers like others: each stands for one number, which is then rounded to the dtype.
-    """
-    if isinstance(X, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: X is a masked array; fill or drop the masked elements first")
-    array = np.asarray(X)
-    if array.dtype.kind not in "iub" and (array.dtype.kind != "f" or array.dtype.itemsize > 8):
-        raise TypeError(
-            f"{operation}: X is {array.dtype.name}; accepted are float32 and float64, and float16, integers and bool, "
-            "which are converted"
-        )
-    if array.ndim < 2:
-        raise ValueError(f"{operation}: X is {array.shape}; it must be (rows, features) (one row is X[np.newaxis])")
-    if array.shape[-1] != features:
-        raise ValueError(f"{operation}: X is {array.shape} but the model takes {features} features on its last axis")
-    return array
-
-
-def check_targets(
-    y: npt.ArrayLike, shape: tuple[int, ...], outputs: int, dtype: np.dtype[Any], operation: str
-) -> npt.NDArray[Any]:
-    """Return `y` with its leading axes made one: integer labels (rows,) as they are, or soft targets of `dtype`."""
-    if isinstance(y, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: y is a masked array; fill or drop the masked elements first")
-    array = np.asarray(y)
-    if array.dtype.kind in "iub":
-        if array.shape != shape:
-            raise ValueError(f"{operation}: y is {array.shape} but X has the rows {shape}; labels must be one a row")
-        return array.reshape(-1)
-    if array.dtype.kind == "f" and array.dtype.itemsize in (4, 8):
-        if array.shape != (*shape, outputs):
-            raise ValueError(
-                f"{operation}: y is {array.dtype.name} {array.shape}; soft targets must be {(*shape, outputs)}, "
-                f"labels an integer array {shape}"
-            )
-        return _convert(array, dtype, operation, "y").reshape(-1, outputs)
-    raise TypeError(
-        f"{operation}: y is {array.dtype.name}; accepted are integers and bool (labels), float32 and float64 (soft "
-        "targets); normcore.encode_labels numbers other labels"
-    )
-
-
-def check_class_weight(weights: ClassWeight, outputs: int, operation: str) -> FloatArray | None:
-    """Return class weights as a float64 array (outputs,), from one or from a mapping {class: weight}; None stays None.
-
-    Classes that a mapping does not name weigh 1, as in scikit-learn.
-    """
-    if isinstance(weights, str):
-        raise TypeError(
-            f"{operation}: class_weight is {weights!r}; it must be numbers, one for each class, or a mapping of class "
-            "to weight"
-        )
-    if isinstance(weights, Mapping):
-        weights = _core.class_weights(operation, weights, outputs)
-    return check_weights(weights, (outputs,), operation, "class_weight")
-
-
-def check_weights(
-    weights: npt.ArrayLike | None, shape: tuple[int, ...], operation: str, name: str
-) -> FloatArray | None:
-    """Return class or sample weights as a flat float64 array of the given shape; None stays None."""
-    if weights is None:
-        return None
-    if isinstance(weights, np.ma.MaskedArray):
-        raise TypeError(f"{operation}: {name} is a masked array")
-    array = np.asarray(weights)
-    if array.dtype.kind not in "iubf":
-        raise TypeError(f"{operation}: {name} is {array.dtype.name}; it must be numbers")
-    if array.shape != shape:
-        raise ValueError(f"{operation}: {name} is {array.shape}; it must be {shape}")
-    flat = np.ascontiguousarray(array, dtype=np.float64).reshape(-1)
-    bad = np.flatnonzero(~((flat >= 0.0) & (flat < np.inf)))
-    if bad.size:
-        index = int(bad[0])
-        raise ValueError(f"{operation}: {name}[{index}] is {flat[index]}; it must be finite and not negative")
-    return flat
 
 
 class _Place(NamedTuple):
@@ -195,8 +88,8 @@ _ARGUMENTS = {
     "hidden_layer_sizes": "sizes, which begin with the features and end with the outputs",
     "hidden_sizes": "sizes, which begin with the features and end with the outputs",
     "layers": "sizes, which begin with the features and end with the outputs",
-    "random_state": "rng",
-    "seed": "rng",
+    "random_state": "seed",
+    "rng": "seed",
 }
 _METHODS = {
     "compile": "give loss and optimizer to normcore.Trainer(model, ...)",
@@ -206,6 +99,24 @@ _METHODS = {
     "state_dict": "MLP.parameters() and MLP.buffers()",
     "train": "normcore.Trainer(model, ...).fit(X, y) trains it",
 }
+
+
+class _Elsewhere:
+    """A method of other libraries: an attribute that is not there, and says what is meant by it here.
+
+    Not ``__getattr__``, with which Python would take several times as long for every attribute that is there.
+    """
+
+    def __init__(self, name: str, hint: str) -> None:
+        self.name = name
+        self.hint = hint
+
+    def __get__(self, model: object, owner: type) -> Any:
+        message = f"{owner.__name__!r} object has no attribute {self.name!r}; {self.hint}"
+        raise AttributeError(message, name=self.name, obj=model)
+
+    def __repr__(self) -> str:
+        return f"<{self.hint}>"
 
 
 class MLP:
@@ -227,9 +138,8 @@ class MLP:
         for the others (He et al., arXiv 1502.01852).
     dtype : "float32" or "float64"
         Of parameters, activations and logits.
-    rng : int or Generator
-        Seed of the initial weights; layer l (from 0) draws from stream l. A Generator gives one integer below 2**63,
-        which is the seed, so that two models made from one generator differ.
+    seed : int in [0, 2**64)
+        Of the initial weights: layer l (from 0) draws from stream l of it.
     eps, momentum, unbiased_running_var
         Of the normalisation, as in `batch_norm_forward`: running = momentum * running + (1 - momentum) * batch.
     loss : str or `normcore.losses.Loss`
@@ -264,12 +174,6 @@ class MLP:
     ['no', 'yes', 'no']
     """
 
-    if not TYPE_CHECKING:  # it would let every attribute pass
-
-        def __getattr__(self, name):
-            hint = f"; {_METHODS[name]}" if name in _METHODS else ""
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}", name=name, obj=self)
-
     @with_hints("MLP", _ARGUMENTS)
     def __init__(
         self,
@@ -280,7 +184,7 @@ class MLP:
         dropout: float = 0.0,
         weight_scale: float | None = None,
         dtype: npt.DTypeLike = "float32",
-        rng: SupportsIndex | Generator = 0,
+        seed: SupportsIndex = 0,
         eps: float = 1e-5,
         momentum: float = 0.9,
         unbiased_running_var: bool = False,
@@ -306,8 +210,8 @@ class MLP:
             feature_mean=feature_mean,
             feature_scale=feature_scale,
         )
+        seed = check_uint64(seed, "MLP", "seed")
         self._allocate()
-        seed = int(rng.integers(1 << 63, 1)[0]) if isinstance(rng, Generator) else check_uint64(rng, "MLP", "rng")
         try:
             self._network.initialize(self._parameters, self._buffers, seed=seed, weight_scale=self._weight_scale)
         except ValueError as error:
@@ -546,9 +450,11 @@ class MLP:
 
     def _rows(self, X: npt.ArrayLike, operation: str) -> FloatArray:
         """The rows as the network sees them: checked, scaled if the model has a scale, and of its dtype."""
-        array = _check_features(X, self.features, operation)
+        if self._scale is None and self._network.takes(X):
+            return X  # type: ignore[return-value]
+        array = check_features(X, self.features, operation)
         if self._scale is None:
-            return _convert(array, self._dtype, operation, "X")
+            return convert(array, self._dtype, operation, "X")
         return scaled(array, *self._scale, self._dtype, operation)
 
     def forward(self, X: npt.ArrayLike, *, out: FloatArray | None = None) -> FloatArray:
@@ -570,19 +476,16 @@ class MLP:
 
     def _forward(self, rows: FloatArray, out: FloatArray | None, operation: str) -> FloatArray:
         """`forward` of rows as `_rows` gives them."""
-        if out is None:
-            out = np.empty((*rows.shape[:-1], self.outputs), dtype=self._dtype)
-        else:
+        if out is not None:
             self._check_apart(out, operation, "out")
         try:
-            self._network.forward(rows, self._parameters, self._buffers, out)
+            return self._network.forward(rows, self._parameters, self._buffers, out)
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.forward", operation) from None
-        return out
 
     def _judged(self, X: npt.ArrayLike, operation: str) -> FloatArray:
         """Outputs for X, to be understood by the loss."""
-        if self._loss.has_classes and self.outputs == 1:
+        if self._sizes[-1] == 1 and self._loss.has_classes:
             raise ValueError(
                 f"{operation}: the model has one output, and the softmax over it is 1 whatever it is: use two, one for "
                 "each class, or another loss, such as 'logistic'"
@@ -657,7 +560,7 @@ class MLP:
         --------
         >>> import numpy as np
         >>> import normcore as nc
-        >>> model = nc.MLP([3, 8, 2], norm="layer", activation="tanh", rng=1)
+        >>> model = nc.MLP([3, 8, 2], norm="layer", activation="tanh", seed=1)
         >>> X = np.eye(3, dtype=np.float32)
         >>> inside = model.activations(X)
         >>> {name: array.shape for name, array in inside.items()}
@@ -668,7 +571,7 @@ class MLP:
         operation = "MLP.activations"
         array = self._rows(X, operation)
         if training:
-            self._check_rows(math.prod(array.shape[:-1]), array, operation)
+            self._check_rows(array, operation)
         seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
         parameters, found = self._parameter_views, {}
         activate = getattr(_core, f"{self._activation}_forward")
@@ -736,7 +639,7 @@ class MLP:
 
         >>> import numpy as np
         >>> import normcore as nc
-        >>> model = nc.MLP([3, 8, 2], rng=1)
+        >>> model = nc.MLP([3, 8, 2], seed=1)
         >>> X, T = np.eye(3, dtype=np.float32), np.ones((3, 2), dtype=np.float32)
         >>> Y = model.forward_training(X)
         >>> gradients = model.backward(2 * (Y - T) / Y.size)
@@ -746,6 +649,7 @@ class MLP:
         """
         operation = "MLP.forward_training"
         array = self._rows(X, operation)
+        self._check_rows(array, operation)
         return self._forward_training(array, seed, stream, operation, update_statistics)
 
     def _forward_training(
@@ -756,24 +660,14 @@ class MLP:
         operation: str,
         update_statistics: bool = True,
     ) -> FloatArray:
-        """`forward_training` of rows that are as `_rows` gives them."""
+        """`forward_training` of rows that are as `_rows` gives them and as many as `_check_rows` wants."""
         rows = math.prod(array.shape[:-1])
-        self._check_rows(rows, array, operation)
-        seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
         self._pass_input = None
         if self._pass is None or self._pass.rows < rows:
             self._pass = _core.Pass(self._network, rows)
-        out = np.empty((*array.shape[:-1], self.outputs), dtype=self._dtype)
+        buffers = self._buffers if update_statistics else None
         try:
-            self._network.forward_training(
-                array,
-                self._parameters,
-                self._buffers if update_statistics else None,
-                self._pass,
-                out,
-                seed=seed,
-                stream=stream,
-            )
+            out = self._network.forward_training(array, self._parameters, buffers, self._pass, seed=seed, stream=stream)
         except (TypeError, ValueError) as error:
             raise _renamed(error, "Network.forward_training", operation) from None
         self._pass_input, self._pass_shape = array, out.shape
@@ -799,13 +693,13 @@ class MLP:
         array = self._pass_input
         if array is None or self._pass is None:
             raise ValueError(f"{operation}: there has been no forward_training to go back from")
-        gradient = _floats(doutputs, operation, "doutputs")
+        gradient = check_floats(doutputs, operation, "doutputs")
         if gradient.shape != self._pass_shape:
             raise ValueError(
                 f"{operation}: doutputs is {gradient.shape}; the outputs of forward_training were {self._pass_shape}"
             )
         self._check_apart(dx, operation, "dx")
-        gradient = _convert(gradient, self._dtype, operation, "doutputs")
+        gradient = convert(gradient, self._dtype, operation, "doutputs")
         try:
             self._network.backward(array, self._parameters, self._pass, gradient, self._gradients, dx)
         except (TypeError, ValueError) as error:
@@ -823,7 +717,9 @@ class MLP:
             if np.may_share_memory(out, array) and np.shares_memory(out, array):
                 raise ValueError(f"{operation}: {name} overlaps {attribute} of the model")
 
-    def _check_rows(self, rows: int, array: FloatArray, operation: str) -> None:
+    def _check_rows(self, array: FloatArray, operation: str) -> None:
+        """ValueError for so few rows that they teach nothing."""
+        rows = math.prod(array.shape[:-1])
         if not rows:
             raise ValueError(f"{operation}: X is {array.shape}; it must have at least one row")
         if self._norm == "batch" and rows == 1:
@@ -842,17 +738,20 @@ class MLP:
         stream: SupportsIndex = 0,
         update_statistics: bool = True,
     ) -> tuple[float, dict[str, FloatArray]]:
-        """Mean softmax cross-entropy of one batch in training mode, and its gradients.
+        """Mean loss of one batch in training mode, by the model's `loss`, and its gradients.
 
-        `forward_training`, `softmax_cross_entropy` and `backward` in one call, which needs no memory of the model's.
+        `forward_training`, that loss and `backward` in one call; with cross-entropy it needs no memory of the model's.
 
         Parameters
         ----------
         X : (..., features) float32 or float64
             At least one row, with batch norm two: one is its own mean, and would teach the layers below nothing.
-        y : (...,) integers or bool in [0, outputs), or (..., outputs) float soft targets
+        y : targets of the loss
+            Cross-entropy: (...,) integers or bool in [0, outputs), or (..., outputs) float soft targets. Others:
+            (..., outputs) numbers, of one output also (...,). See `normcore.losses.Loss.check_targets`.
         class_weight : (outputs,), or mapping of class to weight, optional
-            Finite, not negative; see `softmax_cross_entropy`. A mapping may leave classes out: they weigh 1.
+            Finite, not negative; see `softmax_cross_entropy`. A mapping may leave classes out: they weigh 1. This,
+            `label_smoothing` and `ignore_index` are for losses with classes.
         sample_weight : (...,), optional
             Finite, not negative. With batch norm the rows of weight 0 count in the statistics all the same: leave
             padding out rather than weigh it 0.
@@ -870,59 +769,100 @@ class MLP:
         loss : float
         gradients : dict
             ``gradients()``: views, overwritten by the next call.
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> import normcore as nc
+        >>> model = nc.MLP([3, 8, 1], loss="squared_error", seed=1)
+        >>> loss, gradients = model.loss_and_grads(np.eye(3), [1.0, 2.0, 3.0])
+        >>> list(gradients), gradients["w1"].shape
+        (['w1', 'b1', 'w2', 'b2'], (3, 8))
         """
-        loss, _ = self._training_pass(
-            self._rows(X, "MLP.loss_and_grads"),
-            y,
+        operation, loss = "MLP.loss_and_grads", self._loss
+        loss.check_class_options(class_weight, label_smoothing, ignore_index, operation)
+        rows, targets, sample_weight = self._examples(X, y, sample_weight, loss, ignore_index, operation)
+        if class_weight is not None:
+            class_weight = check_class_weight(class_weight, self.outputs, operation)
+        seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
+        value, _ = self._training_pass(
+            loss,
+            rows,
+            targets,
             class_weight,
             sample_weight,
             label_smoothing,
             ignore_index,
             seed,
             stream,
-            "MLP.loss_and_grads",
+            operation,
             update_statistics,
         )
-        return loss, self.gradients()
+        return value, self.gradients()
+
+    def _examples(
+        self,
+        X: npt.ArrayLike,
+        y: npt.ArrayLike,
+        sample_weight: npt.ArrayLike | None,
+        loss: Loss,
+        ignore_index: SupportsIndex | None,
+        operation: str,
+    ) -> tuple[FloatArray, npt.NDArray[Any], FloatArray | None]:
+        """Rows, targets and weights of one training pass: checked, with the leading axes made one."""
+        rows = given = self._rows(X, operation)
+        if loss.has_classes and self._network.takes_labels(rows, y):
+            targets: Any = y  # whose range the pass checks, in less time than it would take here
+        else:
+            shape = given.shape[:-1]
+            self._check_rows(given, operation)
+            rows = given.reshape(-1, self.features)
+            index = None if ignore_index is None else check_integer(ignore_index, operation, "ignore_index", -(1 << 63))
+            targets = loss.check_targets(y, shape, self.outputs, operation, dtype=self._dtype, ignore_index=index)
+        if sample_weight is not None:
+            sample_weight = check_weights(sample_weight, given.shape[:-1], operation, "sample_weight")
+        return rows, targets, sample_weight
 
     def _training_pass(
         self,
-        array: FloatArray,
-        y: npt.ArrayLike,
-        class_weight: ClassWeight,
-        sample_weight: npt.ArrayLike | None,
+        loss: Loss,
+        rows: FloatArray,
+        targets: npt.NDArray[Any],
+        class_weight: FloatArray | None,
+        sample_weight: FloatArray | None,
         label_smoothing: float,
-        ignore_index: int | None,
-        seed: SupportsIndex,
-        stream: SupportsIndex,
+        ignore_index: SupportsIndex | None,
+        seed: int,
+        stream: int,
         operation: str,
         update_statistics: bool = True,
     ) -> tuple[float, float]:
-        """Check everything but the rows, which are as `_rows` gives them, run one training pass, return (loss, sum of
-        weights); the gradients are in place."""
-        shape = array.shape[:-1]
-        targets = check_targets(y, shape, self.outputs, self._dtype, operation)
-        self._check_rows(targets.shape[0], array, operation)
-        class_weight = check_class_weight(class_weight, self.outputs, operation)
-        sample_weight = check_weights(sample_weight, shape, operation, "sample_weight")
-        seed, stream = check_uint64(seed, operation, "seed"), check_uint64(stream, operation, "stream")
-        try:
-            return self._network.loss_and_grads(
-                array.reshape(-1, self.features),
-                targets,
-                self._parameters,
-                self._buffers,
-                self._gradients,
-                class_weight=class_weight,
-                sample_weight=sample_weight,
-                label_smoothing=label_smoothing,
-                ignore_index=ignore_index,
-                seed=seed,
-                stream=stream,
-                update_statistics=update_statistics,
-            )
-        except (TypeError, ValueError) as error:
-            raise _renamed(error, "Network.loss_and_grads", operation, labels="y") from None
+        """Forward, loss and backward of what has been checked: loss and sum of weights; the gradients are in place."""
+        if loss.name == "cross_entropy":  # of which the core makes the three in one call, to the same bits
+            try:
+                return self._network.loss_and_grads(
+                    rows,
+                    targets,
+                    self._parameters,
+                    self._buffers,
+                    self._gradients,
+                    class_weight,
+                    sample_weight,
+                    label_smoothing,
+                    ignore_index,
+                    seed,
+                    stream,
+                    update_statistics,
+                )
+            except (TypeError, ValueError) as error:
+                raise _renamed(error, "Network.loss_and_grads", operation, labels="y") from None
+        outputs = self._forward_training(rows, seed, stream, operation, update_statistics)
+        value, doutputs, weight = loss(outputs, targets, sample_weight=sample_weight)
+        self.backward(doutputs)
+        return value, weight
+
+    def __dir__(self) -> list[str]:
+        return [name for name in super().__dir__() if name not in _METHODS]
 
     # ------------------------------------------------------------------ copies and files
 
@@ -959,7 +899,7 @@ class MLP:
         Examples
         --------
         >>> import normcore as nc
-        >>> nc.MLP([4, 8, 3], rng=0).digest()[:16]
+        >>> nc.MLP([4, 8, 3], seed=0).digest()[:16]
         '9423343db4745c09'
         """
         digest = hashlib.sha256()
@@ -1021,6 +961,9 @@ class MLP:
         """Return the model in the file; ValueError, naming the file, if it is not sound."""
         return load_model(path)[0]
 
+
+for _name, _hint in _METHODS.items():  # here, where no type checker takes them for attributes
+    setattr(MLP, _name, _Elsewhere(_name, _hint))
 
 # ---------------------------------------------------------------------- files
 
@@ -1118,7 +1061,7 @@ def save_model(path: str | os.PathLike[str], model: MLP, extra: Mapping[str, Any
 
     Examples
     --------
-    >>> nc.save_model("model.safetensors", nc.MLP([4, 8, 3], rng=1), extra={"made by": "me"})
+    >>> nc.save_model("model.safetensors", nc.MLP([4, 8, 3], seed=1), extra={"made by": "me"})
     >>> nc.load_model("model.safetensors")
     (MLP((4, 8, 3), dtype='float32'), {'made by': 'me'})
     """
@@ -1142,7 +1085,7 @@ def load_model(path: str | os.PathLike[str]) -> tuple[MLP, dict[str, Any]]:
 
     Examples
     --------
-    >>> nc.MLP([4, 8, 3], norm="batch", rng=1).save("model.safetensors")
+    >>> nc.MLP([4, 8, 3], norm="batch", seed=1).save("model.safetensors")
     >>> model, extra = nc.load_model("model.safetensors")
     >>> model.sizes, model.norm, extra
     ((4, 8, 3), 'batch', {})

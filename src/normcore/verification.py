@@ -39,7 +39,7 @@ def _trained(dtype: str, norm: str, dropout: float) -> str:
     """SHA-256 of parameters, running statistics and losses, little-endian, after three epochs on the digits."""
     data = load_digits()
     x_train, _ = data.arrays()
-    model = MLP([data.features, 100, 100, 10], norm=norm, dropout=dropout, dtype=dtype, rng=0)  # type: ignore[arg-type]
+    model = MLP([data.features, 100, 100, 10], norm=norm, dropout=dropout, dtype=dtype, seed=0)  # type: ignore[arg-type]
     trainer = Trainer(model, optimizer="adam", learning_rate=1e-3, batch_size=50, epochs=3, progress=False, seed=0)
     history = trainer.fit(x_train.astype(dtype), data.y_train)
     digest = hashlib.sha256()

@@ -29,7 +29,7 @@ def save(path: str, limit: int | None) -> int:
     from normcore import MLP
     from normcore.mlp import save_model
 
-    model = MLP([3, 4, 2], norm="batch", rng=2)
+    model = MLP([3, 4, 2], norm="batch", seed=2)
     ctypes.CDLL(None).prctl(0x59616D61, ctypes.c_ulong(-1 & 0xFFFFFFFF), 0, 0, 0)  # PR_SET_PTRACER: strace may attach
     if limit is not None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -74,7 +74,7 @@ def main() -> int:
         path, trace = Path(folder) / "m", Path(aside) / "trace"
         contents = {}
         for name, seed in (("old", 1), ("new", 2)):
-            MLP([3, 4, 2], norm="batch", rng=seed).save(path)
+            MLP([3, 4, 2], norm="batch", seed=seed).save(path)
             contents[path.read_bytes()] = name
         old, new = contents
 

@@ -66,7 +66,7 @@ def seeds(folder: Path) -> list[tuple[str, dict[str, str], dict[str, Any]]]:
     X = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
     y = (X[:, 0] > 0).astype(int)
     trainer = nc.Trainer(
-        nc.MLP([3, 5, 2], norm="batch", dropout=0.1, rng=1),
+        nc.MLP([3, 5, 2], norm="batch", dropout=0.1, seed=1),
         epochs=2,
         batch_size=10,
         restore_best=True,

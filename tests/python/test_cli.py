@@ -518,7 +518,7 @@ def test_predict_counts_missing_and_unknown_labels(
 def test_predict_with_a_model_saved_from_python(
     tmp_path: Path, flowers: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    model = MLP([3, 5, 4], norm="layer", rng=1)
+    model = MLP([3, 5, 4], norm="layer", seed=1)
     model.save(tmp_path / "plain.safetensors")
     code, out, _ = run(capsys, "predict", tmp_path / "plain.safetensors", flowers)
     assert code == 0

@@ -11,16 +11,18 @@ import numpy as np
 import pytest
 
 import normcore as nc
+from normcore import _core
 from normcore.testing import assert_same_bits
 
 # Every operation once, by name.
 CALLS = """
 import numpy as np
 import normcore as nc
+from normcore import _core
 
 x, v, labels = np.arange(12.0).reshape(4, 3), np.ones(3), np.array([0, 1, 2, 1])
 w, ones = np.ones((3, 3)), np.ones(4)
-net = nc.Network([3, 4, 3], norm="batch", dtype="float64")
+net = _core.Network([3, 4, 3], norm="batch", dtype="float64")
 params, buffers = np.ones(net.parameter_count), np.ones(net.buffer_count)
 tape = nc._core.Pass(net, 4)
 calls = {  # but for Network.backward, which needs a forward pass
@@ -110,6 +112,7 @@ def test_memory_that_the_core_does_not_get() -> None:
 import resource
 import numpy as np
 import normcore as nc
+from normcore import _core
 
 nc.set_num_threads(1)
 x, v = np.random.default_rng(0).normal(size=(100_000, 40)), np.ones(40)
@@ -148,7 +151,7 @@ def test_uniform_limits_that_float32_cannot_hold(low: float, high: float) -> Non
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_network_writes_beside_its_input_in_one_wider_array(dtype: type) -> None:
     """The two lie interleaved, which C cannot see to be apart: the logits come by way of a copy."""
-    network = nc.Network([3, 5, 2], norm="layer", dtype=dtype)
+    network = _core.Network([3, 5, 2], norm="layer", dtype=dtype)
     params = np.empty(network.parameter_count, dtype)
     network.initialize(params, None, seed=4)
     wider = np.random.default_rng(0).normal(size=(7, 5)).astype(dtype)
@@ -163,7 +166,7 @@ def test_network_writes_beside_its_input_in_one_wider_array(dtype: type) -> None
 
 def test_a_network_writes_between_the_columns_of_its_rows() -> None:
     """Outputs and dx in columns of the same wide matrix as x: apart, and the same as in memory of their own."""
-    network = nc.Network([3, 4, 2], norm="layer", dtype="float64")
+    network = _core.Network([3, 4, 2], norm="layer", dtype="float64")
     params, grads = np.zeros(network.parameter_count), np.zeros(network.parameter_count)
     network.initialize(params, None, seed=1)
     held = nc._core.Pass(network, 4)

@@ -233,7 +233,7 @@ def test_verification_as_a_module_prints_the_lines_of_the_file() -> None:
 
 
 def test_masked_weights_are_refused() -> None:
-    model = nc.MLP([3, 4, 2], rng=0)
+    model = nc.MLP([3, 4, 2], seed=0)
     x, y = np.zeros((5, 3), np.float32), np.zeros(5, int)
     with pytest.raises(TypeError, match=r"sample_weight is a masked array"):
         model.loss_and_grads(x, y, sample_weight=np.ma.ones(5))

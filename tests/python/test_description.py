@@ -25,7 +25,7 @@ def raw_rows(shape: tuple[int, ...], seed: int = 1) -> np.ndarray:
 def pair(dtype: str = "float32", norm: Any = "batch", **options: Any) -> tuple[MLP, MLP]:
     """The same network, once with the scale and once without."""
     models = [
-        MLP([3, 5, 2], norm=norm, dtype=dtype, rng=4, **options, **scale)
+        MLP([3, 5, 2], norm=norm, dtype=dtype, seed=4, **options, **scale)
         for scale in ({"feature_mean": MEAN, "feature_scale": SCALE}, {})
     ]
     for model in models:

@@ -557,7 +557,7 @@ def test_too_many_columns_for_a_model_are_refused_before_the_training(
 
 def test_model_of_a_stranger_loads(tmp_path: Path) -> None:
     """The helper that signs by hand agrees with the writer."""
-    net = MLP([2, 3], rng=4)
+    net = MLP([2, 3], seed=4)
     save_model(tmp_path / "a", net)
     (tmp_path / "b").write_bytes(archives.archive(archives.metadata_of(net), archives.arrays_of(net)))
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()

@@ -15,6 +15,7 @@ PRELUDE = """
 import re, sys, threading, time
 import numpy as np
 import normcore as nc
+from normcore import _core
 
 ROWS, COLUMNS, CLASSES, FLAT = 400, 100, 40, 30_000
 SHAPES = {
@@ -26,7 +27,7 @@ SHAPES = {
 DOUBLES = {"mean": COLUMNS, "rstd": COLUMNS, "row_mean": ROWS, "row_rstd": ROWS, "sample_weight": ROWS,
            "class_weight": CLASSES}
 random = np.random.default_rng(0)
-net = nc.Network((COLUMNS, 30, CLASSES), norm="batch")
+net = _core.Network((COLUMNS, 30, CLASSES), norm="batch")
 tape = nc._core.Pass(net, ROWS)
 net.forward_training(np.ones((ROWS, COLUMNS), np.float32), np.ones(net.parameter_count, np.float32), None, tape,
                      np.ones((ROWS, CLASSES), np.float32))

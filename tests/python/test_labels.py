@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import normcore as nc
+from normcore import _core
 from normcore.testing import assert_same_bits
 
 F32, F64 = np.dtype(np.float32), np.dtype(np.float64)
@@ -82,7 +83,7 @@ def test_cross_entropy_refuses_a_label_out_of_range(value: int, row: int) -> Non
 
 
 def test_cross_entropy_checks_labels_before_anything_is_written() -> None:
-    network = nc.Network((3, 4, 2), norm="batch")
+    network = _core.Network((3, 4, 2), norm="batch")
     params, buffers = (
         np.empty(network.parameter_count, F32),
         np.empty(network.buffer_count, F32),

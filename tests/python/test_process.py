@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import normcore as nc
-from normcore import _config
+from normcore import _config, _core
 from normcore.testing import use_num_threads
 
 
@@ -198,7 +198,7 @@ def test_calls_from_several_threads_at_once() -> None:
 
 
 def test_threads_may_share_a_network() -> None:
-    made = nc.Network((64, 128, 10), norm="batch", keep=0.8)
+    made = _core.Network((64, 128, 10), norm="batch", keep=0.8)
     params = np.empty(made.parameter_count, np.float32)
     buffers = np.empty(made.buffer_count, np.float32)
     made.initialize(params, buffers, seed=0)

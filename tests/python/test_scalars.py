@@ -167,7 +167,7 @@ def test_class_weights_are_mappings_everywhere() -> None:
     X = np.random.default_rng(0).normal(size=(9, 3)).astype(F32)
     y = np.arange(9) % 3
     weights = [1.0, 2.5, 1.0]
-    model = nc.MLP([3, 3], rng=1)
+    model = nc.MLP([3, 3], seed=1)
     for mapping in ({1: 2.5}, {np.int64(1): np.float32(2.5), True: 2.5}, {0: 1, 1: 2.5, 2: 1}):
         assert (
             model.loss_and_grads(X, y, class_weight=mapping)[0] == model.loss_and_grads(X, y, class_weight=weights)[0]

@@ -37,7 +37,7 @@ NAMES = ["a", 'naïve "x"\\', "\x7f\n\x9b\U0001f600"]
 
 
 def make_model(norm: Any = "batch", dtype: str = "float32", **more: Any) -> MLP:
-    model = MLP([3, 4, 2], norm=norm, dropout=0.25, dtype=dtype, weight_scale=0.3, rng=5, **more)
+    model = MLP([3, 4, 2], norm=norm, dropout=0.25, dtype=dtype, weight_scale=0.3, seed=5, **more)
     rng = Generator(8)
     model.parameters_flat[...] = rng.normal(model.parameters_flat.size, dtype=dtype)
     model.buffers_flat[...] = rng.uniform(model.buffers_flat.size, 0.5, 2.0, dtype=dtype)
@@ -918,7 +918,7 @@ def through_a_pipe(path: Path, pieces: Iterator[bytes]) -> int:
 
 def test_a_large_model_through_a_pipe(tmp_path: Path) -> None:
     """More than is read at a time, and ends at any place in that."""
-    model = MLP([300, 300, 2], norm="layer", rng=1)
+    model = MLP([300, 300, 2], norm="layer", seed=1)
     save_model(tmp_path / "m", model)
     content = (tmp_path / "m").read_bytes()
     assert len(content) > files._PIECE + 8192

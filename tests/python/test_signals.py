@@ -144,7 +144,7 @@ VALIDATION = (Generator(4).normal((5, 2), dtype="float32"), np.array([0, 1, 0, 1
 
 
 def make(**options: Any) -> Trainer:
-    model = MLP([2, 3, 2], norm="batch", dropout=0.2, rng=1)
+    model = MLP([2, 3, 2], norm="batch", dropout=0.2, seed=1)
     options = {"epochs": 2, "batch_size": 4, "l2": 1e-3, "clip_norm": 1.0, "seed": 18, **options}
     return Trainer(model, **{"learning_rate": CosineSchedule(0.3, 6), **options})
 

@@ -26,9 +26,10 @@ from normcore import MLP, Generator, History, Trainer, losses
 from normcore.archive import read_archive, write_archive
 from normcore.mlp import save_model
 from normcore.testing import use_isa, use_num_threads
+from normcore.training.fitting import Fit
+from normcore.training.guard import NonFiniteError
 from normcore.training.optimizers import OPTIMIZERS, Optimizer, StateOverflowError
 from normcore.training.schedules import ConstantSchedule, CosineSchedule, PlateauSchedule, Schedule, StepSchedule
-from normcore.training.stopping import NonFiniteError
 
 NORMS = [None, "batch", "layer"]
 
@@ -780,7 +781,7 @@ def test_clipping_to_nothing_is_refused() -> None:
 
 
 def test_clipping_gradients_whose_squares_overflow() -> None:
-    model = MLP([2, 3], dtype="float64", rng=1)
+    model = MLP([2, 3], dtype="float64", seed=1)
     start = model.parameters_flat.copy()
     trainer = Trainer(model, optimizer="sgd", learning_rate=1.0, clip_norm=1.0)
     X = np.array([[1e200, -1e200], [3e200, 1e200]])
@@ -1177,12 +1178,13 @@ class Overwrite:
         self.snapshots: list[tuple[bytes, bytes]] = []
         values = iter(losses)
 
-        def measure(trainer: Trainer, data: Any, validation: Any) -> dict[str, float]:
-            self.snapshots.append((trainer.model.parameters_flat.tobytes(), trainer.model.buffers_flat.tobytes()))
+        def measure(fit: Fit) -> dict[str, float]:
+            model = fit._trainer.model
+            self.snapshots.append((model.parameters_flat.tobytes(), model.buffers_flat.tobytes()))
             value = next(values)
             return {"val_loss": value, "val_accuracy": 1 - value}
 
-        monkeypatch.setattr(Trainer, "_measure", measure)
+        monkeypatch.setattr(Fit, "_measure", measure)
 
 
 @pytest.mark.parametrize("monitor", ["val_loss", "val_accuracy"])
@@ -1527,7 +1529,7 @@ def fill_value(rule: str) -> tuple[Trainer, Any, Any, tuple[Any, Any]]:
     rng = Generator(0)
     X = rng.normal((64, 3), dtype="float32")
     y = (X[:, 1] < 0).astype(int)
-    model = MLP([3, 2], rng=3)
+    model = MLP([3, 2], seed=3)
     trainer = Trainer(model, optimizer=rule, learning_rate=0.05 if rule in ("rmsprop", "adam", "adamw") else 20.0)
     trainer.step(X, y)
     bad_X, bad_y = X.copy(), y.copy()
@@ -1667,12 +1669,13 @@ def test_a_step_that_fails_has_changed_nothing(norm: Any, where: str, monkeypatc
 
     expected: Any = BrokenError
     if where == "rate":
-        monkeypatch.setitem(vars(trainer), "_set_learning_rate", math.nan)
+        monkeypatch.setitem(vars(trainer), "learning_rate", math.nan)
         expected = ValueError
     elif where == "schedule":
         monkeypatch.setattr(trainer, "learning_rate", fail)
     elif where == "option":
-        monkeypatch.setitem(vars(optimizer), "_set_betas", (0.9, 1.5))
+        monkeypatch.setitem(vars(optimizer), "betas", (0.9, 1.5))
+        monkeypatch.setitem(vars(optimizer), "_updater", None)
         expected = ValueError
     elif where == "pass":
         monkeypatch.setattr(trainer.model, "_training_pass", fail)
@@ -2059,7 +2062,7 @@ def test_resume_at_every_step(
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)
     X, y = make_data(18)
     whole = Trainer(
-        MLP([6, 4, 3], norm=norm, dropout=0.2, rng=1),
+        MLP([6, 4, 3], norm=norm, dropout=0.2, seed=1),
         optimizer=name,
         shuffle=shuffle,
         learning_rate=CosineSchedule(1e-2, 10, warmup=2),

@@ -16,7 +16,7 @@ cdef tuple SEGMENTS = ("w", "b", "gamma", "beta", "running_mean", "running_var")
 cdef class Network:
     """{affine - [norm] - activation - [dropout]} x (layers - 1) - affine, over flat arrays that the caller owns.
 
-    It holds the shape alone: no parameters, no work memory. `normcore.MLP` is the comfortable form.
+    It holds the shape alone: no parameters, no work memory. `normcore.MLP` owns those, and is what users see.
 
     Parameters
     ----------
@@ -50,16 +50,17 @@ cdef class Network:
 
     Examples
     --------
-    >>> network = nc.Network((3, 5, 2), norm="batch")
+    >>> from normcore import _core
+    >>> network = _core.Network((3, 5, 2), norm="batch")
     >>> params, buffers = np.empty(network.parameter_count, np.float32), np.empty(network.buffer_count, np.float32)
     >>> network.initialize(params, buffers, seed=1)
-    >>> outputs = np.empty((4, 2), np.float32)
-    >>> network.forward(np.ones((4, 3)), params, buffers, outputs)
-    >>> params.size, outputs.shape
+    >>> params.size, network.forward(np.ones((4, 3)), params, buffers).shape
     (42, (4, 2))
     """
     cdef normcore_mlp *mlp
     cdef int t
+    cdef size_t features
+    cdef size_t outputs
     cdef readonly tuple sizes
     cdef readonly object norm
     cdef readonly str activation
@@ -110,6 +111,7 @@ cdef class Network:
         free(widths)
         if status != NORMCORE_OK:
             _fail("Network", status)
+        self.features, self.outputs = self.sizes[0], self.sizes[len(self.sizes) - 1]
         self.parameter_count = normcore_mlp_parameter_count(self.mlp)
         self.buffer_count = normcore_mlp_buffer_count(self.mlp)
 
@@ -164,8 +166,8 @@ cdef class Network:
         cdef int ndim
         _type(op, "x", x, min_ndim)
         ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
-        if cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != <cnp.npy_intp>self.sizes[0]:
-            raise ValueError(f"{op}: x is {x.shape} but the network has {self.sizes[0]} features; they must equal x's "
+        if cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] != <cnp.npy_intp>self.features:
+            raise ValueError(f"{op}: x is {x.shape} but the network has {self.features} features; they must equal x's "
                              f"last axis")
         return 0
 
@@ -173,6 +175,21 @@ cdef class Network:
         """x as rows of the network's dtype, to which data of the other one are rounded."""
         self.check_features(op, x, 1)
         return _rows(x, self.t, rows)
+
+    def takes(self, x, /):
+        """Whether `x` is an array of rows of the network's features and dtype: of its argument nothing is to be converted."""
+        cdef int ndim
+        if not cnp.PyArray_CheckExact(x) or cnp.PyArray_TYPE(<cnp.ndarray>x) != self.t:
+            return False
+        ndim = cnp.PyArray_NDIM(<cnp.ndarray>x)
+        return (ndim >= 2 and cnp.PyArray_DIMS(<cnp.ndarray>x)[ndim - 1] == <cnp.npy_intp>self.features
+                and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
+
+    def takes_labels(self, x, y, /):
+        """Whether `x` are several rows, (n, features), and `y` labels for them, (n,), that a pass takes as they are."""
+        return (cnp.PyArray_Check(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) == 2 and self.outputs > 1
+                and cnp.PyArray_DIMS(<cnp.ndarray>x)[0] > 1 and cnp.PyArray_CheckExact(y)
+                and cnp.PyArray_ISINTEGER(<cnp.ndarray>y) and _has_rows_of(<cnp.ndarray>y, <cnp.ndarray>x))
 
     def segments(self):
         """Where each array lies: a list of ``(name, layer, offset, rows, cols)``, parameters first and then buffers.
@@ -224,8 +241,8 @@ cdef class Network:
         if status != NORMCORE_OK:
             _fail(op, status)
 
-    def forward(self, x, params, buffers, out):
-        """Write the logits of `x`, in evaluation mode, to `out`.
+    def forward(self, x, params, buffers, out=None):
+        """Return the outputs of `x` in evaluation mode, in `out` where it is given.
 
         Parameters
         ----------
@@ -233,7 +250,7 @@ cdef class Network:
             Any layout; rounded to the network's dtype if it is of the other one.
         params : ndarray (parameter_count,)
         buffers : ndarray (buffer_count,), or None if there are none
-        out : ndarray (..., outputs) of the network's dtype
+        out : ndarray (..., outputs) of the network's dtype, optional
             Overlaps no other argument.
 
         Raises
@@ -245,18 +262,15 @@ cdef class Network:
         cdef normcore_status status
         cdef PyThreadState *state
         cdef str op = "Network.forward"
-        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
         self.flat(op, params, buffers, False, False, &pr, &br)
         x_held = self.input_rows(op, x, &xr)
-        if out is None:
-            raise TypeError(f"{op}: out is None; it must be a NumPy array of {self.dtype}")
-        y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
-        if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
-                | _clash(op, "out", out, "buffers", buffers, APART)):
-            y = _new(self.t, <cnp.ndarray>x, outputs, &yr)
+        y = _target(op, out, self.t, <cnp.ndarray>x, self.outputs, &yr)
+        if out is not None and (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
+                                | _clash(op, "out", out, "buffers", buffers, APART)):
+            y = _new(self.t, <cnp.ndarray>x, self.outputs, &yr)
         self.take(op, params, buffers, &pr, &br)
-        _take(op, "x", x_held, self.t, xr.n, features, &xr)
-        _take(op, "out", y, self.t, xr.n, outputs, &yr)
+        _take(op, "x", x_held, self.t, xr.n, self.features, &xr)
+        _take(op, "out", y, self.t, xr.n, self.outputs, &yr)
         state = _release_gil(<double>xr.n * self.parameter_count)
         status = BY_DTYPE(normcore_mlp_forward, self.t, context, self.mlp, xr.n, xr.data, xr.stride, pr.data, br.data,
                           yr.data, yr.stride)
@@ -265,10 +279,10 @@ cdef class Network:
             if status == NORMCORE_ERROR_VALUE:
                 self.check_variances(op, buffers)
             _fail(op, status)
-        _finish(out, y)
+        return _finish(out, y)
 
-    def forward_training(self, x, params, buffers, Pass tape, out, *, seed=0, stream=0):
-        """Write the outputs of `x`, in training mode, to `out`, and what `backward` needs into `tape`.
+    def forward_training(self, x, params, buffers, Pass tape, out=None, *, seed=0, stream=0):
+        """Return the outputs of `x` in training mode, in `out` where it is given; into `tape` goes what `backward` needs.
 
         Parameters
         ----------
@@ -279,7 +293,7 @@ cdef class Network:
             Running statistics, moved in place. None: they stay as they are.
         tape : Pass
             Of this network, for at least as many rows. One thread at a time.
-        out : ndarray (..., outputs) of the network's dtype
+        out : ndarray (..., outputs) of the network's dtype, optional
             Overlaps no other argument.
         seed, stream : int in [0, 2**64)
             Layer l draws its dropout from stream ``stream + l``: give each step its own block of streams.
@@ -293,7 +307,6 @@ cdef class Network:
         cdef normcore_status status
         cdef PyThreadState *state
         cdef str op = "Network.forward_training"
-        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
         cdef uint64_t seed_word = _uint64(op, "seed", seed), stream_word = _uint64(op, "stream", stream)
         _flat(op, "params", params, self.t, self.parameter_count, False, &pr)
         br.data = NULL
@@ -303,15 +316,13 @@ cdef class Network:
             _clash(op, "buffers", buffers, "params", params, APART)
         x_held = self.input_rows(op, x, &xr)
         self.check_pass(op, tape, x, xr.n)
-        if out is None:
-            raise TypeError(f"{op}: out is None; it must be a NumPy array of {self.dtype}")
-        y = _target(op, out, self.t, <cnp.ndarray>x, outputs, &yr)
-        if (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
-                | (buffers is not None and _clash(op, "out", out, "buffers", buffers, APART))):
-            y = _new(self.t, <cnp.ndarray>x, outputs, &yr)
+        y = _target(op, out, self.t, <cnp.ndarray>x, self.outputs, &yr)
+        if out is not None and (_clash(op, "out", out, "x", x, APART) | _clash(op, "out", out, "params", params, APART)
+                                | (buffers is not None and _clash(op, "out", out, "buffers", buffers, APART))):
+            y = _new(self.t, <cnp.ndarray>x, self.outputs, &yr)
         self.take(op, params, buffers, &pr, &br)
-        _take(op, "x", x_held, self.t, xr.n, features, &xr)
-        _take(op, "out", y, self.t, xr.n, outputs, &yr)
+        _take(op, "x", x_held, self.t, xr.n, self.features, &xr)
+        _take(op, "out", y, self.t, xr.n, self.outputs, &yr)
         state = _release_gil(<double>xr.n * self.parameter_count)
         status = BY_DTYPE(normcore_mlp_forward_training, self.t, context, self.mlp, xr.n, xr.data, xr.stride, pr.data,
                           br.data, seed_word, stream_word, tape.tape, yr.data, yr.stride)
@@ -320,7 +331,7 @@ cdef class Network:
             if status == NORMCORE_ERROR_VALUE and buffers is not None:
                 self.check_variances(op, buffers)
             _fail(op, status)
-        _finish(out, y)
+        return _finish(out, y)
 
     def backward(self, x, params, Pass tape, dy, grads, dx=None):
         """Write the gradients of the parameters to `grads`, from those of the outputs.
@@ -347,7 +358,6 @@ cdef class Network:
         cdef normcore_status status
         cdef PyThreadState *state
         cdef str op = "Network.backward"
-        cdef size_t features = self.sizes[0], outputs = self.sizes[len(self.sizes) - 1]
         _flat(op, "params", params, self.t, self.parameter_count, False, &pr)
         _flat(op, "grads", grads, self.t, self.parameter_count, True, &gr)
         x_held = self.input_rows(op, x, &xr)
@@ -355,26 +365,26 @@ cdef class Network:
         _type(op, "dy", dy, 1)
         if not (cnp.PyArray_NDIM(<cnp.ndarray>dy) == cnp.PyArray_NDIM(<cnp.ndarray>x)
                 and _leading_match(<cnp.ndarray>dy, <cnp.ndarray>x)
-                and <size_t>cnp.PyArray_DIMS(<cnp.ndarray>dy)[cnp.PyArray_NDIM(<cnp.ndarray>dy) - 1] == outputs):
-            raise ValueError(f"{op}: dy is {dy.shape} but x is {x.shape}; dy must be {_leading(x) + (outputs,)}")
+                and <size_t>cnp.PyArray_DIMS(<cnp.ndarray>dy)[cnp.PyArray_NDIM(<cnp.ndarray>dy) - 1] == self.outputs):
+            raise ValueError(f"{op}: dy is {dy.shape} but x is {x.shape}; dy must be {_leading(x) + (self.outputs,)}")
         dy_held = _rows(dy, self.t, &dyr)
         _clash(op, "grads", grads, "x", x, APART)
         _clash(op, "grads", grads, "params", params, APART)
         _clash(op, "grads", grads, "dy", dy, APART)
         dxr.data = NULL
-        dxr.stride = features
+        dxr.stride = self.features
         held = None
         if dx is not None:
-            held = _target(op, dx, self.t, <cnp.ndarray>x, features, &dxr, "dx")
+            held = _target(op, dx, self.t, <cnp.ndarray>x, self.features, &dxr, "dx")
             if (_clash(op, "dx", dx, "x", x, APART) | _clash(op, "dx", dx, "params", params, APART)
                     | _clash(op, "dx", dx, "dy", dy, APART) | _clash(op, "dx", dx, "grads", grads, APART)):
-                held = _new(self.t, <cnp.ndarray>x, features, &dxr)
+                held = _new(self.t, <cnp.ndarray>x, self.features, &dxr)
         _take(op, "params", params, self.t, 1, self.parameter_count, &pr)
         _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
-        _take(op, "x", x_held, self.t, xr.n, features, &xr)
-        _take(op, "dy", dy_held, self.t, xr.n, outputs, &dyr)
+        _take(op, "x", x_held, self.t, xr.n, self.features, &xr)
+        _take(op, "dy", dy_held, self.t, xr.n, self.outputs, &dyr)
         if held is not None:
-            _take(op, "dx", held, self.t, xr.n, features, &dxr)
+            _take(op, "dx", held, self.t, xr.n, self.features, &dxr)
         state = _release_gil(<double>xr.n * self.parameter_count)
         status = BY_DTYPE(normcore_mlp_backward, self.t, context, self.mlp, xr.n, xr.data, xr.stride, pr.data,
                           tape.tape, dyr.data, dyr.stride, gr.data, dxr.data, dxr.stride)
@@ -386,9 +396,9 @@ cdef class Network:
         if dx is not None:
             _finish(dx, held)
 
-    def loss_and_grads(self, x, labels, params, buffers, grads, *, class_weight=None, sample_weight=None,
-                       label_smoothing=0.0, ignore_index=None, reduction="mean", seed=0, stream=0,
-                       bint update_statistics=True):
+    def loss_and_grads(self, x, labels, params, buffers, grads, class_weight=None, sample_weight=None,
+                       label_smoothing=0.0, ignore_index=None, seed=0, stream=0, bint update_statistics=True, *,
+                       reduction="mean"):
         """One training pass: forward in training mode, cross-entropy, backward.
 
         Parameters
@@ -426,7 +436,7 @@ cdef class Network:
         cdef str op = "Network.loss_and_grads"
         cdef uint64_t seed_word = _uint64(op, "seed", seed)
         cdef uint64_t stream_word = _uint64(op, "stream", stream)
-        cdef size_t features = self.sizes[0], c = self.sizes[len(self.sizes) - 1]
+        cdef size_t c = self.outputs
         self.check_features(op, x, 2)
         labels_held = _labels(op, labels, "x", x, c)
         held = _goal(op, labels_held, "x", x, self.t, c, class_weight, sample_weight, label_smoothing, ignore_index,
@@ -450,7 +460,7 @@ cdef class Network:
             br.data = NULL
         _take_goal(op, held, self.t, xr.n, c, &goal)
         _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
-        _take(op, "x", x_held, self.t, xr.n, features, &xr)
+        _take(op, "x", x_held, self.t, xr.n, self.features, &xr)
         state = _release_gil(<double>xr.n * self.parameter_count)
         status = BY_DTYPE(normcore_mlp_loss_and_grads, self.t, context, self.mlp, xr.n, xr.data, xr.stride, goal.labels,
                           goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word, pr.data,

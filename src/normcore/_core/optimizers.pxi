@@ -54,21 +54,42 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
     >>> velocity
     array([-0.1,  0.2])
     """
-    _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps, l2,
-                      weight_decay, gradient_scale, step)
+    cdef str op = "optimizer_update"
+    cdef normcore_optimizer_options options
+    cdef normcore_status status
+    cdef PyThreadState *state
+    cdef UpdateGroup group
+    cdef int t = _type(op, "params", params, 1)
+    _optimizer_options(op, t, optimizer, momentum, decay_rate, "beta1", beta1, "beta2", beta2, eps, l2, weight_decay, &options)
+    _step_options(op, t, learning_rate, "beta1", gradient_scale, step, &options)
+    _update_arrays(op, optimizer, options.optimizer, t, params, grads, slot1, slot2, &group)
+    state = _release_gil(group.n)
+    status = BY_DTYPE(normcore_optimizer_update, t, context, &options, group.n, group.params, group.grads, group.slot1,
+                      group.slot2)
+    _restore_gil(state)
+    if status != NORMCORE_OK:
+        _fail(op, status)
 
 
-cdef normcore_optimizer _optimizer_options(str op, int t, optimizer, learning_rate, momentum, decay_rate, str name1, beta1,
-                                           str name2, beta2, eps, l2, weight_decay, gradient_scale, step,
-                                           normcore_optimizer_options *options) except? NORMCORE_SGD:
-    """Checks all scalars of an update as the kernels of the dtype `t` use them. The betas have names of their own."""
+cdef struct UpdateGroup:
+    size_t n
+    void *params
+    const void *grads
+    void *slot1
+    void *slot2
+    double l2
+    double weight_decay
+
+
+cdef normcore_optimizer _optimizer_options(str op, int t, optimizer, momentum, decay_rate, str name1, beta1, str name2, beta2,
+                                           eps, l2, weight_decay, normcore_optimizer_options *options) except? NORMCORE_SGD:
+    """Checks what an optimiser keeps from update to update, as the kernels of the dtype `t` use it. The betas have names
+    of their own."""
     cdef normcore_optimizer kind
-    cdef double rate
     if not isinstance(optimizer, str) or optimizer not in OPTIMIZERS:
         raise ValueError(f"{op}: optimizer is {optimizer!r}; it must be one of {', '.join(OPTIMIZERS)}")
     kind = <normcore_optimizer><int>OPTIMIZERS[optimizer]
     normcore_optimizer_defaults(kind, options, sizeof(normcore_optimizer_options))
-    options.learning_rate = _not_negative(op, "learning_rate", learning_rate)
     options.momentum = _below_one(op, "momentum", momentum, t)
     options.decay_rate = _below_one(op, "decay_rate", decay_rate, t)
     options.beta1 = _below_one(op, name1, beta1, t)
@@ -76,40 +97,33 @@ cdef normcore_optimizer _optimizer_options(str op, int t, optimizer, learning_ra
     options.eps = _not_negative(op, "eps", eps)
     options.l2 = _not_negative(op, "l2", l2)
     options.weight_decay = _not_negative(op, "weight_decay", weight_decay)
-    options.gradient_scale = _finite(op, "gradient_scale", gradient_scale)
-    options.step = _integer(op, "step", step, 1, 0xFFFFFFFFFFFFFFFF)
-    rate = options.learning_rate
-    _check_fit(op, "learning_rate", learning_rate, rate, t)
     _check_use(op, "eps", eps, options.eps, t)
     _check_use(op, "l2", l2, options.l2, t)
-    _check_use(op, "gradient_scale", gradient_scale, options.gradient_scale, t)
-    _check_fit(op, "learning_rate * weight_decay", None, rate * options.weight_decay, t)
-    if kind == NORMCORE_ADAM:
-        _check_fit(op, f"learning_rate / (1 - {name1})", None, rate / (1.0 - options.beta1), t)
     return kind
 
 
-def check_optimizer(str operation, dtype, optimizer, learning_rate, momentum, decay_rate, betas, eps, l2, weight_decay, /):
-    """Refuse for `operation`, which the errors name, the scalars that `optimizer_update` refuses for arrays of `dtype`."""
-    cdef normcore_optimizer_options options
-    beta1, beta2 = betas
-    _optimizer_options(operation, cnp.NPY_FLOAT if dtype == FLOAT32 else cnp.NPY_DOUBLE, optimizer, learning_rate, momentum,
-                       decay_rate, "betas[0]", beta1, "betas[1]", beta2, eps, l2, weight_decay, 1.0, 1, &options)
+cdef int _step_options(str op, int t, learning_rate, str name1, gradient_scale, step,
+                       normcore_optimizer_options *options) except -1:
+    """Checks what each update has of its own, alone and with what `_optimizer_options` found."""
+    cdef double rate = _not_negative(op, "learning_rate", learning_rate)
+    options.learning_rate = rate
+    options.gradient_scale = _finite(op, "gradient_scale", gradient_scale)
+    options.step = _uint64(op, "step", step)
+    if options.step == 0:
+        raise ValueError(f"{op}: step is 0; it must be in [1, {0xFFFFFFFFFFFFFFFF}]")
+    _check_fit(op, "learning_rate", learning_rate, rate, t)
+    _check_use(op, "gradient_scale", gradient_scale, options.gradient_scale, t)
+    _check_fit(op, "learning_rate * weight_decay", None, rate * options.weight_decay, t)
+    if options.optimizer == NORMCORE_ADAM and _is_infinite(rate / (1.0 - options.beta1), t):
+        _check_fit(op, f"learning_rate / (1 - {name1})", None, rate / (1.0 - options.beta1), t)
+    return 0
 
 
-cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2,
-                              eps, l2, weight_decay, gradient_scale, step):
-    cdef str op = "optimizer_update"
-    cdef normcore_optimizer_options options
-    cdef normcore_status status
-    cdef PyThreadState *state
+cdef int _update_arrays(str op, optimizer, normcore_optimizer kind, int t, params, grads, slot1, slot2,
+                        UpdateGroup *group) except -1:
+    """Checks the arrays of an update; their memory and size are in `group`."""
     cdef Rows pr, gr, first, second
     cdef size_t n
-    cdef int t = _type(op, "params", params, 1)
-    cdef normcore_optimizer kind = _optimizer_options(op, t, optimizer, learning_rate, momentum, decay_rate, "beta1", beta1,
-                                                      "beta2", beta2, eps, l2, weight_decay, gradient_scale, step,
-                                                      &options)
-
     needs_first = kind in (NORMCORE_MOMENTUM, NORMCORE_NESTEROV, NORMCORE_ADAM)
     needs_second = kind in (NORMCORE_RMSPROP, NORMCORE_ADAM)
     for name, slot, needed in (("slot1", slot1, needs_first), ("slot2", slot2, needs_second)):
@@ -136,25 +150,95 @@ cdef object _optimizer_update(optimizer, params, grads, slot1, slot2, learning_r
         _take(op, "slot1", slot1, t, 1, n, &first)
     if needs_second:
         _take(op, "slot2", slot2, t, 1, n, &second)
-    state = _release_gil(n)
-    status = BY_DTYPE(normcore_optimizer_update, t, context, &options, n, pr.data, gr.data, first.data, second.data)
-    _restore_gil(state)
-    if status != NORMCORE_OK:
-        _fail(op, status)
+    group.n, group.params, group.grads, group.slot1, group.slot2 = n, pr.data, gr.data, first.data, second.data
+    return 0
 
 
-def optimizer_update_groups(optimizer, groups, learning_rate, momentum, decay_rate, beta1, beta2, eps, gradient_scale,
-                            step, calls, /):
-    """`optimizer_update` of each group (params, grads, slot1, slot2, l2, weight_decay), then each call.
+def check_optimizer(str operation, dtype, optimizer, learning_rate, momentum, decay_rate, betas, eps, l2, weight_decay, /):
+    """Refuse for `operation`, which the errors name, the scalars that `optimizer_update` refuses for arrays of `dtype`."""
+    cdef normcore_optimizer_options options
+    cdef int t = cnp.NPY_FLOAT if dtype == FLOAT32 else cnp.NPY_DOUBLE
+    beta1, beta2 = betas
+    _optimizer_options(operation, t, optimizer, momentum, decay_rate, "betas[0]", beta1, "betas[1]", beta2, eps, l2,
+                       weight_decay, &options)
+    _step_options(operation, t, learning_rate, "betas[0]", 1.0, 1, &options)
 
-    A call is (function, arguments ...). Python calls the handlers of signals between instructions of Python code alone: they
-    find all of it done or, if the functions are compiled too, nothing.
+
+cdef class Updater:
+    """`optimizer_update` of one optimiser, again and again: of the same arrays, with scalars that were checked once.
+
+    Parameters
+    ----------
+    optimizer, momentum, decay_rate, betas, eps
+        As for `optimizer_update`.
+    groups : sequence of (params, grads, slot1, slot2, l2, weight_decay)
+        Arrays of nobody else: they are not looked at again. All of one dtype.
+
+    Raises
+    ------
+    TypeError, ValueError
+        As `optimizer_update`.
     """
-    for params, grads, slot1, slot2, l2, weight_decay in groups:
-        _optimizer_update(optimizer, params, grads, slot1, slot2, learning_rate, momentum, decay_rate, beta1, beta2, eps,
-                          l2, weight_decay, gradient_scale, step)
-    for function, *arguments in calls:
-        function(*arguments)
+    cdef normcore_optimizer_options options
+    cdef UpdateGroup *groups
+    cdef size_t count
+    cdef double work  # elements of all groups
+    cdef double decay  # the greatest of them
+    cdef int t
+    cdef object held
+
+    def __cinit__(self, optimizer, groups, momentum, decay_rate, betas, eps, /):
+        cdef str op = "optimizer_update"
+        cdef UpdateGroup *group
+        self.held = tuple(groups)
+        beta1, beta2 = betas
+        self.groups = <UpdateGroup *>malloc((len(self.held) + 1) * sizeof(UpdateGroup))
+        if self.groups == NULL:
+            raise MemoryError("Updater: out of memory")
+        for params, grads, slot1, slot2, l2, weight_decay in self.held:
+            group = self.groups + self.count
+            self.t = _type(op, "params", params, 1)
+            _optimizer_options(op, self.t, optimizer, momentum, decay_rate, "betas[0]", beta1, "betas[1]", beta2, eps, l2,
+                               weight_decay, &self.options)
+            _update_arrays(op, optimizer, self.options.optimizer, self.t, params, grads, slot1, slot2, group)
+            group.l2, group.weight_decay = self.options.l2, self.options.weight_decay
+            self.decay = max(self.decay, group.weight_decay)
+            self.work += group.n
+            self.count += 1
+
+    def __dealloc__(self):
+        free(self.groups)
+
+    def __reduce__(self):
+        raise TypeError("Updater: a copy would change arrays of nobody")
+
+    def update(self, learning_rate, gradient_scale, step, calls, /):
+        """Update all groups, then make each call (function, arguments ...).
+
+        Python calls the handlers of signals between instructions of Python code alone: they find all of it done or, if
+        the functions are compiled too, nothing. ValueError, and nothing has changed, for a number that is out of range.
+        """
+        cdef tuple call
+        cdef UpdateGroup *group
+        cdef normcore_optimizer_options options = self.options
+        cdef normcore_status status = NORMCORE_OK
+        cdef PyThreadState *state
+        cdef size_t i
+        options.weight_decay = self.decay
+        _step_options("optimizer_update", self.t, learning_rate, "betas[0]", gradient_scale, step, &options)
+        state = _release_gil(self.work)
+        for i in range(self.count):
+            group = self.groups + i
+            options.l2, options.weight_decay = group.l2, group.weight_decay
+            status = BY_DTYPE(normcore_optimizer_update, self.t, context, &options, group.n, group.params, group.grads,
+                              group.slot1, group.slot2)
+            if status != NORMCORE_OK:
+                break
+        _restore_gil(state)
+        if status != NORMCORE_OK:
+            _fail("optimizer_update", status)
+        for call in calls:
+            call[0](*call[1:])
 
 
 def sum_of_squares(x):

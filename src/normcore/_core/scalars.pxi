@@ -3,6 +3,7 @@ import sys
 from operator import index as _as_index
 
 from cpython.float cimport PyFloat_AS_DOUBLE, PyFloat_CheckExact
+from cpython.long cimport PyLong_CheckExact
 from libc.math cimport fabs, isfinite
 
 
@@ -119,6 +120,11 @@ cdef object _integer(str op, str name, object value, object low, object high):
 
 
 cdef uint64_t _uint64(str op, str name, object value) except? 0:
+    if PyLong_CheckExact(value):
+        try:
+            return value
+        except OverflowError:
+            pass  # the error below names the argument
     return _integer(op, name, value, 0, 0xFFFFFFFFFFFFFFFF)
 
 

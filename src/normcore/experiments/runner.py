@@ -54,7 +54,7 @@ def train_run(run: Run, data: Dataset) -> Result:
         norm=run.norm,
         weight_scale=run.weight_scale,
         dtype="float32",
-        rng=run.seed,
+        seed=run.seed,
     )
     # The exercise starts its running statistics from zero. The library's start, variance 1, is far above the variances
     # here and takes more than the first epoch to be forgotten: batch norm would look untrained when it is not.

@@ -291,7 +291,7 @@ def _new_trainer(split: _Split, settings: Settings) -> Trainer:
         dropout=settings.dropout,
         weight_scale=settings.weight_scale,
         dtype=settings.dtype,
-        rng=settings.seed,
+        seed=settings.seed,
         feature_names=split.feature_names,
         class_names=split.classes,
         feature_mean=split.mean,

@@ -8,13 +8,24 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from normcore._inputs import check_weights
 from normcore.losses import Loss
-from normcore.mlp import MLP, check_weights
+from normcore.mlp import MLP
 from normcore.random import Generator
 
-__all__ = ["DROPOUT_STREAM", "SHUFFLE_STREAM", "Batch", "DataSet", "Part", "batch_bounds", "epoch_order"]
+__all__ = [
+    "DROPOUT_STREAM",
+    "SHUFFLE_STREAM",
+    "Batch",
+    "DataSet",
+    "Part",
+    "ValidationData",
+    "epoch_order",
+    "step_bounds",
+]
 
 FloatArray = npt.NDArray[Any]
+ValidationData = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
 
 Part = tuple[FloatArray, npt.NDArray[Any], FloatArray | None]
 """Rows as the network sees them, targets, sample weights: what one training pass takes."""
@@ -61,6 +72,18 @@ class DataSet:
         self._operation = operation
         self._outputs: FloatArray = np.empty((self.rows, model.outputs), dtype=model.dtype)
 
+    @classmethod
+    def validation(
+        cls, model: MLP, loss: Loss, given: ValidationData | None, ignore_index: int | None
+    ) -> DataSet | None:
+        """What `given`, the validation data of a fit, is; None if that is."""
+        if given is None:
+            return None
+        if not isinstance(given, (tuple, list)) or len(given) not in (2, 3):
+            raise TypeError("Trainer.fit: validation_data must be a pair (X, y), or (X, y, sample_weight)")
+        X, y, weight = (*given, None)[:3]
+        return cls(model, loss, X, y, weight, "Trainer.fit: validation_data", ignore_index)
+
     def evaluate(self, model: MLP, loss: Loss, **options: Any) -> dict[str, float]:
         """The loss, called with the options, and the scores of the model in evaluation mode, by name."""
         outputs = self._outputs
@@ -100,7 +123,7 @@ class Batch:
         self._sample_weight = None if data.sample_weight is None else np.empty(rows, dtype=np.float64)
 
     def parts(self, order: npt.NDArray[np.int64], bounds: list[tuple[int, int]]) -> tuple[Part] | Iterator[Part]:
-        """The batches of one step; each but a single one is overwritten by the next."""
+        """The batches of one step: one as it is, of several each overwritten by the next."""
         if len(bounds) == 1:
             start, stop = bounds[0]
             return (self.gather(order[start:stop]),)
@@ -109,16 +132,21 @@ class Batch:
     def gather(self, index: npt.NDArray[np.int64]) -> Part:
         rows = len(index)
         # mode="clip", because "raise" gathers into a temporary first; the indices are in range by construction.
-        X = np.take(self._data.X, index, axis=0, out=self._X[:rows], mode="clip")
-        y = np.take(self._data.y, index, axis=0, out=self._y[:rows], mode="clip")
-        if self._sample_weight is None or self._data.sample_weight is None:
+        data = self._data
+        X = data.X.take(index, 0, self._X[:rows], "clip")
+        y = data.y.take(index, 0, self._y[:rows], "clip")
+        if self._sample_weight is None or data.sample_weight is None:
             return X, y, None
-        weights = np.take(self._data.sample_weight, index, out=self._sample_weight[:rows], mode="clip")
-        return X, y, weights
+        return X, y, data.sample_weight.take(index, 0, self._sample_weight[:rows], "clip")
 
 
-def batch_bounds(rows: int, size: int, shuffle: str, norm: str | None) -> list[tuple[int, int]]:
-    """Where each batch of an epoch begins and ends in the index array of `epoch_order`."""
+def step_bounds(rows: int, size: int, shuffle: str, norm: str | None, accumulate: int) -> list[list[tuple[int, int]]]:
+    """Where the batches of each step of an epoch begin and end in the index array of `epoch_order`."""
+    bounds = _batch_bounds(rows, size, shuffle, norm)
+    return [bounds[first : first + accumulate] for first in range(0, len(bounds), accumulate)]
+
+
+def _batch_bounds(rows: int, size: int, shuffle: str, norm: str | None) -> list[tuple[int, int]]:
     if shuffle == "replacement":
         return [(start, start + size) for start in range(0, max(rows // size, 1) * size, size)]
     bounds = [(start, min(start + size, rows)) for start in range(0, rows, size)]

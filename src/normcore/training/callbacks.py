@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["Progress", "call_callbacks", "check_callbacks"]
+__all__ = ["Progress", "call_callbacks", "check_callbacks", "has_hook"]
 
 _HOOKS = ("on_train_begin", "on_step_end", "on_epoch_end", "on_train_end")
 
@@ -30,6 +30,14 @@ def check_callbacks(value: Any) -> list[Any]:
         if not _is_callback(callback):
             raise TypeError(f"Trainer: callbacks[{index}] is {callback!r}; {wanted}")
     return callbacks
+
+
+def has_hook(callbacks: Sequence[Any], hook: str) -> bool:
+    """Whether there is anything that `call_callbacks` would call for a hook other than on_epoch_end."""
+    for callback in callbacks:  # noqa: SIM110 - a generator would take longer than all else of a step without callbacks
+        if hasattr(callback, hook):
+            return True
+    return False
 
 
 def call_callbacks(callbacks: Sequence[Any], hook: str, trainer: Any, logs: dict[str, Any]) -> bool:
@@ -85,6 +93,11 @@ class Progress:
 
     def _where(self) -> str:
         return f"epoch {min(self._epoch + 1, self._epochs)}/{self._epochs}"
+
+    @property
+    def has_bar(self) -> bool:
+        """Whether `step` does anything."""
+        return self._bar is not None
 
     def step(self, loss: float) -> None:
         if self._bar is not None:

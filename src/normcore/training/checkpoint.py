@@ -7,7 +7,7 @@ import os
 import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -15,15 +15,16 @@ import numpy.typing as npt
 from normcore import _core
 from normcore._checks import check_number
 from normcore._fields import Fields, texts_of
+from normcore._inputs import check_class_weight
 from normcore.archive import Spec, open_archive, path_name, write_archive
-from normcore.losses import Loss
-from normcore.mlp import MLP, check_class_weight, check_read, check_statistics, model_arrays, model_in, model_metadata
+from normcore.mlp import check_read, check_statistics, model_arrays, model_in, model_metadata
 from normcore.training.batches import DROPOUT_STREAM, SHUFFLE_STREAM
 from normcore.training.callbacks import check_callbacks
-from normcore.training.history import CURVES, REASONS, History
-from normcore.training.optimizers import Optimizer
+from normcore.training.guard import all_finite
+from normcore.training.history import CURVES, REASONS
 from normcore.training.schedules import LearningRate, Schedule, schedule_from_dict
-from normcore.training.stopping import BestWeights, Weights, all_finite
+from normcore.training.state import TrainerState
+from normcore.training.weights import Weights
 
 __all__ = ["SETTINGS", "Resumable"]
 
@@ -65,23 +66,8 @@ def _laid_to(name: str) -> Iterator[None]:
         raise ValueError(detail if detail.startswith(name) else f"{name}: no sound checkpoint: {detail}") from None
 
 
-class Resumable:
+class Resumable(TrainerState):
     """The part of `Trainer` that writes checkpoints and reads them."""
-
-    model: MLP
-    optimizer: Optimizer
-    loss: Loss
-    learning_rate: LearningRate
-    class_weight: FloatArray | Literal["balanced"] | None
-    history: History
-    epoch: int
-    """Finished epochs."""
-    accumulate: int
-    step_count: int
-    """Finished steps, skipped ones included."""
-    _batch: int  # batches done in the current epoch
-    _rows: int  # rows of the training data of the current epoch
-    _kept: BestWeights
 
     def save_checkpoint(self, path: str | os.PathLike[str], *, extra: Mapping[str, Any] | None = None) -> None:
         """Write model, optimiser, position and history to a safetensors file, whole or not at all; see `resume`.

@@ -93,6 +93,13 @@ class History:
         """Names of the curves, in the order in which they came."""
         return self.curves.keys()
 
+    def mean_loss(self, steps: int) -> float:
+        """Mean of the losses of the last `steps` steps."""
+        total = 0.0
+        for loss in self.loss[-steps:]:  # sum() rounds differently from Python 3.12 on
+            total += loss
+        return total / steps
+
     def __repr__(self) -> str:
         shown = [f"epochs={self._epochs()}", f"steps={len(self.loss)}"]
         shown += [f"{name}={curve[-1]:.4g}" for name, curve in self.curves.items() if curve]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import numpy as np
@@ -16,7 +16,7 @@ from normcore._signals import Call, uninterrupted
 from normcore.mlp import MLP
 from normcore.training.attributes import read_only, setting
 
-__all__ = ["OPTIMIZERS", "Optimizer", "OptimizerName", "StateOverflowError"]
+__all__ = ["OPTIMIZERS", "Optimizer", "OptimizerName", "StateOverflowError", "clipping_scale"]
 
 OptimizerName = Literal["sgd", "momentum", "nesterov", "rmsprop", "adam", "adamw"]
 
@@ -56,6 +56,17 @@ class StateOverflowError(FloatingPointError):
         return type(self), (str(self), self.name)
 
 
+def clipping_scale(clip_norm: float, norm: float, dtype: np.dtype[Any], step: str) -> float:
+    """What gradients of that norm, which is greater than `clip_norm`, are multiplied by; ValueError where that is 0."""
+    scale = clip_norm / norm
+    if not dtype.type(scale):  # which the update would refuse without a word of clipping
+        raise ValueError(
+            f"{step}: clip_norm is {clip_norm!r} and the gradients' norm {norm:.6g}: the scale, {scale:.6g}, is 0 in "
+            f"{dtype.name}"
+        )
+    return scale
+
+
 def _scalar(name: str, convert: Callable[[Any, Any], Any]) -> Any:
     """A number of an optimiser: once that is made, one which an update would refuse is refused, and leaves the old."""
 
@@ -63,11 +74,11 @@ def _scalar(name: str, convert: Callable[[Any, Any], Any]) -> Any:
         new = convert(optimizer, value)
         if "updates" in vars(optimizer):
             trial = copy.copy(optimizer)
-            vars(trial)[f"_set_{name}"] = new
+            vars(trial)[name] = new
             trial.check("Optimizer")
         return new
 
-    return setting(name, check)
+    return setting(check, discards="_updater")
 
 
 def _number(name: str) -> Any:
@@ -113,15 +124,15 @@ class Optimizer:
     rate the two are the same.
     """
 
-    name: OptimizerName = read_only("name", "make a new Optimizer")
+    name: OptimizerName = read_only("make a new Optimizer")
     momentum: float = _number("momentum")
     decay_rate: float = _number("decay_rate")
     betas: tuple[float, float] = _scalar("betas", _check_betas)
     eps: float = _number("eps")
     l2: float = _number("l2")
     weight_decay: float = _scalar("weight_decay", _check_weight_decay)
-    slot1: npt.NDArray[Any] | None = read_only("slot1", "write into it")
-    slot2: npt.NDArray[Any] | None = read_only("slot2", "write into it")
+    slot1: npt.NDArray[Any] | None = read_only("write into it")
+    slot2: npt.NDArray[Any] | None = read_only("write into it")
 
     def __init__(
         self,
@@ -152,7 +163,8 @@ class Optimizer:
 
         self.slot1 = np.zeros_like(model.parameters_flat) if first else None
         self.slot2 = np.zeros_like(model.parameters_flat) if second else None
-        self._bind()
+        self._updater: _core.Updater | None = None  # made by the next update, from the settings that it finds
+        self._limit = 0.25 * float(np.finfo(model.dtype).max)
 
     def check(self, operation: str, learning_rate: float = 0.0) -> None:
         """Refuse for `operation` what the first update would refuse, by the same rule: numbers that the dtype changes.
@@ -175,10 +187,10 @@ class Optimizer:
             self.weight_decay,
         )
 
-    def _bind(self) -> None:
-        """Cut the arrays of the model and the slots into views."""
+    def _make_updater(self) -> _core.Updater:
+        """The core's view of this optimiser: arrays of model and slots, cut where the decay begins and ends."""
         model = self._model
-        self._groups = [
+        groups = [
             (
                 model.parameters_flat[part],
                 model.gradients_flat[part],
@@ -189,21 +201,12 @@ class Optimizer:
             )
             for part, decayed in self._partition(model)
         ]
-        self._decays = (self.l2, self.weight_decay)
-        self._weights = [model.parameters_flat[part] for part in model.weight_slices()]
-        self._limit = 0.25 * float(np.finfo(model.dtype).max)
+        self._updater = _core.Updater(self._rule, groups, self.momentum, self.decay_rate, self.betas, self.eps)
+        return self._updater
 
     def __getstate__(self) -> dict[str, Any]:
-        # A view would be copied as an array of its own, whose updates no model sees.
-        return {
-            name: value
-            for name, value in vars(self).items()
-            if name not in ("_groups", "_decays", "_weights", "_limit")
-        }
-
-    def __setstate__(self, state: Mapping[str, Any]) -> None:
-        vars(self).update(state)
-        self._bind()
+        # Its arrays would be copied as ones of their own, whose updates no model sees.
+        return {**vars(self), "_updater": None}
 
     def _partition(self, model: MLP) -> list[tuple[slice, bool]]:
         """Cut the flat array into as few pieces as the decay allows: one if there is none."""
@@ -226,8 +229,8 @@ class Optimizer:
         if self.l2 == 0.0:
             return 0.0
         total = 0.0
-        for weights in self._weights:
-            total += _core.sum_of_squares(weights)
+        for part in self._model.weight_slices():
+            total += _core.sum_of_squares(self._model.parameters_flat[part])
         return 0.5 * self.l2 * total
 
     def update(
@@ -273,22 +276,7 @@ class Optimizer:
             raise
 
     def _apply(self, learning_rate: float, gradient_scale: float, then: Iterable[Call]) -> None:
-        if self._decays != (self.l2, self.weight_decay):
-            self._bind()
-        # If anything is refused, then at the first group, before any change: it has all the scalars of the others.
-        _core.optimizer_update_groups(
-            self._rule,
-            self._groups,
-            learning_rate,
-            self.momentum,
-            self.decay_rate,
-            self.betas[0],
-            self.betas[1],
-            self.eps,
-            gradient_scale,
-            self.updates + 1,
-            then,
-        )
+        (self._updater or self._make_updater()).update(learning_rate, gradient_scale, self.updates + 1, then)
 
     def _stays_finite(self, learning_rate: float, greatest: float) -> bool:
         """Whether the update cannot make the state infinite.

@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from normcore import losses
 from normcore._checks import check_choice, check_flag, check_integer, check_number, check_uint64
+from normcore._inputs import check_class_weight
 from normcore.losses import Loss, LossName
-from normcore.mlp import MLP, check_class_weight
+from normcore.mlp import MLP
 from normcore.training.attributes import read_only, setting
 from normcore.training.callbacks import check_callbacks
 from normcore.training.history import CURVES, Curve, History, curves_of
@@ -119,28 +120,26 @@ def _check_monitored(trainer: TrainerSettings, value: Any) -> str:
 class TrainerSettings:
     """The attributes of `Trainer` that may be set, checked when they are."""
 
-    model: MLP = read_only("model", "make a new Trainer for another model")
-    optimizer: Optimizer = read_only(
-        "optimizer", "set its attributes, such as trainer.optimizer.l2, or make a new Trainer"
-    )
-    learning_rate: LearningRate = setting("learning_rate", _check_rate)
-    batch_size: int = setting("batch_size", _check_batch_size, between="epochs")
-    accumulate: int = setting("accumulate", _integer("accumulate", 1), between="epochs")
-    epochs: int = setting("epochs", _integer("epochs", 0))
-    shuffle: Shuffle = setting("shuffle", _choice("shuffle", get_args(Shuffle)), between="epochs")
-    clip_norm: float | None = setting("clip_norm", _check_clip_norm)
-    class_weight: npt.NDArray[Any] | Literal["balanced"] | None = setting("class_weight", _check_class_weight)
-    label_smoothing: float = setting("label_smoothing", _check_label_smoothing)
-    ignore_index: int | None = setting("ignore_index", _check_ignore_index, between="fits")
-    early_stopping: int | None = setting("early_stopping", _optional(_integer("early_stopping", 1)))
-    min_delta: float = setting("min_delta", lambda trainer, value: check_number(value, "Trainer", "min_delta"))
-    restore_best: bool = setting("restore_best", _flag("restore_best"))
-    monitor: Curve = setting("monitor", _check_monitored)
-    evaluate_training: bool = setting("evaluate_training", _flag("evaluate_training"))
-    on_nonfinite: Policy = setting("on_nonfinite", _choice("on_nonfinite", get_args(Policy)))
-    callbacks: list[Any] = setting("callbacks", lambda trainer, value: check_callbacks(value))
-    progress: bool | None = setting("progress", _optional(_flag("progress")))
-    seed: int = setting("seed", lambda trainer, value: check_uint64(value, "Trainer", "seed"), between="epochs")
+    model: MLP = read_only("make a new Trainer for another model")
+    optimizer: Optimizer = read_only("set its attributes, such as trainer.optimizer.l2, or make a new Trainer")
+    learning_rate: LearningRate = setting(_check_rate)
+    batch_size: int = setting(_check_batch_size, between="epochs")
+    accumulate: int = setting(_integer("accumulate", 1), between="epochs")
+    epochs: int = setting(_integer("epochs", 0))
+    shuffle: Shuffle = setting(_choice("shuffle", get_args(Shuffle)), between="epochs")
+    clip_norm: float | None = setting(_check_clip_norm)
+    class_weight: npt.NDArray[Any] | Literal["balanced"] | None = setting(_check_class_weight)
+    label_smoothing: float = setting(_check_label_smoothing)
+    ignore_index: int | None = setting(_check_ignore_index, between="fits")
+    early_stopping: int | None = setting(_optional(_integer("early_stopping", 1)))
+    min_delta: float = setting(lambda trainer, value: check_number(value, "Trainer", "min_delta"))
+    restore_best: bool = setting(_flag("restore_best"))
+    monitor: Curve = setting(_check_monitored)
+    evaluate_training: bool = setting(_flag("evaluate_training"))
+    on_nonfinite: Policy = setting(_choice("on_nonfinite", get_args(Policy)))
+    callbacks: list[Any] = setting(lambda trainer, value: check_callbacks(value))
+    progress: bool | None = setting(_optional(_flag("progress")))
+    seed: int = setting(lambda trainer, value: check_uint64(value, "Trainer", "seed"), between="epochs")
 
     history: History
     _loss: Loss | None
@@ -148,7 +147,7 @@ class TrainerSettings:
     @property
     def loss(self) -> Loss:
         """What the outputs are trained to: the loss that was given, else the model's own."""
-        return self.model.loss if self._loss is None else self._loss
+        return self._loss or self.model.loss
 
     @loss.setter
     def loss(self, loss: LossName | Loss) -> None:

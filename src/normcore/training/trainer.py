@@ -3,56 +3,34 @@
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from typing import Any, Literal, SupportsIndex
 
 import numpy as np
 import numpy.typing as npt
 
-from normcore import _core, losses
-from normcore._checks import check_number, with_hints
+from normcore import losses
+from normcore._checks import with_hints
+from normcore._inputs import ClassWeight
 from normcore._signals import Call, HeldSignals, uninterrupted
 from normcore.losses import Loss, LossName
-from normcore.mlp import MLP, ClassWeight, check_weights
-from normcore.training.batches import DROPOUT_STREAM, Batch, DataSet, Part, batch_bounds, epoch_order
-from normcore.training.callbacks import Progress, call_callbacks
+from normcore.mlp import MLP
+from normcore.training.batches import DROPOUT_STREAM, Part, ValidationData
 from normcore.training.checkpoint import SETTINGS, Resumable
-from normcore.training.history import Curve, History, is_better
-from normcore.training.optimizers import Optimizer, OptimizerName, StateOverflowError
-from normcore.training.schedules import LearningRate, PlateauSchedule
-from normcore.training.settings import ARGUMENTS, FIT_ARGUMENTS, Policy, Shuffle, TrainerSettings
-from normcore.training.stopping import (
-    BestWeights,
-    NonFiniteError,
-    all_finite,
-    has_diverged,
-    is_unmeasurable,
-    nonfinite_in_pass,
-)
+from normcore.training.claims import Claimed
+from normcore.training.fitting import Fit
+from normcore.training.gradients import Gradients, mean_of_passes
+from normcore.training.guard import NonFiniteError, guarded_norm
+from normcore.training.history import Curve, History
+from normcore.training.optimizers import Optimizer, OptimizerName, StateOverflowError, clipping_scale
+from normcore.training.schedules import LearningRate
+from normcore.training.settings import ARGUMENTS, FIT_ARGUMENTS, Policy, Shuffle
+from normcore.training.weights import BestWeights
 
 __all__ = ["Trainer"]
 
 
-ValidationData = tuple[npt.ArrayLike, npt.ArrayLike] | tuple[npt.ArrayLike, npt.ArrayLike, npt.ArrayLike]
-
-
-@dataclass
-class _Gradients:
-    """What a training pass says of the gradients that it leaves in the model's ``gradients_flat``."""
-
-    loss: float
-    """Mean over the batch, with the L2 term."""
-    weight: float
-    """Sum of the weights of the rows which that is the mean of."""
-    penalty: float
-    """The L2 term."""
-    X: npt.NDArray[Any]
-    """The rows, or those of the last part; of the first part whose loss is not finite, if there is one."""
-
-
-class Trainer(TrainerSettings, Resumable):
+class Trainer(Resumable, Claimed):
     """Trains a model on minibatches.
 
     Parameters
@@ -131,13 +109,11 @@ class Trainer(TrainerSettings, Resumable):
     --------
     >>> X = nc.random_normal(400, seed=1).reshape(200, 2)
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    >>> trainer = nc.Trainer(nc.MLP([2, 16, 2], rng=1), optimizer="adam", learning_rate=0.01, epochs=40, batch_size=20)
+    >>> trainer = nc.Trainer(nc.MLP([2, 16, 2], seed=1), optimizer="adam", learning_rate=0.01, epochs=40, batch_size=20)
     >>> history = trainer.fit(X, y)
     >>> history.stopped_reason, trainer.model.score(X, y) > 0.9
     ('epochs', True)
     """
-
-    _claimed: object | None = None  # of the class: what the call that fits an object has put into that
 
     @with_hints("Trainer", ARGUMENTS)
     def __init__(
@@ -196,7 +172,7 @@ class Trainer(TrainerSettings, Resumable):
         self._rows = 0
         self._halted = False
         self._kept = BestWeights(model)
-        self._balanced: npt.NDArray[Any] | None = None  # class weights by the labels of the fit that is being done
+        self._balanced = None
         self._buffers_before = np.empty_like(model.buffers_flat)
 
     def __repr__(self) -> str:
@@ -204,8 +180,6 @@ class Trainer(TrainerSettings, Resumable):
             f"Trainer({self.model!r}, optimizer={self.optimizer.name!r}, epoch={self.epoch}/{self.epochs}, "
             f"step={self.step_count})"
         )
-
-    # ------------------------------------------------------------------ one step
 
     def step(self, X: npt.ArrayLike, y: npt.ArrayLike, *, sample_weight: npt.ArrayLike | None = None) -> float:
         """Do one optimisation step on the batch `X` (..., features), `y` as in `Loss.check_targets`.
@@ -219,26 +193,17 @@ class Trainer(TrainerSettings, Resumable):
         try:
             self._claim(token, "Trainer.step")
             model, loss = self.model, self.loss
-            rows = model._rows(X, "Trainer.step")
-            shape = rows.shape[:-1]
-            targets = np.asanyarray(y)  # masked arrays are refused
-            # Labels are checked by the pass, in less time than here.
-            if loss.name != "cross_entropy" or targets.dtype.kind not in "iub" or len(shape) > 1 or model.outputs == 1:
-                targets = loss.check_targets(
-                    y, shape, model.outputs, "Trainer.step", dtype=model.dtype, ignore_index=self.ignore_index
-                )
-            weights = check_weights(sample_weight, shape, "Trainer.step", "sample_weight")
-            if len(shape) > 1:
-                rows = rows.reshape(-1, model.features)
+            part = model._examples(X, y, sample_weight, loss, self.ignore_index, "Trainer.step")
             self._balanced = None
-            model.loss = loss  # by which it predicts from now on
+            if model.loss is not loss:
+                model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
             if self._kept.last is None:
-                return self._step(((rows, targets, weights),), rate, None)
+                return self._step((part,), rate, None)
             with HeldSignals():
                 had_best = self._kept.leave()
                 try:
-                    return self._step(((rows, targets, weights),), rate, None)
+                    return self._step((part,), rate, None)
                 except BaseException:
                     if had_best:
                         self._show_best()
@@ -246,196 +211,6 @@ class Trainer(TrainerSettings, Resumable):
         finally:
             if self._claimed is token:
                 del self._claimed
-
-    def _step(
-        self,
-        parts: tuple[Part] | Iterator[Part],
-        rate: float,
-        batch: int | None,
-    ) -> float:
-        """Do one step, or change nothing: all that can fail comes before all that is kept, which is one call."""
-        step, buffers = self.step_count, self.model.buffers_flat
-        np.copyto(self._buffers_before, buffers)
-        try:
-            gradients = self._gradients(parts)
-            gradients = self._reduce(gradients)
-            norm, fault = self._guard(gradients)
-            count: list[Call] = [(self.history.loss.append, gradients.loss), (setattr, self, "step_count", step + 1)]
-            if batch is not None:
-                count.append((setattr, self, "_batch", batch + 1))
-            if fault is None:
-                fault = self._update(gradients, norm, rate, count)
-            if fault is not None:
-                self._leave_out(gradients, fault, count)
-        except BaseException:
-            if self.step_count == step:
-                np.copyto(buffers, self._buffers_before)
-            raise
-        return gradients.loss
-
-    def _gradients(self, parts: tuple[Part] | Iterator[Part]) -> _Gradients:
-        """Gradients of the parts of a step, in the model; the L2 term's own is the optimiser's to add."""
-        if isinstance(parts, tuple):
-            [(X, y, sample_weight)] = parts
-            loss, weight = self._pass(X, y, sample_weight, 0)
-        else:
-            loss, weight, X = self._accumulated(parts)
-        penalty = self.optimizer.penalty()
-        return _Gradients(loss + penalty, weight, penalty, X)
-
-    def _accumulated(self, parts: Iterable[Part]) -> tuple[float, float, npt.NDArray[Any]]:
-        """Leave the mean of the parts' gradients by their weights in the model; return loss, weight and last rows."""
-        flat = self.model.gradients_flat
-        summed, loss, weight = np.zeros_like(flat), 0.0, 0.0
-        X: Any = None
-        with np.errstate(all="ignore"):  # what is not finite is seen afterwards
-            for number, (X, y, sample_weight) in enumerate(parts):
-                value, rows = self._pass(X, y, sample_weight, number)
-                if not math.isfinite(value):
-                    return value, rows, X
-                np.multiply(flat, flat.dtype.type(rows), out=flat)
-                np.add(summed, flat, out=summed)
-                loss, weight = loss + rows * value, weight + rows
-            divisor = weight if weight > 0.0 else 1.0
-            np.divide(summed, flat.dtype.type(divisor), out=flat)
-        return loss / divisor, weight, X
-
-    def _pass(
-        self, X: npt.NDArray[Any], y: npt.NDArray[Any], sample_weight: npt.NDArray[Any] | None, number: int
-    ) -> tuple[float, float]:
-        """Forward, loss and backward pass of one part of a step: loss and sum of the weights."""
-        model, loss = self.model, self.loss
-        stream = DROPOUT_STREAM + (self.step_count * self.accumulate + number) * model.layers
-        if loss.name == "cross_entropy":  # of which the core makes the three in one call, to the same bits
-            value, weight = model._training_pass(
-                X,
-                y,
-                self._class_weight(),
-                sample_weight,
-                self.label_smoothing,
-                self.ignore_index,
-                self.seed,
-                stream,
-                "Trainer.step",
-            )
-        else:
-            outputs = model._forward_training(X, self.seed, stream, "Trainer.step")
-            value, doutputs, weight = loss(outputs, y, sample_weight=sample_weight)
-            model.backward(doutputs)
-        return float(value), weight
-
-    def _class_weight(self) -> npt.NDArray[Any] | None:
-        weight = self.class_weight
-        if not isinstance(weight, str):
-            return weight
-        if self._balanced is None:
-            raise ValueError("Trainer: class_weight='balanced' is counted when a fit begins; give numbers")
-        return self._balanced
-
-    def _reduce(self, gradients: _Gradients) -> _Gradients:
-        """Make one of the gradients of all processes that train the model: of one process, as they are."""
-        return gradients
-
-    def _guard(self, gradients: _Gradients) -> tuple[float, tuple[str, str] | None]:
-        """Norm of the gradients; and if that, the loss or the running statistics are not finite, where and how."""
-        flat = self.model.gradients_flat
-        norm_squared = _core.sum_of_squares(flat)
-        finite = (
-            math.isfinite(gradients.loss)
-            and (math.isfinite(norm_squared) or bool(np.isfinite(flat).all()))
-            and all_finite(self.model.buffers_flat)
-        )
-        if not finite:
-            return norm_squared, nonfinite_in_pass(self.model, gradients.X)
-        if math.isfinite(norm_squared):
-            return math.sqrt(norm_squared), None
-        # Finite float64 gradients whose squares overflow.
-        greatest = float(np.abs(flat).max())
-        return greatest * math.sqrt(_core.sum_of_squares(flat / greatest)), None
-
-    def _update(self, gradients: _Gradients, norm: float, rate: float, count: Iterable[Call]) -> tuple[str, str] | None:
-        """Update the model and count the step, or return where and how the optimiser's state would not be finite."""
-        optimizer = self.optimizer
-        scale = 1.0 if self.clip_norm is None or norm <= self.clip_norm else self.clip_norm / norm
-        if scale < 1.0 and not self.model.dtype.type(scale):  # which the update would refuse without a word of clipping
-            raise ValueError(
-                f"Trainer: step {self.step_count}: clip_norm is {self.clip_norm!r} and the gradients' norm {norm:.6g}: "
-                f"the scale, {scale:.6g}, is 0 in {self.model.dtype.name}"
-            )
-        # The penalty is l2 / 2 times the sum of the squares of the weights: none of l2 * w is beyond the second root.
-        greatest = scale * norm + math.sqrt(2.0 * optimizer.l2 * gradients.penalty)
-        try:
-            optimizer.update(rate, scale, greatest, count)
-        except StateOverflowError as error:
-            return error.name, str(error)
-        return None
-
-    def _leave_out(self, gradients: _Gradients, fault: tuple[str, str], count: Iterable[Call]) -> None:
-        """Count a step that is not done, because of `fault`, or raise that."""
-        step, (name, what) = self.step_count, fault
-        if self.on_nonfinite == "raise":
-            message = f"Trainer: step {step} (epoch {self.epoch}): the loss is {gradients.loss}; {what}"
-            raise NonFiniteError(message, step, name)
-        np.copyto(self.model.buffers_flat, self._buffers_before)
-        self._halted = self.on_nonfinite == "stop"
-        uninterrupted(((self.history.skipped_steps.append, step), *count))
-
-    def _next_rate(self) -> float:
-        rate = self.learning_rate
-        if isinstance(rate, PlateauSchedule):
-            return rate.after(self.step_count, self.history.curves.get(rate.curve, ()))
-        if callable(rate):
-            return check_number(rate(self.step_count), "Trainer", f"learning_rate of step {self.step_count}")
-        return rate
-
-    def _claim(self, token: object, operation: str) -> None:
-        """Take the trainer for one call, or refuse: two at a time would train each other's steps.
-
-        Called in a ``try`` whose ``finally`` gives it back without a call, so that no signal can get in between.
-        """
-        if vars(self).setdefault("_claimed", token) is not token:  # one operation, whatever other threads do
-            raise RuntimeError(
-                f"{operation}: this trainer is being fitted already: by the call that a callback or schedule belongs "
-                "to, or in another thread"
-            )
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy made in a callback is in nobody's hands.
-        return {name: value for name, value in vars(self).items() if name != "_claimed"}
-
-    # ------------------------------------------------------------------ evaluation
-
-    def _measure(self, data: DataSet, validation: DataSet | None) -> dict[str, float]:
-        values: dict[str, float] = {}
-        for part, rows in (("train", data if self.evaluate_training else None), ("val", validation)):
-            if rows is not None:
-                found = rows.evaluate(
-                    self.model,
-                    self.loss,
-                    class_weight=self._class_weight(),
-                    label_smoothing=self.label_smoothing,
-                    ignore_index=self.ignore_index,
-                )
-                values |= {f"{part}_{name}": value for name, value in found.items()}
-        return values
-
-    def _record(self, values: Mapping[str, float], epoch: int) -> None:
-        """Finish an epoch: append an entry to the curves, and keep the weights if they are the best so far."""
-        history = self.history
-        calls = history.recording(values, epoch)
-        value = values.get(self.monitor, math.nan)
-        if is_better(self.monitor, value, history.best_value, self.min_delta):
-            calls += [(setattr, history, "best_value", value), (setattr, history, "best_epoch", epoch)]
-            if self.restore_best:
-                calls.append((setattr, self._kept, "best", self._kept.current()))
-        uninterrupted((*calls, (setattr, self, "epoch", epoch), (setattr, self, "_batch", 0)))
-
-    def _show_best(self) -> None:
-        """Give the model the weights of the best epoch, if wanted, and keep those of the last step to go on from."""
-        if self.restore_best:
-            self._kept.show()
-
-    # ------------------------------------------------------------------ training
 
     @with_hints("Trainer.fit", FIT_ARGUMENTS)
     def fit(
@@ -489,133 +264,90 @@ class Trainer(TrainerSettings, Resumable):
         token = object()
         try:
             self._claim(token, "Trainer.fit")
-            return self._fit(X, y, validation_data, sample_weight)
+            return Fit(self, self._step, X, y, validation_data, sample_weight).run()
         finally:
             if self._claimed is token:
                 del self._claimed
 
-    def _fit(
-        self,
-        X: npt.ArrayLike,
-        y: npt.ArrayLike,
-        validation_data: ValidationData | None,
-        sample_weight: npt.ArrayLike | None,
-    ) -> History:
-        model, loss = self.model, self.loss
-        loss.check_class_options(self.class_weight, self.label_smoothing, self.ignore_index, "Trainer.fit")
-        data = DataSet(model, loss, X, y, sample_weight, "Trainer.fit", self.ignore_index)
-        validation = None
-        if validation_data is not None:
-            if not isinstance(validation_data, (tuple, list)) or len(validation_data) not in (2, 3):
-                raise TypeError("Trainer.fit: validation_data must be a pair (X, y), or (X, y, sample_weight)")
-            operation = "Trainer.fit: validation_data"
-            validation_X, validation_y, weight = (*validation_data, None)[:3]
-            validation = DataSet(model, loss, validation_X, validation_y, weight, operation, self.ignore_index)
-        if model.norm == "batch" and data.rows == 1:
-            raise ValueError("Trainer.fit: X has one row; batch norm needs at least two to train")
-        self._check_watched(validation is not None)
-        self._balanced = None
-        if isinstance(self.class_weight, str):
-            self._balanced = data.balanced(model.outputs, self.ignore_index)
-        model.loss = loss  # by which it predicts from now on
-        if self._batch and self._rows != data.rows:
-            raise ValueError(
-                f"Trainer.fit: X has {data.rows} rows but the unfinished epoch {self.epoch} was begun with {self._rows}"
-            )
-        history, begun = self.history, (self.step_count, self.epoch, len(self.history.curves))
-        with HeldSignals() as signals:
-            self._rows = data.rows
-            self._halted = False
-            history.stopped_reason = None
-            steps = len(self._steps(data.rows))
-            done = min(self.epoch, self.epochs) * steps + self._batch
-            progress = Progress(self.progress, self.epochs, steps, done)
-            self._kept.leave()
-            reason = "error"
-            try:
-                begin = {"epochs": self.epochs, "steps": steps, "rows": data.rows}
-                signals.through(self._call, "on_train_begin", begin)
-                reason = self._run(data, validation, progress, signals)
-            except BaseException as error:
-                if isinstance(error, NonFiniteError):
-                    reason = "nonfinite"
-                elif not isinstance(error, Exception):
-                    reason = "interrupted"
-                raise
-            finally:
-                history.stopped_reason = reason
-                self._show_best()
-                progress.close()
-                end = {"epoch": self.epoch, "step": self.step_count, "stopped_reason": reason}
-                signals.through(self._call, "on_train_end", end)
-        if reason in ("epochs", "early_stopping") and begun == (self.step_count, self.epoch, len(history.curves)):
-            self._say_idle(reason)
-        return history
+    # ------------------------------------------------------------------ one step: gradients, reduce, guard, update
 
-    def _say_idle(self, reason: str) -> None:
-        done = f"{self.epoch} of {self.epochs} epochs are done: raise `epochs` to train on"
-        if reason == "early_stopping":
-            done = (
-                f"{self.monitor} has not improved for {self.early_stopping} epochs: raise `early_stopping` to train on"
-            )
-        warnings.warn(f"Trainer.fit: nothing to do; {done}", stacklevel=5)
+    def _step(self, parts: tuple[Part] | Iterable[Part], rate: float, batch: int | None) -> float:
+        """Do one step, or change nothing: all that can fail comes before all that is kept, which is one call."""
+        step, buffers, before = self.step_count, self.model.buffers_flat, self._buffers_before
+        before[...] = buffers
+        try:
+            gradients = self._gradients(parts)
+            gradients = self._reduce(gradients)
+            norm, fault = self._guard(gradients)
+            position = {"step_count": step + 1} if batch is None else {"step_count": step + 1, "_batch": batch + 1}
+            count = ((self.history.loss.append, gradients.loss), (vars(self).update, position))
+            if fault is None:
+                fault = self._update(gradients, norm, rate, count)
+            if fault is not None:
+                self._leave_out(gradients, fault, count)
+        except BaseException:
+            if self.step_count == step:
+                buffers[...] = before
+            raise
+        return gradients.loss
 
-    def _steps(self, rows: int) -> list[list[tuple[int, int]]]:
-        """Where the batches of each step of an epoch begin and end in its order."""
-        bounds = batch_bounds(rows, self.batch_size, self.shuffle, self.model.norm)
-        return [bounds[first : first + self.accumulate] for first in range(0, len(bounds), self.accumulate)]
+    def _gradients(self, parts: tuple[Part] | Iterable[Part]) -> Gradients:
+        """Gradients of the parts of a step, in the model; the L2 term's own is the optimiser's to add."""
+        if isinstance(parts, tuple):
+            (part,) = parts
+            X = part[0]
+            loss, weight = self._pass(part, 0)
+        else:
+            loss, weight, X = mean_of_passes(self.model.gradients_flat, self._pass, parts)
+        penalty = self.optimizer.penalty()
+        return Gradients(loss + penalty, weight, penalty, X)
 
-    def _run(self, data: DataSet, validation: DataSet | None, progress: Progress, signals: HeldSignals) -> str:
-        """Train and return why that ended. What is long, or calls the caller's code, goes through `signals`."""
-        batch = Batch(data)
-        if self.epoch == 0 and self._batch == 0 and not self.history.curves:
-            self._record(signals.through(self._measure, data, validation), 0)
-        while self.epoch < self.epochs:
-            if self._patience_spent():
-                return "early_stopping"
-            steps = self._steps(data.rows)
-            batch.make_room(max(stop - start for bounds in steps for start, stop in bounds))
-            order = epoch_order(data.rows, steps[-1][-1][1], self.shuffle, self.seed, self.epoch)
-            for number in range(self._batch, len(steps)):
-                rate = signals.through(self._next_rate)
-                loss = self._step(batch.parts(order, steps[number]), rate, number)
-                stopped = signals.through(self._after_step, progress, number, loss)
-                if self._halted:
-                    return "nonfinite"
-                if stopped:
-                    return "nonfinite" if has_diverged(self.model, *self._where()) else "callback"
-            if has_diverged(self.model, *self._where()):
-                return "nonfinite"
-            values = signals.through(self._measure, data, validation)
-            self._record(values, self.epoch + 1)
-            if is_unmeasurable(values, *self._where()):
-                return "nonfinite"
-            total = 0.0
-            for loss in self.history.loss[-len(steps) :]:  # sum() rounds differently from Python 3.12 on
-                total += loss
-            logs = {"epoch": self.epoch, "step": self.step_count, "loss": total / len(steps), **values}
-            if signals.through(self._after_epoch, progress, logs):
-                return "callback"
-        return "epochs"
+    def _pass(self, part: Part, number: int) -> tuple[float, float]:
+        """Forward, loss and backward pass of one part of a step: loss and sum of the weights."""
+        model = self.model
+        X, y, sample_weight = part
+        return model._training_pass(
+            self.loss,
+            X,
+            y,
+            self._weight_of_classes(),
+            sample_weight,
+            self.label_smoothing,
+            self.ignore_index,
+            self.seed,
+            DROPOUT_STREAM + (self.step_count * self.accumulate + number) * model.layers,
+            "Trainer.step",
+        )
 
-    def _where(self) -> tuple[str, int, int]:
-        """What to do about values that are not finite, the last step and the epoch."""
-        return self.on_nonfinite, self.step_count - 1, self.epoch
+    def _reduce(self, gradients: Gradients) -> Gradients:
+        """Make one of the gradients of all processes that train the model: of one process, as they are."""
+        return gradients
 
-    def _after_step(self, progress: Progress, number: int, loss: float) -> bool:
-        progress.step(loss)
-        logs = {"epoch": self.epoch, "step": self.step_count, "batch": number, "loss": loss}
-        return self._call("on_step_end", logs)
+    def _guard(self, gradients: Gradients) -> tuple[float, tuple[str, str] | None]:
+        """Norm of the gradients; and if that, the loss or the running statistics are not finite, where and how."""
+        return guarded_norm(self.model, gradients.loss, gradients.X)
 
-    def _after_epoch(self, progress: Progress, logs: dict[str, Any]) -> bool:
-        progress.epoch(self.epoch, {name: value for name, value in logs.items() if name not in ("epoch", "step")})
-        return self._call("on_epoch_end", logs)
+    def _update(self, gradients: Gradients, norm: float, rate: float, count: Iterable[Call]) -> tuple[str, str] | None:
+        """Update the model and count the step, or return where and how the optimiser's state would not be finite."""
+        optimizer, clip = self.optimizer, self.clip_norm
+        scale = 1.0
+        if clip is not None and norm > clip:
+            scale = clipping_scale(clip, norm, self.model.dtype, f"Trainer: step {self.step_count}")
+        greatest = scale * norm
+        if gradients.penalty:  # l2 / 2 times the sum of the squares of the weights: none of l2 * w is beyond the root
+            greatest += math.sqrt(2.0 * optimizer.l2 * gradients.penalty)
+        try:
+            optimizer.update(rate, scale, greatest, count)
+        except StateOverflowError as error:
+            return error.name, str(error)
+        return None
 
-    def _patience_spent(self) -> bool:
-        if self.early_stopping is None:
-            return False
-        # Without a best epoch the quantity has been NaN from the start, which is no improvement either.
-        return self.epoch - (self.history.best_epoch or 0) >= self.early_stopping
-
-    def _call(self, hook: str, logs: dict[str, Any]) -> bool:
-        return call_callbacks(self.callbacks, hook, self, logs)
+    def _leave_out(self, gradients: Gradients, fault: tuple[str, str], count: Iterable[Call]) -> None:
+        """Count a step that is not done, because of `fault`, or raise that."""
+        step, (name, what) = self.step_count, fault
+        if self.on_nonfinite == "raise":
+            message = f"Trainer: step {step} (epoch {self.epoch}): the loss is {gradients.loss}; {what}"
+            raise NonFiniteError(message, step, name)
+        self.model.buffers_flat[...] = self._buffers_before
+        self._halted = self.on_nonfinite == "stop"
+        uninterrupted(((self.history.skipped_steps.append, step), *count))

@@ -1,4 +1,4 @@
-"""When training stops, and which weights are kept: the best epoch, patience, and values that are not finite."""
+"""Values that are not finite: where they show first, and what a training does about them."""
 
 from __future__ import annotations
 
@@ -11,21 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore import _core
-from normcore._signals import uninterrupted
 from normcore.mlp import MLP
 
-__all__ = [
-    "BestWeights",
-    "NonFiniteError",
-    "Weights",
-    "all_finite",
-    "has_diverged",
-    "is_unmeasurable",
-    "nonfinite_in_pass",
-]
+__all__ = ["NonFiniteError", "all_finite", "guarded_norm", "has_diverged", "is_unmeasurable"]
 
 FloatArray = npt.NDArray[Any]
-Weights = tuple[FloatArray, FloatArray]  # parameters_flat and buffers_flat of a model
 
 
 class NonFiniteError(FloatingPointError):
@@ -46,7 +36,7 @@ class NonFiniteError(FloatingPointError):
     >>> trainer.step([[0.0, np.nan]], [1])
     Traceback (most recent call last):
         ...
-    normcore.training.stopping.NonFiniteError: Trainer: step 0 (epoch 0): the loss is nan; the features of row 0 ...
+    normcore.training.guard.NonFiniteError: Trainer: step 0 (epoch 0): the loss is nan; the features of row 0 ...
     """
 
     def __init__(self, message: str, step: int, name: str) -> None:
@@ -61,10 +51,10 @@ class NonFiniteError(FloatingPointError):
 def all_finite(array: FloatArray) -> bool:
     """Whether no element of a contiguous array is NaN or infinite."""
     # The sum needs no temporary; squares of finite float64 may overflow.
-    return not array.size or math.isfinite(_core.sum_of_squares(array)) or bool(np.isfinite(array).all())
+    return math.isfinite(_core.sum_of_squares(array)) or bool(np.isfinite(array).all())
 
 
-def first_nonfinite(*kinds: tuple[str, Mapping[str, FloatArray]]) -> tuple[str, str] | None:
+def _first_nonfinite(*kinds: tuple[str, Mapping[str, FloatArray]]) -> tuple[str, str] | None:
     """Name and description of the first array that is not finite."""
     for kind, views in kinds:
         for name, view in views.items():
@@ -74,13 +64,29 @@ def first_nonfinite(*kinds: tuple[str, Mapping[str, FloatArray]]) -> tuple[str, 
     return None
 
 
-def nonfinite_in_pass(model: MLP, X: npt.ArrayLike) -> tuple[str, str]:
+def guarded_norm(model: MLP, loss: float, X: FloatArray) -> tuple[float, tuple[str, str] | None]:
+    """Norm of the model's gradients; and if they, the loss or the running statistics are not finite, where and how.
+
+    `X`: the rows that the pass was of.
+    """
+    flat = model.gradients_flat
+    norm_squared = _core.sum_of_squares(flat)
+    small = math.isfinite(norm_squared)
+    if not (math.isfinite(loss) and (small or np.isfinite(flat).all()) and all_finite(model.buffers_flat)):
+        return norm_squared, _nonfinite_in_pass(model, X)
+    if small:
+        return math.sqrt(norm_squared), None
+    # Finite float64 gradients whose squares overflow.
+    greatest = float(np.abs(flat).max())
+    return greatest * math.sqrt(_core.sum_of_squares(flat / greatest)), None
+
+
+def _nonfinite_in_pass(model: MLP, X: FloatArray) -> tuple[str, str]:
     """Say where a NaN or Inf of a training pass shows first: in what goes in, and only then in what comes out."""
-    features = np.asarray(X)
-    if not np.isfinite(features).all():
-        row = int(np.flatnonzero(~np.isfinite(features).all(axis=-1))[0])
+    if not np.isfinite(X).all():
+        row = int(np.flatnonzero(~np.isfinite(X).all(axis=-1))[0])
         return "X", f"the features of row {row} of the batch are not finite"
-    found = first_nonfinite(
+    found = _first_nonfinite(
         ("parameter", model.parameters()), ("gradient", model.gradients()), ("running statistic", model.buffers())
     )
     return found or ("loss", "all parameters and gradients are finite")
@@ -91,7 +97,7 @@ def has_diverged(model: MLP, policy: str, step: int, epoch: int) -> bool:
     if all_finite(model.parameters_flat) and all_finite(model.buffers_flat):
         return False
     if policy == "raise":
-        found = first_nonfinite(("parameter", model.parameters()), ("running statistic", model.buffers()))
+        found = _first_nonfinite(("parameter", model.parameters()), ("running statistic", model.buffers()))
         name, what = found or ("parameters_flat", "the parameters are not finite")
         raise NonFiniteError(f"Trainer: after step {step} (epoch {epoch}): {what}", step, name)
     return True
@@ -106,41 +112,3 @@ def is_unmeasurable(values: Mapping[str, float], policy: str, step: int, epoch: 
         what = f"{bad} is {values[bad]}; all parameters are finite"
         raise NonFiniteError(f"Trainer: after step {step} (end of epoch {epoch - 1}): {what}", step, bad)
     return True
-
-
-def _same_bits(a: FloatArray, b: FloatArray) -> bool:
-    return np.array_equal(a.view(np.uint8), b.view(np.uint8))
-
-
-class BestWeights:
-    """The weights that a model had at its best epoch and, while the model has those, the ones of its last step."""
-
-    def __init__(self, model: MLP) -> None:
-        self._model = model
-        self.best: Weights | None = None
-        self.last: Weights | None = None
-
-    def current(self) -> Weights:
-        """Return a copy of what the model has."""
-        return self._model.parameters_flat.copy(), self._model.buffers_flat.copy()
-
-    def show(self) -> None:
-        """Give the model the weights of the best epoch, if there are any, and keep its own to go on from."""
-        if self.best is not None:
-            self._give(self.best, self.current())
-
-    def leave(self) -> bool:
-        """Undo `show`, if it was done and the model has not been changed since; return whether that was so."""
-        model, last, best = self._model, self.last, self.best
-        if last is None or best is None:
-            return False
-        unchanged = _same_bits(model.parameters_flat, best[0]) and _same_bits(model.buffers_flat, best[1])
-        if unchanged:
-            self._give(last, None)
-        self.last = None
-        return unchanged
-
-    def _give(self, weights: Weights, last: Weights | None) -> None:
-        arrays = (self._model.parameters_flat, self._model.buffers_flat)
-        calls = [(array.__setitem__, ..., values) for array, values in zip(arrays, weights, strict=True)]
-        uninterrupted((*calls, (setattr, self, "last", last)))
