@@ -8,7 +8,7 @@ rng = np.random.default_rng(0)
 X = rng.uniform(-1, 1, size=(256, 2)).astype(np.float32)
 y = X[:, :1] * X[:, 1:]  # what the network is to learn
 
-model = nc.MLP([2, 32, 1], norm="batch", activation="tanh", rng=0)
+model = nc.MLP([2, 32, 1], norm="batch", activation="tanh", seed=0)
 first, second = (np.zeros_like(model.parameters_flat) for _ in range(2))  # Adam's moments
 
 for step in range(1, 301):

@@ -140,7 +140,7 @@ def layer_inputs(
     Examples
     --------
     >>> from normcore.diagnostics import layer_inputs
-    >>> model = nc.MLP([3, 8, 2], norm="batch", rng=1)
+    >>> model = nc.MLP([3, 8, 2], norm="batch", seed=1)
     >>> [array.shape for array in layer_inputs(model, np.eye(3))]
     [(3, 3), (3, 8)]
     """
@@ -246,7 +246,7 @@ def dead_units(model: MLP, X: npt.ArrayLike) -> npt.NDArray[np.float64]:
     Examples
     --------
     >>> from normcore.diagnostics import dead_units
-    >>> model = nc.MLP([3, 8, 8, 2], rng=1)
+    >>> model = nc.MLP([3, 8, 8, 2], seed=1)
     >>> model.parameters()["b2"][:4] = -100.0  # half of the second layer
     >>> dead_units(model, nc.random_normal(600, seed=0).reshape(200, 3)).tolist()
     [0.0, 0.5]
@@ -282,7 +282,7 @@ class StatisticsDrift:
     Examples
     --------
     >>> from normcore.diagnostics import statistics_drift
-    >>> statistics_drift(nc.MLP([2, 4, 2], norm="batch", rng=1), [[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]])
+    >>> statistics_drift(nc.MLP([2, 4, 2], norm="batch", seed=1), [[0.0, 1.0], [2.0, 0.0], [1.0, 1.0]])
     StatisticsDrift(mean=[2.35], std=[1.48])
     """
 
@@ -514,7 +514,7 @@ class GradientLine:
     Examples
     --------
     >>> from normcore.diagnostics import loss_along_gradient
-    >>> line = loss_along_gradient(nc.MLP([2, 4, 2], rng=1), [[0.0, 1.0], [2.0, 0.0]], [0, 1], [0.1, 0.2])
+    >>> line = loss_along_gradient(nc.MLP([2, 4, 2], seed=1), [[0.0, 1.0], [2.0, 0.0]], [0, 1], [0.1, 0.2])
     >>> line.loss_range[1] == line.loss  # the way leads downhill, twice
     True
     """
@@ -589,7 +589,7 @@ def loss_along_gradient(
     >>> from normcore.diagnostics import loss_along_gradient
     >>> X = nc.random_normal(600, seed=0).reshape(200, 3)
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
-    >>> model = nc.MLP([3, 50, 50, 2], norm="batch", rng=1)
+    >>> model = nc.MLP([3, 50, 50, 2], norm="batch", seed=1)
     >>> line = loss_along_gradient(model, X, y, [0.1, 0.2, 0.4])
     >>> line
     GradientLine(points=3, loss=0.6916, loss_range=(0.4391, 0.6916), turn=67)

@@ -156,7 +156,7 @@ def test_dead_units(activation: Any, norm: Any) -> None:
 
 
 def test_dead_units_are_those_without_a_gradient() -> None:
-    model = nc.MLP([3, 60, 2], rng=4, dtype="float64")
+    model = nc.MLP([3, 60, 2], seed=4, dtype="float64")
     model.parameters()["b1"][...] = -2.5
     _, gradients = model.loss_and_grads(X, LABELS)
     assert 0.1 < diagnostics.dead_units(model, X)[0] < 0.9

@@ -19,7 +19,7 @@ LAYERS, HIDDEN, POINTS = 3, 2, 4
 
 def train(monitor: Any, *, norm: Any = "batch", seed: int = 3, sizes: Any = (3, 8, 6, 2), **options: Any) -> nc.Trainer:
     dropout = options.pop("dropout", 0.0)
-    model = nc.MLP(sizes, norm=norm, dropout=dropout, rng=1)
+    model = nc.MLP(sizes, norm=norm, dropout=dropout, seed=1)
     callbacks = monitor if isinstance(monitor, (list, tuple)) else [monitor]
     trainer = nc.Trainer(model, **{"epochs": 3, "batch_size": 20, **options}, seed=seed, callbacks=callbacks)
     trainer.fit(X, Y)

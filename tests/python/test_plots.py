@@ -35,7 +35,7 @@ NORMS = (None, "batch", "layer")
 
 def watch(norm: Any = "batch", sizes: Any = (3, 8, 6, 2), y: Any = Y, **options: Any) -> nc.Monitor:
     monitor = nc.Monitor(X, y, every=2)
-    model = nc.MLP(sizes, norm=norm, rng=1)
+    model = nc.MLP(sizes, norm=norm, seed=1)
     nc.Trainer(model, **{"epochs": 2, "batch_size": 20, **options}, callbacks=monitor).fit(X, Y)
     return monitor
 
@@ -266,7 +266,7 @@ def test_gradient_change(monitor: nc.Monitor) -> None:
 def histories(seeds: int, **options: Any) -> list[nc.History]:
     found = []
     for seed in range(seeds):
-        trainer = nc.Trainer(nc.MLP([3, 8, 2], rng=seed), **{"epochs": 3 + seed, **options})
+        trainer = nc.Trainer(nc.MLP([3, 8, 2], seed=seed), **{"epochs": 3 + seed, **options})
         found.append(trainer.fit(X, Y, validation_data=(X[:20], Y[:20])))
     return found
 

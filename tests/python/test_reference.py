@@ -66,7 +66,7 @@ def test_every_loss_and_activation_has_one_in_a_network(loss: str, activation: s
     x = random.normal(size=(6, 4))
     targets = TARGETS.get(loss, lambda random, n, d: random.normal(size=(n, d)))(random, 6, 3)
     targets = targets if loss == "cross_entropy" else targets.astype(float)
-    model = nc.MLP([4, 5, 3], norm="batch", activation=activation, dtype="float64", rng=0)
+    model = nc.MLP([4, 5, 3], norm="batch", activation=activation, dtype="float64", seed=0)
     layers = [
         {name: model.parameters()[f"{name}{layer}"].copy() for name in names}
         for layer, names in ((1, ("w", "b", "gamma", "beta")), (2, ("w", "b")))

@@ -106,7 +106,7 @@ def curves(
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
     >>> found = {}
     >>> for norm in ("batch", "layer"):
-    ...     models = [nc.MLP([2, 16, 2], norm=norm, rng=seed) for seed in range(3)]
+    ...     models = [nc.MLP([2, 16, 2], norm=norm, seed=seed) for seed in range(3)]
     ...     found[norm] = [nc.Trainer(model, epochs=3).fit(X, y) for model in models]
     >>> ax = plots.curves(found, "train_accuracy")
     >>> [line.get_label() for line in ax.get_lines()]

@@ -99,7 +99,7 @@ class Monitor:
     >>> X = nc.random_normal(400, seed=1).reshape(200, 2)
     >>> y = (X[:, 0] * X[:, 1] > 0).astype(int)
     >>> monitor = nc.Monitor(X, y)
-    >>> trainer = nc.Trainer(nc.MLP([2, 16, 16, 2], norm="batch", rng=1), epochs=5, batch_size=20, callbacks=monitor)
+    >>> trainer = nc.Trainer(nc.MLP([2, 16, 16, 2], norm="batch", seed=1), epochs=5, batch_size=20, callbacks=monitor)
     >>> history = trainer.fit(X, y)
     >>> monitor
     Monitor(records=6, last_step=50, layers=3, loss=0.6507)
