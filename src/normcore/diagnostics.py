@@ -193,7 +193,7 @@ def _checked_rows(model: MLP, X: npt.ArrayLike, operation: str, training: bool) 
         raise TypeError(f"{operation}: model is a {type(model).__name__}; it must be an MLP")
     rows = model._rows(X, operation)
     if training or not rows.size:
-        model._check_rows(math.prod(rows.shape[:-1]), rows, operation)
+        model._check_rows(rows, operation)
     return rows
 
 

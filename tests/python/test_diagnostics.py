@@ -22,7 +22,7 @@ NORMS = (None, "batch", "layer")
 
 
 def model_of(norm: Any = None, **options: Any) -> nc.MLP:
-    return nc.MLP([3, 8, 6, 2], norm=norm, **{"rng": 1, "dtype": "float64", **options})
+    return nc.MLP([3, 8, 6, 2], norm=norm, **{"seed": 1, "dtype": "float64", **options})
 
 
 def state_of(model: nc.MLP) -> bytes:

@@ -137,7 +137,7 @@ class Monitor:
         rows = model._rows(self._X, "Monitor")
         if rows.ndim != 2:
             raise ValueError(f"Monitor: X is {rows.shape}; it must be (rows, {model.features})")
-        model._check_rows(len(rows), rows, "Monitor")
+        model._check_rows(rows, "Monitor")
         if self._y is not None:
             model.loss.check_targets(self._y, len(rows), model.outputs, "Monitor", dtype=model.dtype)
         self._steps = logs["steps"]
