@@ -199,18 +199,20 @@ class Trainer(Resumable, Claimed):
                 model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
             if self._kept.last is None:
-                return self._step((part,), rate, None)
-            with HeldSignals():
-                had_best = self._kept.leave()
-                try:
-                    return self._step((part,), rate, None)
-                except BaseException:
-                    if had_best:
-                        self._show_best()
-                    raise
+                done = self._step((part,), rate, None)
+            else:
+                with HeldSignals():
+                    had_best = self._kept.leave()
+                    try:
+                        done = self._step((part,), rate, None)
+                    except BaseException:
+                        if had_best:
+                            self._show_best()
+                        raise
         finally:
             if self._claimed is token:
                 del self._claimed
+        return done
 
     @with_hints("Trainer.fit", FIT_ARGUMENTS)
     def fit(
@@ -264,10 +266,11 @@ class Trainer(Resumable, Claimed):
         token = object()
         try:
             self._claim(token, "Trainer.fit")
-            return Fit(self, self._step, X, y, validation_data, sample_weight).run()
+            history = Fit(self, self._step, X, y, validation_data, sample_weight).run()
         finally:
             if self._claimed is token:
                 del self._claimed
+        return history
 
     # ------------------------------------------------------------------ one step: gradients, reduce, guard, update
 
