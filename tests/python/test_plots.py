@@ -138,6 +138,7 @@ def test_whole_figures(monitors: dict[str, nc.Monitor], tmp_path: Path) -> None:
     one = plots.compare({"mine": monitors["batch norm"]}, title="Mine")
     assert len([ax for ax in one.axes if ax.get_visible()]) == 4
     assert plots.alt_text(one).startswith("Mine. Spread of activation inputs")
+    assert plots.compare(monitors["batch norm"]).axes[3].get_title("left") == "Loss"
     bare = plots.overview(watch("batch", y=None))
     titles = [ax.get_title("left") for ax in bare.axes if ax.get_visible()]
     assert titles[-1] == "Running and batch means"
@@ -372,6 +373,8 @@ def test_text_is_readable(colour: str) -> None:
 def test_series_are_told_apart_without_colour() -> None:
     looks = [plots.series_style(f"series {index}", index) for index in range(4)]
     looks += [plots.NORMS[norm] for norm in NORMS]
+    alone = plots.series_styles([f"series {index}" for index in range(7)])
+    assert len({look["marker"] for look in alone}) == len({look["color"] for look in alone}) == 7
     assert len({look["marker"] for look in looks}) == len(looks)
     assert len({look["color"] for look in looks}) == len(looks)
     assert plots.series_style("Layer Norm", 9) == plots.NORMS["layer"]
@@ -386,7 +389,10 @@ def test_logarithmic_axes() -> None:
     plots.log_axis(ax, "x")
     minor = ax.yaxis.get_minor_formatter()
     assert [minor(value) for value in (0.5, 2.0, 3.0)] == ["0.5", "2", ""]
+    major = ax.yaxis.get_major_formatter()
+    assert [major(value) for value in (0.1, 1.0, 10.0)] == ["0.1", "1", "10"]
     ax.set_ylim(1e-5, 1e5)
+    assert major(10.0) == "$10^{1}$"
     assert minor(2.0) == ""
     with pytest.raises(ValueError, match=r"^log_axis: which is 'z'; accepted are 'x' and 'y'"):
         plots.log_axis(ax, "z")  # type: ignore[arg-type]
@@ -466,12 +472,12 @@ def test_errors(monitors: dict[str, nc.Monitor]) -> None:
         (
             lambda: plots.activation_histograms(batch, 3),
             ValueError,
-            "activation_histograms: layer is 3; there are the hid",
+            "activation_histograms: layer is 3; there are 2 hidden",
         ),
         (
             lambda: plots.activation_quantiles(batch, 0),
             ValueError,
-            "activation_quantiles: layer is 0; there are the hidden",
+            "activation_quantiles: layer is 0; it must be at least",
         ),
         (
             lambda: plots.by_layer(monitors, "weights"),
@@ -489,7 +495,24 @@ def test_errors(monitors: dict[str, nc.Monitor]) -> None:
             TypeError,
             "dead_units: records is a str; it must be a Monitor or arrays",
         ),  # type: ignore[arg-type]
-        (lambda: plots.dead_units(nc.Monitor(X)), ValueError, "dead_units: the records have no 'dead_units'"),
+        (
+            lambda: plots.dead_units(nc.Monitor(X)),
+            ValueError,
+            "dead_units: the records have no 'dead_units'; nothing has",
+        ),
+        (
+            lambda: plots.dead_units(monitors),
+            ValueError,
+            "dead_units: .*; they are those of 3 trainings: give those of",
+        ),  # type: ignore[arg-type]
+        (
+            lambda: plots.compare([batch]),
+            TypeError,
+            "loss_band: records is a list; it must be a Monitor or arrays by name",
+        ),  # type: ignore[arg-type]
+        (lambda: plots.curves(batch), TypeError, "curves: a str is among the histories; each must be a History"),  # type: ignore[arg-type]
+        (lambda: plots.save("figure", "path"), TypeError, "save: figure is a str; it must be a Figure or Axes"),  # type: ignore[arg-type]
+        (lambda: nc.Monitor(X, steps=5), TypeError, "Monitor: there is no argument steps; here it is every, the steps"),  # type: ignore[call-arg]
     ):
         with pytest.raises(error, match=r"^" + message):
             call()

@@ -46,6 +46,7 @@ from normcore.plots.style import (
     render,
     save,
     series_style,
+    series_styles,
     shades,
     style,
 )
@@ -77,6 +78,7 @@ __all__ = [
     "render",
     "save",
     "series_style",
+    "series_styles",
     "shades",
     "statistics_drift",
     "style",

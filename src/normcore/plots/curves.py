@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, PercentFormatter
 
-from normcore.plots.style import label_lines, series_style, style
+from normcore.plots.style import label_lines, series_style, series_styles, style
 from normcore.training.history import History
 
 __all__ = ["band", "curves", "new_axes"]
@@ -116,19 +116,22 @@ def curves(
         label: [runs] if isinstance(runs, History) else list(runs)
         for label, runs in (histories.items() if isinstance(histories, Mapping) else [("", histories)])
     }
+    for run in (run for runs in groups.values() for run in runs):
+        if not isinstance(run, History):
+            raise TypeError(f"curves: a {type(run).__name__} is among the histories; each must be a History")
     if not groups or not all(groups.values()):
         raise ValueError("curves: there are no histories")
     part, _, name = curve.partition("_")
     with style():
         ax = new_axes(ax)
         most = 1
-        for index, (label, runs) in enumerate(groups.items()):
+        for (label, runs), look in zip(groups.items(), series_styles(groups), strict=True):
             measured = [np.asarray(run[curve], dtype=float) for run in runs]
             length = max(map(len, measured))
             padded = np.full((len(measured), length), np.nan)
             for row, values in zip(padded, measured, strict=True):
                 row[: len(values)] = values
-            band(ax, np.arange(length), padded, label=label, index=index)
+            band(ax, np.arange(length), padded, label=label, **look)
             most = max(most, len(runs))
         what = _NAMES.get(name, name)
         of_all = f", median and range of {most} trainings" if most > 1 else ""

@@ -19,9 +19,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from normcore._checks import check_integer
 from normcore.diagnostics import QUANTILES
 from normcore.plots.curves import new_axes
-from normcore.plots.style import GREY, INK, PALETTE, describe, label_lines, log_axis, series_style, shades, style
+from normcore.plots.style import GREY, INK, PALETTE, describe, label_lines, log_axis, series_styles, shades, style
 
 __all__ = [
     "activation_histograms",
@@ -70,11 +71,14 @@ _OF_ALL_LAYERS = {"gradient_norm", "update_ratio"}  # the output layer too
 
 
 def _record(records: Any, name: str, operation: str) -> Array:
-    if isinstance(records, (str, bytes)) or not hasattr(records, "__getitem__"):
+    if not hasattr(records, "keys"):
         raise TypeError(f"{operation}: records is a {type(records).__name__}; it must be a Monitor or arrays by name")
     if name not in records:
         why = "; give its Monitor y" if name in ("loss", "gradient_norm") or name.startswith("line_") else ""
         why = "; only batch norm has running statistics" if name.endswith("_drift") else why
+        why = "; nothing has been recorded yet" if not list(records.keys()) else why
+        if isinstance(records, dict) and all(hasattr(one, "keys") for one in records.values()):
+            why = f"; they are those of {len(records)} trainings: give those of one"
         raise ValueError(f"{operation}: the records have no {name!r}{why}")
     return np.asarray(records[name])
 
@@ -89,8 +93,8 @@ def _several(records: Records | Mapping[str, Records], operation: str) -> dict[s
 
 
 def _layer_index(layer: int, count: int, operation: str) -> int:
-    if not 1 <= layer <= count:
-        raise ValueError(f"{operation}: layer is {layer}; there are the hidden layers 1 to {count}")
+    if check_integer(layer, operation, "layer", 1) > count:
+        raise ValueError(f"{operation}: layer is {layer}; there are {count} hidden layers")
     return layer - 1
 
 
@@ -102,6 +106,10 @@ def _is_log(values: Array) -> bool:
     """Whether the numbers are better shown by their orders of magnitude: the positive ones span more than one."""
     positive = values[np.isfinite(values) & (values > 0)]
     return _has_positive(values) and float(positive.max()) > 20.0 * float(positive.min())
+
+
+def _wants_log(name: str, values: Array) -> bool:
+    return name != "dead_units" and _has_positive(values) and (name in _LOG or _is_log(values))
 
 
 def _widen(ax: Axes, values: Array) -> None:
@@ -166,8 +174,7 @@ def _over_training(records: Records, name: str, operation: str, ax: Axes | None)
     values, epochs = _record(records, name, operation), _record(records, "epoch", operation)
     if not values.shape[1]:
         raise ValueError(f"{operation}: the model has no hidden layer")
-    percent = name == "dead_units"
-    log = _has_positive(values) and not percent and (name in _LOG or _is_log(values))
+    percent, log = name == "dead_units", _wants_log(name, values)
     title, unit = _QUANTITIES[name]
     with style():
         ax = new_axes(ax)
@@ -443,12 +450,15 @@ def by_layer(records: Records | Mapping[str, Records], name: str, *, record: int
     when = {0: ", before training", -1: ", at the end"}.get(record, "")
     with style():
         ax = new_axes(ax)
-        log = _is_log(np.concatenate([values[record] for values in found.values()])) and name != "dead_units"
+        everything = np.concatenate([values[record] for values in found.values()])
+        log = _wants_log(name, everything)
         if log:
             log_axis(ax)
-        for index, (label, values) in enumerate(found.items()):
+        for (label, values), look in zip(found.items(), series_styles(found), strict=True):
             layers = np.arange(1, values.shape[1] + 1)
-            _plot(ax, layers, values[record], label=label or "_one", **series_style(label, index))
+            look["markevery"] = max(1, len(layers) // 10)
+            _plot(ax, layers, values[record], label=label or "_one", **look)
+        _widen(ax, everything)
         ax.xaxis.set_major_locator(MaxNLocator(integer=True))
         if name == "dead_units":
             ax.yaxis.set_major_formatter(PercentFormatter(1.0))
@@ -476,42 +486,44 @@ def loss_band(records: Records | Mapping[str, Records], *, ax: Axes | None = Non
     gradient lead to losses from 0.849 to 1.4, a band 0.458 wide in the median.
     """
     groups = _several(records, "loss_band")
-    sentences = []
     with style():
         ax = new_axes(ax)
-        everything = []
-        for one in groups.values():
-            everything += [_record(one, "loss", "loss_band"), _record(one, "line_losses", "loss_band").reshape(-1)]
-        log = _is_log(np.concatenate(everything))
+        log = _band_is_log(groups)
         if log:
             log_axis(ax)
-        for index, (label, one) in enumerate(groups.items()):
-            loss, losses, epochs = (np.asarray(one[name]) for name in ("loss", "line_losses", "epoch"))
-            look = series_style(label, index)
-            around = np.column_stack([loss, losses])
-            around = np.where(np.isfinite(around), around, np.nan)
-            known = ~np.isnan(around).all(axis=1)
-            low, high = (np.full(len(loss), np.nan) for _ in range(2))
-            low[known], high[known] = np.nanmin(around[known], axis=1), np.nanmax(around[known], axis=1)
-            ax.fill_between(epochs, low, high, color=look["color"], alpha=0.22, linewidth=0)
-            for edge in (low, high):
-                ax.plot(epochs, edge, color=look["color"], linewidth=0.8, label="_edge")
-            ax.plot(epochs, loss, label=label or "loss", **{**look, "marker": None, "linewidth": 2.4})
-            width = float(np.nanmedian((high - low)[known])) if known.any() else float("nan")
-            name = f"{label[:1].upper()}{label[1:]}: the loss goes" if label else "The loss goes"
-            sentences.append(
-                f"{name} from {loss[0]:.3g} to {loss[-1]:.3g}; steps along the gradient lead to losses from "
-                f"{_least(low):.3g} to {_greatest(high):.3g}, a band {width:.3g} wide in the median"
-            )
+        sentences = []
+        for (label, one), look in zip(groups.items(), series_styles(groups), strict=True):
+            words = _draw_band(ax, one, look, label or "loss")
+            sentences.append(f"{label[:1].upper()}{label[1:]}: the loss {words}" if label else f"The loss {words}")
         ax.margins(x=0.02)
-        ax.set(
-            title="Loss along the gradient",
-            ylabel="loss (log)" if log else "loss",
-            xlabel="epoch",
-        )
+        ax.set(title="Loss along the gradient", ylabel="loss (log)" if log else "loss", xlabel="epoch")
         label_lines(ax)
     describe(ax, f"Loss over training, with a band of the losses along the gradient. {'. '.join(sentences)}.")
     return ax
+
+
+def _band_is_log(groups: Mapping[str, Records]) -> bool:
+    found = [_record(one, name, "loss_band").reshape(-1) for one in groups.values() for name in ("loss", "line_losses")]
+    return _is_log(np.concatenate(found))
+
+
+def _draw_band(ax: Axes, records: Records, look: Mapping[str, Any], label: str) -> str:
+    """Draw the loss and the band around it; return what there is to see, in words."""
+    loss, losses, epochs = (np.asarray(records[name]) for name in ("loss", "line_losses", "epoch"))
+    around = np.column_stack([loss, losses])
+    around = np.where(np.isfinite(around), around, np.nan)
+    known = ~np.isnan(around).all(axis=1)
+    low, high = (np.full(len(loss), np.nan) for _ in range(2))
+    low[known], high[known] = np.nanmin(around[known], axis=1), np.nanmax(around[known], axis=1)
+    ax.fill_between(epochs, low, high, color=look["color"], alpha=0.22, linewidth=0)
+    for edge in (low, high):
+        ax.plot(epochs, edge, color=look["color"], linewidth=0.8, label="_edge")
+    ax.plot(epochs, loss, label=label, **{**look, "marker": None, "linewidth": 2.4})
+    width = float(np.nanmedian((high - low)[known])) if known.any() else math.nan
+    return (
+        f"goes from {loss[0]:.3g} to {loss[-1]:.3g}; steps along the gradient lead to losses from {_least(low):.3g} to "
+        f"{_greatest(high):.3g}, a band {width:.3g} wide in the median"
+    )
 
 
 def _least(values: Array) -> float:
@@ -556,8 +568,8 @@ def gradient_change(
         log = which == "distance" and _is_log(np.concatenate(list(found.values())))
         if log:
             log_axis(ax)
-        for index, (label, values) in enumerate(found.items()):
-            look = {**series_style(label, index), "markevery": max(1, len(values) // 10)}
+        for (label, values), look in zip(found.items(), series_styles(found), strict=True):
+            look["markevery"] = max(1, len(values) // 10)
             _plot(ax, _record(groups[label], "epoch", "gradient_change"), values, label=label or "_one", **look)
         ylabel = "distance" if which == "distance" else "angle, degrees"
         if which == "angle":
@@ -641,23 +653,29 @@ def compare(records: Mapping[str, Records], *, title: str = "What normalisation 
     >>> len(figure.axes)
     6
     """
-    groups = {label: {label: one} for label, one in _several(records, "compare").items()}
-    first: list[Callable[[Axes], Any]] = [
+    groups = _several(records, "compare")
+    log = _band_is_log(groups)
+
+    def band(label: str, look: Mapping[str, Any], ax: Axes) -> None:
+        if log:
+            log_axis(ax)
+        name = f"{label[:1].upper()}{label[1:]}" or "Loss"
+        words = _draw_band(ax, groups[label], look, name)
+        ax.margins(x=0.02)
+        what = "loss along the gradient"
+        ax.set(title=name, xlabel="epoch", ylabel=f"{what} (log)" if log else what)
+        describe(ax, f"{name}, with a band of the losses along the gradient: the loss {words}.")
+
+    panels: list[Callable[[Axes], Any]] = [
         lambda ax: by_layer(records, "activation_input_std", ax=ax),
         lambda ax: by_layer(records, "gradient_norm", ax=ax),
         lambda ax: gradient_change(records, ax=ax),
     ]
-    columns = max(len(first), len(groups))
-    first += [lambda ax: ax.set_visible(False)] * (columns - len(first))
-    bands = [partial(loss_band, group) for group in groups.values()]
-    figure, axes = _grid([*first, *(lambda ax, draw=draw: draw(ax=ax) for draw in bands)], columns, title)
+    columns = max(len(panels), len(groups))
+    panels += [lambda ax: ax.set_visible(False)] * (columns - len(panels))
+    panels += [partial(band, label, look) for label, look in zip(groups, series_styles(groups), strict=True)]
+    figure, axes = _grid(panels, columns, title)
     below = axes[columns : columns + len(groups)]
-    log = any(ax.get_yscale() == "log" for ax in below)
-    with style():
-        for ax, label in zip(below, groups, strict=True):
-            if log:
-                log_axis(ax)
-            ax.set(title=f"Loss along the gradient, {label}", ylabel="loss (log)" if log else "loss")
     low, high = min(ax.get_ylim()[0] for ax in below), max(ax.get_ylim()[1] for ax in below)
     for ax in below:
         ax.set_ylim(low, high)

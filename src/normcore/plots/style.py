@@ -7,7 +7,7 @@ import itertools
 import math
 import os
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +41,7 @@ __all__ = [
     "render",
     "save",
     "series_style",
+    "series_styles",
     "shades",
     "style",
 ]
@@ -135,6 +136,24 @@ def series_style(label: str, index: int) -> dict[str, Any]:
     return {"color": PALETTE[place], "marker": _MARKERS[place], "linestyle": _DASHES[place]}
 
 
+def series_styles(labels: Iterable[str]) -> list[dict[str, Any]]:
+    """Colour, marker and dashes of each of the series that a figure has; see `series_style`.
+
+    Where none is called after a norm, the colours of the norms are free for others.
+
+    Examples
+    --------
+    >>> from normcore import plots
+    >>> [look["marker"] for look in plots.series_styles(["mine", "yours"])]
+    ['o', 's']
+    >>> [look["marker"] for look in plots.series_styles(["mine", "batch norm"])]
+    ['D', 'o']
+    """
+    labels = list(labels)
+    free = not any(label.lower() in _NORM_NAMES for label in labels)
+    return [series_style(label, index - len(NORMS) * free) for index, label in enumerate(labels)]
+
+
 def shades(count: int, colour: str = PALETTE[0]) -> list[str]:
     """`count` shades of a colour from light to dark, for what has an order, such as layers; the lightest is still seen.
 
@@ -175,9 +194,10 @@ def readable(colour: Any) -> str:
 
 
 def log_axis(ax: Axes, which: Literal["x", "y"] = "y") -> None:
-    """Make an axis logarithmic, with numbers as one writes them: 0.01, 2, 500, and powers of ten beyond.
+    """Make an axis logarithmic, with numbers as one writes them: 0.01, 1, 100.
 
-    Between the powers of ten 2 and 5 are written too where the axis spans less than two of them.
+    Where it reaches beyond 0.0001 or 100000, they are powers of ten; where it spans less than two of those, 2 and 5 are
+    written between them.
 
     Examples
     --------
@@ -185,15 +205,19 @@ def log_axis(ax: Axes, which: Literal["x", "y"] = "y") -> None:
     >>> from matplotlib.figure import Figure
     >>> ax = Figure().subplots()
     >>> plots.log_axis(ax)
-    >>> [ax.yaxis.get_major_formatter()(value) for value in (1e-6, 0.01, 1.0, 1000.0)]
-    ['$10^{-6}$', '0.01', '1', '1000']
+    >>> for low, high in ((0.01, 100.0), (0.01, 1e9)):
+    ...     limits = ax.set_ylim(low, high)
+    ...     print([ax.yaxis.get_major_formatter()(value) for value in (0.01, 1.0, 100.0)])
+    ['0.01', '1', '100']
+    ['$10^{-2}$', '$10^{0}$', '$10^{2}$']
     """
     if which not in ("x", "y"):
         raise ValueError(f"log_axis: which is {which!r}; accepted are 'x' and 'y'")
     axis = ax.xaxis if which == "x" else ax.yaxis
 
     def major(value: float, _: int | None = None) -> str:
-        return f"{value:g}" if 0.99e-3 < value < 1.01e4 else f"$10^{{{round(math.log10(value))}}}$"
+        low, high = sorted(axis.get_view_interval())
+        return f"{value:g}" if low > 0.5e-4 and high < 2e5 else f"$10^{{{round(math.log10(value))}}}$"
 
     def minor(value: float, _: int | None = None) -> str:
         low, high = sorted(axis.get_view_interval())
@@ -429,6 +453,8 @@ def save(figure: Figure | Axes, path: str | os.PathLike[str], *, description: st
     >>> [path.name for path in plots.save(Figure(), "empty")]
     ['empty.png', 'empty.svg']
     """
+    if not isinstance(figure, (Figure, Axes)):
+        raise TypeError(f"save: figure is a {type(figure).__name__}; it must be a Figure or Axes")
     whole: Any = figure
     while not isinstance(whole, Figure):  # of axes, a subfigure perhaps
         whole = whole.figure

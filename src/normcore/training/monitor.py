@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from normcore._atomic import write_atomically
-from normcore._checks import check_integer, check_uint64
+from normcore._checks import check_integer, check_uint64, with_hints
 from normcore.diagnostics import (
     QUANTILES,
     activation_inputs,
@@ -31,6 +31,17 @@ from normcore.diagnostics import (
 from normcore.mlp import MLP
 
 __all__ = ["LINE_STEPS", "Monitor"]
+
+# The words of other libraries, and what is meant by them here.
+_ARGUMENTS = {
+    "frequency": "every",
+    "interval": "every",
+    "labels": "y",
+    "log_every": "every",
+    "n_bins": "bins",
+    "random_state": "seed",
+    "steps": "every, the steps between records, or line_steps, how far to go along the gradient",
+}
 
 #: How far a `Monitor` goes along the gradient by default: learning rates of gradient descent.
 LINE_STEPS = (0.05, 0.1, 0.2, 0.4)
@@ -109,6 +120,7 @@ class Monitor:
     True
     """
 
+    @with_hints("Monitor", _ARGUMENTS)
     def __init__(
         self,
         X: npt.ArrayLike,
