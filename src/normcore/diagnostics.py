@@ -135,7 +135,7 @@ def layer_inputs(
     Returns
     -------
     list of `model.layers` arrays (..., width)
-        The first is X as the network sees it.
+        The first is X as the network sees it: X itself where it is of the model's dtype and is not scaled.
 
     Examples
     --------
@@ -269,7 +269,12 @@ def _without_dropout(model: MLP) -> MLP:
     """The model itself, or a copy that drops nothing."""
     if not model.dropout:
         return model
-    copy = MLP.from_config({**model.config(), "dropout": 0.0})
+    return _changed(model, dropout=0.0)
+
+
+def _changed(model: MLP, **configuration: Any) -> MLP:
+    """A copy of the model with another configuration, in what its arrays do not depend on."""
+    copy = MLP.from_config({**model.config(), **configuration})
     copy.parameters_flat[...] = model.parameters_flat
     copy.buffers_flat[...] = model.buffers_flat
     return copy
@@ -431,19 +436,13 @@ class _Probe:
         self._seed = check_uint64(seed, operation, "seed")
         rows = _checked_rows(model, X, operation, True)
         self._targets = model.loss.check_targets(y, rows.shape[:-1], model.outputs, operation, dtype=model.dtype)
-        self._rows, self._operation = rows.reshape(-1, model.features), operation
-        self.model = model.copy()
-
-    def set(self, model: MLP) -> None:
-        """Take the parameters of the model as they are now."""
-        self.model.parameters_flat[...] = model.parameters_flat
+        self._rows = rows.reshape(-1, model.features)
+        self.model = _changed(model, feature_mean=None, feature_scale=None)  # the rows are scaled, once
 
     def loss_and_gradient(self) -> tuple[float, Array]:
         """The loss and its gradient, as a view of the copy's `gradients_flat`."""
-        outputs = self.model._forward_training(self._rows, self._seed, 0, self._operation, update_statistics=False)
-        loss, doutputs, _ = self.model.loss(outputs, self._targets)
-        self.model.backward(doutputs)
-        return float(loss), self.model.gradients_flat
+        loss, _ = self.model.loss_and_grads(self._rows, self._targets, seed=self._seed, update_statistics=False)
+        return loss, self.model.gradients_flat
 
     def gradient_norms(self) -> Floats:
         gradients = self.model.gradients()
