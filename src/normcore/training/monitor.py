@@ -61,7 +61,7 @@ class Monitor:
     ----------
     X : (rows, features)
         The rows to measure on, raw ones if the model has a scale: some hundred of the training data will do. With batch
-        norm at least two. A record takes about as long as ten training steps on a batch of these rows.
+        norm at least two. A record takes about as long as thirty training steps on these rows.
     y : targets of the loss, optional
         Of these rows. Without them nothing is recorded of loss and gradients.
     every : int, optional
@@ -189,16 +189,17 @@ class Monitor:
 
     # ------------------------------------------------------------------ measurements
 
+    @np.errstate(all="ignore")  # a model that has diverged has values that are not finite
     def _measure(self, model: MLP, step: int, epoch: float, before: MLP | None) -> Record:
         X, seed, hidden = self._X, self._seed, model.layers - 1
-        given = [distribution(array, bins=1) for array in layer_inputs(model, X, seed=seed)]
+        given = layer_inputs(model, X, seed=seed)
         seen = activation_inputs(model, X, seed=seed)
         found = [distribution(array, bins=self._bins) for array in seen]
         record = {
             "step": np.int64(step),
             "epoch": np.float64(epoch),
-            "layer_input_mean": [one.mean for one in given],
-            "layer_input_std": [one.std for one in given],
+            "layer_input_mean": [array.mean(dtype=np.float64) for array in given],
+            "layer_input_std": [array.std(dtype=np.float64) for array in given],
             "activation_input_mean": [one.mean for one in found],
             "activation_input_std": [one.std for one in found],
             "activation_input_quantiles": _stack([one.quantiles for one in found], hidden, len(QUANTILES)),
