@@ -504,6 +504,8 @@ def test_arguments_stand_where_the_editions_have_them() -> None:
         (edition_2018.FullyConnectedNet, {"dropout_keep_ratio": 0.5}, "of edition 2021 to 2026, .* of 2018 to 2020"),
         (edition_2017.FullyConnectedNet, {"normalization": None}, "of edition 2018 to 2026, .* of 2017"),
         (FullyConnectedNet, {"droput": 0.5}, "there is no argument droput"),
+        (FullyConnectedNet, {"hidden_dims": 5}, r"hidden_dims is 5; it must be a list of sizes, \[100\] for one layer"),
+        (FullyConnectedNet, {"hidden_dims": [2.5]}, "hidden_dims must be an integer"),
         (FullyConnectedNet, {"dtype": int}, "dtype is int64"),
         (
             edition_2017.FullyConnectedNet,
@@ -514,7 +516,7 @@ def test_arguments_stand_where_the_editions_have_them() -> None:
 )
 def test_networks_refuse_what_other_editions_have(network: Any, arguments: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=f"FullyConnectedNet: .*{words}"):
-        network([5], **arguments)
+        network(**{"hidden_dims": [5], **arguments})
 
 
 @pytest.mark.parametrize(
@@ -629,7 +631,17 @@ def test_defaults() -> None:
         (optim.sgd, (np.ones(3), np.ones((3, 1))), r"sgd: dw is \(3, 1\); it must be \(3,\), as w"),
         (optim.adam, (np.ones(3), np.ones(3), {"m": np.ones(2)}), r"adam: config\['m'\] is \(2,\); it must be \(3,\)"),
         (optim.adam, (np.ones(3), np.ones(3), {"t": -1}), "adam: config"),
-        (optim.sgd, (np.ones(3), np.ones(3), {"learning_rate": -1}), "learning_rate"),
+        (
+            optim.sgd,
+            (np.ones(3), np.ones(3), {"learning_rate": -1}),
+            r"sgd: config\['learning_rate'\] is -1.0; it must be",
+        ),
+        (
+            optim.rmsprop,
+            (np.ones(3), np.ones(3), {"decay_rate": 1}),
+            r"rmsprop: config\['decay_rate'\] is 1.0; .* \[0, 1\)",
+        ),
+        (optim.adam, (np.ones(3), np.ones(3), {"epsilon": -1}), r"adam: config\['epsilon'\]"),
     ],
 )
 def test_rules_refuse(rule: Any, arguments: Any, words: str) -> None:
@@ -779,7 +791,8 @@ def test_accuracy_is_measured_on_drawn_rows() -> None:
     ("arguments", "words"),
     [
         ({"learning_rate": 1.0}, "there is no argument learning_rate"),
-        ({"update_rule": "sdg"}, "update_rule is 'sdg'; normcore.cs231n.optim has no such function"),
+        ({"update_rule": "sdg"}, "update_rule is 'sdg'; normcore.cs231n.optim has adam, rmsprop, sgd, sgd_momentum"),
+        ({"update_rule": "_update"}, "update_rule is '_update'"),
         ({"update_rule": "np"}, "update_rule is 'np'"),
         ({"update_rule": optim.sgd}, "update_rule is <function"),
         ({"batch_size": 0}, "batch_size"),
@@ -881,6 +894,10 @@ BAD_VALUES: dict[str, tuple[Any, str]] = {
         lambda: layers.softmax_loss(X23, np.array([0, 3])),
         r"softmax_loss: y has 3 in row 1; labels must be in \[0, 3\)",
     ),
+    "one score": (
+        lambda: layers.softmax_loss(X23[:, :1], np.zeros(2, int)),
+        r"softmax_loss: x is \(2, 1\); the softmax of one score is 1",
+    ),
     "number of labels": (
         lambda: layers.svm_loss(X23, np.zeros((2, 1), int)),
         r"svm_loss: y is \(2, 1\); it must be \(2,\)",
@@ -915,6 +932,9 @@ BAD_TYPES: dict[str, tuple[Any, str]] = {
         lambda: layers.softmax_loss(X23, np.zeros(2)),
         "softmax_loss: y is an array of float64; it must be of int",
     ),
+    "no cache": (lambda: layers.affine_backward(X23, None), r"affine_backward: the cache is not one of affine_forward"),
+    "no x": (lambda: layers.relu_backward(X23, None), "relu_backward: cache is an array of object"),
+    "no mask": (lambda: layers.dropout_backward(X23, X23), "dropout_backward: the cache is not one of dropout_forward"),
     "list": (
         lambda: gradient_check.eval_numerical_gradient(np.sum, [1.0]),
         "x is a list; it must be a NumPy array of floats",

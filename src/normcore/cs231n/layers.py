@@ -144,8 +144,9 @@ def affine_backward(dout: ArrayLike, cache: Cache) -> tuple[Array, Array, Array]
     >>> dx.shape, dw.shape, db
     ((1, 2, 2), (4, 3), array([1., 1., 1.]))
     """
-    x, w, _ = cache
-    (dout,) = floating("affine_backward", dout=dout)
+    if not isinstance(cache, tuple) or len(cache) != 3:
+        raise TypeError("affine_backward: the cache is not one of affine_forward, (x, w, b)")
+    dout, x, w = floating("affine_backward", dout=dout, x=cache[0], w=cache[1])
     check_shape("affine_backward", "dout", dout, (x.shape[0], w.shape[1]), "as the output")
     dx, dw, db = nc.affine_backward(dout, _rows(x), w)
     return dx.reshape(x.shape), dw, db
@@ -179,9 +180,9 @@ def relu_backward(dout: ArrayLike, cache: Cache) -> Array:
     >>> relu_backward(np.array([5.0, 6.0, 7.0]), cache)
     array([0., 0., 7.])
     """
-    (dout,) = floating("relu_backward", dout=dout)
-    check_shape("relu_backward", "dout", dout, cache.shape, "as the output")
-    return nc.relu_backward(dout, cache)
+    dout, x = floating("relu_backward", dout=dout, cache=cache)
+    check_shape("relu_backward", "dout", dout, x.shape, "as the output")
+    return nc.relu_backward(dout, x)
 
 
 # ---------------------------------------------------------------- normalisation
@@ -504,7 +505,9 @@ def dropout_backward(dout: ArrayLike, cache: Cache) -> Array:
     array([[ 0.,  0.,  0.],
            [ 0., 10.,  0.]])
     """
-    _, mask = cache
+    if not isinstance(cache, tuple) or len(cache) != 2:
+        raise TypeError("dropout_backward: the cache is not one of dropout_forward, (dropout_param, mask)")
+    mask = cache[1]
     (dout,) = floating("dropout_backward", dout=dout)
     if mask is None:
         return dout
@@ -534,6 +537,10 @@ def softmax_loss(x: ArrayLike, y: ArrayLike) -> tuple[float, Array]:
     """
     (x,) = floating("softmax_loss", x=x)
     labels = check_labels("softmax_loss", x, y)
+    if x.shape[1] == 1:
+        raise ValueError(
+            f"softmax_loss: x is {x.shape}; the softmax of one score is 1 whatever it is, so there must be two"
+        )
     loss, dx, _ = nc.softmax_cross_entropy(x, labels)
     return loss, dx
 

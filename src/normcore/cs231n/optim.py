@@ -7,6 +7,7 @@ rule's state, as new arrays, and is returned.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 import normcore as nc
-from normcore._checks import check_integer
+from normcore._checks import check_integer, check_number
 from normcore.cs231n._arrays import Array, check_shape, floating
 
 __all__ = ["adam", "rmsprop", "sgd", "sgd_momentum"]
@@ -92,8 +93,9 @@ def adam(w: ArrayLike, dw: ArrayLike, config: Config | None = None) -> tuple[Arr
     return _update("adam", "adam", w, dw, config, defaults, ("m", "v"))
 
 
-# What normcore calls the numbers of a config.
-_ARGUMENTS = {"learning_rate", "momentum", "decay_rate", "beta1", "beta2"}
+# Numbers of a config that are below 1, and those that normcore calls as the course does.
+_SHARES = {"momentum", "decay_rate", "beta1", "beta2"}
+_ARGUMENTS = {"learning_rate", *_SHARES}
 
 
 def _update(
@@ -110,6 +112,9 @@ def _update(
     w, dw = floating(operation, w=w, dw=dw)
     check_shape(operation, "dw", dw, w.shape, "as w")
     numbers = {name: config.get(name, default) for name, default in defaults.items()}
+    for key, value in numbers.items():
+        share = key in _SHARES
+        check_number(value, operation, f"config[{key!r}]", 0.0, 1.0 if share else math.inf, open_high=share)
     state: list[Array | None] = []
     for name in slots:
         array = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pickle
 from collections.abc import Mapping
 from typing import Any, ClassVar
@@ -107,9 +108,12 @@ class Solver:
         self.X_train, self.y_train = data["X_train"], data["y_train"]
         self.X_val, self.y_val = data["X_val"], data["y_val"]
         self._check_data()
-        known = isinstance(update_rule, str) and update_rule in getattr(self.optim, "__all__", dir(self.optim))
-        if not known or not callable(getattr(self.optim, update_rule, None)):
-            raise ValueError(f"Solver: update_rule is {update_rule!r}; {self.optim.__name__} has no such function")
+        names = getattr(self.optim, "__all__", [name for name in vars(self.optim) if not name.startswith("_")])
+        rules = [name for name in names if inspect.isfunction(getattr(self.optim, name))]
+        if update_rule not in rules:
+            raise ValueError(
+                f"Solver: update_rule is {update_rule!r}; {self.optim.__name__} has {', '.join(sorted(rules))}"
+            )
         self.update_rule = getattr(self.optim, update_rule)
         self.optim_config = dict(optim_config or {})
         self.lr_decay = check_number(lr_decay, "Solver", "lr_decay")

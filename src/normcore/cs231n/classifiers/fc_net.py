@@ -104,6 +104,8 @@ class Network:
         name = "FullyConnectedNet"
         if normalization not in (None, "batchnorm", "layernorm"):
             raise ValueError(f"{name}: normalization is {normalization!r}; accepted are 'batchnorm', 'layernorm', None")
+        if not isinstance(hidden_dims, Iterable):
+            raise TypeError(f"{name}: hidden_dims is {hidden_dims!r}; it must be a list of sizes, [100] for one layer")
         hidden = [_size(name, "hidden_dims", size) for size in hidden_dims]
         sizes = [_size(name, "input_dim", input_dim), *hidden, _size(name, "num_classes", num_classes)]
         self.normalization = normalization
