@@ -419,3 +419,27 @@ def test_pictures_of_nothing(show: Any) -> None:
     for shape in ((0, 2, 2, 3), (2, 2), (1, 0, 2, 2, 3)):
         with pytest.raises(ValueError, match="it must be"):
             show(np.zeros(shape))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        "classifiers.fc_net",
+        "data_utils",
+        "edition_2017",
+        "edition_2018",
+        "gradient_check",
+        "layer_utils",
+        "layers",
+        "optim",
+        "package",
+        "solver",
+        "vis_utils",
+    ],
+)
+def test_every_public_name_has_an_example(module: str) -> None:
+    home = importlib.import_module(f"normcore.cs231n.{module}")
+    public = [getattr(home, name) for name in home.__all__]
+    documented = [value for value in public if callable(value) and "Not here" not in value.__doc__]
+    assert documented
+    assert not [value.__qualname__ for value in documented if ">>>" not in value.__doc__]
