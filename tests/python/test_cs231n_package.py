@@ -75,6 +75,7 @@ def test_what_notebooks_import(edition: int, way: str, tmp_path: Path) -> None:
     assert names["dropout_forward"] is (edition_2017 if drops else layers_of_normcore).dropout_forward
     wanted = edition_2017 if drops else edition_2018 if edition < 2021 else fc_net
     assert issubclass(names["FullyConnectedNet"], wanted.FullyConnectedNet)
+    assert names["FullyConnectedNet"].__doc__ == wanted.FullyConnectedNet.__doc__
     arguments: dict[str, Any] = {"dropout_keep_ratio" if edition > 2020 else "dropout": 0.5}
     arguments |= {"use_batchnorm": True} if drops else {"normalization": "batchnorm"}
     net = names["FullyConnectedNet"]([4], input_dim=3, num_classes=2, **arguments)

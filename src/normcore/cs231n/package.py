@@ -45,10 +45,12 @@ from ..layers import *  # noqa: F403
 
 
 class TwoLayerNet(_TwoLayerNet):
+    __doc__ = _TwoLayerNet.__doc__
     layers = layers  # whose functions the network is made of
 
 
 class FullyConnectedNet(_FullyConnectedNet):
+    __doc__ = _FullyConnectedNet.__doc__
     layers = layers
 """
 _SOLVER = """\
@@ -58,6 +60,7 @@ from . import optim
 
 
 class Solver(_Solver):
+    __doc__ = _Solver.__doc__
     optim = optim  # where update rules are looked up
 """
 _PLAIN = "from normcore.cs231n.{module} import *  # noqa: F403\n"
@@ -186,7 +189,7 @@ def install(edition: int = EDITIONS[-1]) -> ModuleType:
     """
     year = _checked(edition, "install")
     loaded = sys.modules.get(_NAME)
-    if loaded is not None and not isinstance(getattr(loaded.__spec__, "loader", None), _Loader):
+    if loaded is not None and not isinstance(getattr(loaded, "__loader__", None), _Loader):
         where = getattr(loaded, "__file__", None) or "somewhere else"
         raise RuntimeError(
             f"install: cs231n from {where} has been imported already; restart the notebook and call install first"
