@@ -29,7 +29,8 @@ class Verdict:
     """What is known of a function after it was checked.
 
     `status` is "right", "wrong", "missing" (not in the files), "unwritten" (returns nothing yet) or "unjudged" (what it
-    is given by a function that is wrong does not tell whether it is).
+    is given by a function that is wrong does not tell whether it is). `sound`: its ordinary outputs are right, whatever
+    else is wrong, so that what takes its cache can be judged.
     """
 
     function: str
@@ -37,6 +38,7 @@ class Verdict:
     mistakes: list[Finding] = field(default_factory=list)
     remarks: list[Finding] = field(default_factory=list)
     note: str = ""
+    sound: bool = True
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,6 +83,7 @@ def judge(function: Function, runs: Sequence[Run], forward: Verdict | None, grad
     expected = [Expected(function, s.run.case, s.outputs) for s in good]
     if good and len(good) * 2 >= len(ordinary):
         _values(function, good, expected, forward, gradients, verdict)
+    verdict.sound = not verdict.mistakes and len(good) == len(ordinary)
     _modified(function, seen, verdict)
     if not verdict.mistakes and verdict.status == "right":
         _special(function, [s for s in seen if s.run.case.tag], expected, verdict)
@@ -173,7 +176,7 @@ def _values(
         verdict.mistakes.append(narrow)
         return
     base: Wrong = frozenset()
-    doubtful = forward is not None and forward.status != "right"
+    doubtful = forward is not None and not forward.sound
     if forward is not None and doubtful:
         base = frozenset(f.mistake for f in forward.mistakes if f.mistake)
         carried = [

@@ -97,7 +97,7 @@ def _finding(finding: Finding) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        # A number of a hundred elements is for people; larger arrays are told by their shape.
+        # A hundred numbers are for people; larger arrays are told by their shape.
         return value.tolist() if value.size <= 100 else {"shape": list(value.shape), "dtype": str(value.dtype)}
     if isinstance(value, Mapping):
         return {key: _plain(entry) for key, entry in value.items()}
@@ -105,20 +105,21 @@ def _plain(value: Any) -> Any:
 
 
 def _example(case: Case) -> list[str]:
-    lines = []
+    lines: list[str] = []
     for name, value in case.given.items():
         if isinstance(value, np.ndarray) and value.size > 100:
             lines.append(f"# {name}: an array of shape {value.shape}")
         else:
-            text = _python(value).replace("\n", "\n" + " " * (len(name) + 3))
-            lines += f"{name} = {text}".split("\n")
+            lines += f"{name} = {_python(value, len(name) + 3)}".split("\n")
     return lines
 
 
-def _python(value: Any) -> str:
+def _python(value: Any, column: int) -> str:
+    """A value as Python has it, the lines of an array below each other from a column on."""
     if isinstance(value, np.ndarray):
         dtype = ", dtype=np.float32" if value.dtype == np.float32 else ""
-        return f"np.array({np.array2string(value, separator=', ', precision=4)}{dtype})"
+        shown = np.array2string(value, separator=", ", precision=4, prefix=" " * (column + len("np.array(")))
+        return f"np.array({shown}{dtype})"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key!r}: {_python(entry)}" for key, entry in value.items()) + "}"
-    return f"[{', '.join(map(_python, value))}]" if isinstance(value, list) else repr(value)
+        return "{" + ", ".join(f"{key!r}: {_python(entry, column + 4)}" for key, entry in value.items()) + "}"
+    return f"[{', '.join(_python(entry, column + 4) for entry in value)}]" if isinstance(value, list) else repr(value)

@@ -713,7 +713,7 @@ FUNCTIONS = (
             "dx wrongly shaped back": "dx is mixed up: reshaped to (N, C, H, W) while its channels are the last axis",
             **{
                 key: words
-                for key, words in _backward_mistakes("1/(N H W)").items()
+                for key, words in _backward_mistakes("(N H W)").items()
                 if key
                 in ("dx constants", "dx no mean", "dx no variance", "dx no gamma", "dgamma of x", "backward no eps")
             },
@@ -753,7 +753,7 @@ FUNCTIONS = (
         {
             **{
                 key: words
-                for key, words in _backward_mistakes("1/size of the group").items()
+                for key, words in _backward_mistakes("(size of the group)").items()
                 if key
                 in (
                     "dx constants",
