@@ -45,6 +45,7 @@ class Expected:
         self._case = Case(wide(case.given), case.tag)
         self._found: dict[Wrong, dict[str, Any] | None] = {}
         self.case = case
+        self.steps, self.words = function.steps, function.words
         self.shapeless = frozenset(function.shapeless)  # outputs of which only the number of elements counts
         self.unit = float(np.finfo(_dtype(case)).eps) / 2
         self.right = self.with_mistakes(frozenset()) or {}
@@ -122,6 +123,11 @@ def plain(value: Any) -> str:
 
 def describe(name: str, values: list[Any], expected: list[Expected]) -> str:
     """In words, how an output differs from what it should be over all cases; what is said of it is true of all."""
+    text = _difference(name, values, expected)
+    return text.replace(name, expected[0].words[name], 1) if name in expected[0].words else text
+
+
+def _difference(name: str, values: list[Any], expected: list[Expected]) -> str:
     rights = [e.right[name] for e in expected]
     shapes = _of_shape(name, values, rights, expected)
     if shapes:
@@ -144,7 +150,10 @@ def describe(name: str, values: list[Any], expected: list[Expected]) -> str:
             if all(_near(v, change(np.asarray(r)), e, name) for v, r, e in zip(values, rights, expected, strict=True)):
                 return f"{name} {words}"
     first = min(bad, key=lambda i: np.asarray(values[i]).size)
-    return _worst(name, values[first], rights[first], expected[first], len(bad), len(values))
+    good = [e.case for i, e in enumerate(expected) if i not in bad]
+    return _worst(
+        name, values[first], rights[first], expected[first], _good_words(good, [expected[i].case for i in bad])
+    )
 
 
 _CHANGES = (
@@ -162,9 +171,8 @@ def case_words(case: Case) -> str:
     given = case.given
     lead = next((name for name in ("x", "w") if name in given), "")
     words = [f"{lead} of shape {given[lead].shape}"]
-    mode = given.get("mode") or given.get("bn_param", {}).get("mode")
-    if mode:
-        words.append(f"{mode} mode")
+    if _mode(case):
+        words.append(f"{_mode(case)} mode")
     if "p" in given:
         words.append(f"p = {given['p']}")
     return ", ".join(words)
@@ -273,19 +281,35 @@ def _of_terms(name: str, values: list[Any], expected: list[Expected]) -> str | N
     return f"in {name}, {' and '.join(told)}" if told else None
 
 
-def _worst(name: str, value: Any, right: Any, e: Expected, bad: int, cases: int) -> str:
+def _good_words(good: list[Case], bad: list[Case]) -> str:
+    """Which cases are right, if there are any."""
+    modes = {_mode(case) for case in good}
+    if not good:
+        return ""
+    if len(modes) == 1 and not modes & {_mode(case) for case in bad}:
+        return f"; {modes.pop()} mode is right"
+    return f"; {len(good)} of {len(good) + len(bad)} cases are right"
+
+
+def _mode(case: Case) -> str:
+    return str(case.given.get("mode") or case.given.get("bn_param", {}).get("mode") or "")
+
+
+def _worst(name: str, value: Any, right: Any, e: Expected, some: str) -> str:
     v, r = np.asarray(value).astype(float), np.asarray(right).astype(float)
     r = r.reshape(v.shape)
     error = np.abs(v - r)
-    at = np.unravel_index(int(np.argmax(error)), v.shape) if v.ndim else ()
-    where = f" at {[int(k) for k in at]}" if v.ndim else ""
-    wrong = int((error > 1e-3 * e.small(name)).sum())
-    many = f"in {wrong} of {v.size} elements, most" if v.ndim else ""
-    which = _pattern(error > 1e-3 * e.small(name))
-    some = "" if bad == cases else f"; {cases - bad} of {cases} cases are right"
-    return (
-        f"{name} is wrong {many}{where}: {plain(v[at])} instead of {plain(r[at])}{which} ({case_words(e.case)}{some})"
-    ).replace("wrong :", "wrong:")
+    wrong = error > 1e-3 * e.small(name)
+    at = tuple(int(k) for k in np.unravel_index(int(np.argmax(error)), v.shape))
+    found = f"{plain(v[at])} instead of {plain(r[at])}{_pattern(wrong)} ({case_words(e.case)}{some})"
+    if not v.ndim:
+        return f"{name} is wrong: {found}"
+    if e.steps:
+        first = int(np.argmax(wrong.reshape(len(wrong), -1).any(axis=1)))
+        since = f" from step {first + 1} on" if first else ""
+        place = f" at {list(at[1:])}" if v.ndim > 1 else ""
+        return f"{name} is wrong{since}, most{place} after step {at[0] + 1}: {found}"
+    return f"{name} is wrong in {int(wrong.sum())} of {v.size} elements, most at {list(at)}: {found}"
 
 
 def _pattern(wrong: Array) -> str:

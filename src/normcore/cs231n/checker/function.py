@@ -69,6 +69,8 @@ class Function:
     tags: Mapping[str, str] = field(default_factory=dict)  # words for tags
     remarks: Mapping[str, str] = field(default_factory=dict)  # tags and mistakes whose findings are "right, but"
     otherwise: Sequence[Case] = ()  # cases that count instead where they fit better: shapes that editions differ in
+    steps: bool = False  # whether the first axis of outputs counts calls that follow each other
+    words: Mapping[str, str] = field(default_factory=dict)  # for outputs that have no name in the code
     shapeless: Sequence[str] = ()  # outputs of which only the number of elements counts
     gradients: Mapping[str, str] = field(default_factory=dict)  # outputs that are gradients, and of which argument
     lossy: Callable[[Case], tuple[str, float]] | None = None

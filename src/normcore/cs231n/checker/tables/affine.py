@@ -62,6 +62,11 @@ def _affine_forward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
     return {"out": np.maximum(out, 0) if "relu" in wrong else out}
 
 
+def _affine_terms(case: Case) -> dict[str, dict[str, Array]]:
+    product = _rows(case.given["x"]) @ case.given["w"]
+    return {"out": {"the product of x and w": product, "the bias": np.broadcast_to(case.given["b"], product.shape)}}
+
+
 def _affine_backward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
     x, w, dout = (case.given[name] for name in ("x", "w", "dout"))
     n = x.shape[0]
@@ -196,6 +201,7 @@ FUNCTIONS = (
         },
         _out,
         tags=_TAGS,
+        terms=_affine_terms,
     ),
     Function(
         "affine_backward",

@@ -179,6 +179,13 @@ def _backward(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
     return {"dx": dout * ratio, "forward": out}
 
 
+_WORDS = {
+    "share": "the share of elements that are kept",
+    "varies": "the shape of the mask",
+    "repeats": "how far two calls agree",
+}
+
+
 def functions(drops: bool) -> tuple[Function, ...]:
     """The functions where p is the probability to drop (editions before 2018) or to keep."""
     meant, other = ("drop", "keep") if drops else ("keep", "drop")
@@ -226,7 +233,7 @@ def functions(drops: bool) -> tuple[Function, ...]:
     return (
         Function(
             "dropout_forward", ("out", "share", "varies", "repeats"), cases, _forward_calls, _forward, forward,
-            _forward_observed, tags=tags,
+            _forward_observed, tags=tags, words=_WORDS,
         ),
         Function(
             "dropout_backward", ("dx", "forward"), tuple(case for case in cases if case.given["kind"] == "mask"),

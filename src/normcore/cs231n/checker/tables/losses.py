@@ -102,6 +102,16 @@ def _softmax_loss(case: Case, wrong: Wrong, seen: Outcome) -> dict[str, Any]:
     return _mean({"loss": cost.sum(), "dx": d}, n, c, wrong)
 
 
+def _softmax_terms(case: Case) -> dict[str, dict[str, Array]]:
+    x, y = case.given["x"], case.given["y"]
+    labels = np.zeros_like(x)
+    labels[np.arange(len(y)), y] = 1
+    e = np.exp(x - x.max(axis=1, keepdims=True))
+    return {
+        "dx": {"the probabilities": e / e.sum(axis=1, keepdims=True) / len(y), "the 1 of the label": -labels / len(y)}
+    }
+
+
 def _mean(found: dict[str, Any], n: int, c: int, wrong: Wrong) -> dict[str, Any]:
     """Loss and gradient, sums over the rows, made means."""
     loss, d = found["loss"], found["dx"]
@@ -209,6 +219,7 @@ FUNCTIONS = (
         },
         _observed,
         tags=_TAGS,
+        terms=_softmax_terms,
         remarks={"gap": "loss"},
     ),
     Function(

@@ -446,6 +446,14 @@ def _gradients(case: Case, calls: list[dict[str, Any]]) -> dict[str, Any]:
     return outputs_of(calls[1], ("dx", "dgamma", "dbeta"))
 
 
+def _forward_terms(reference: Any) -> Any:
+    def terms(case: Case) -> dict[str, dict[str, Array]]:
+        scaled = reference(case, frozenset(["no beta"]), {})["out"]
+        return {"out": {"gamma times x normalised": scaled, "beta": np.broadcast_to(case.given["beta"], scaled.shape)}}
+
+    return terms
+
+
 # ---------------------------------------------------------------- of images
 
 
@@ -650,6 +658,7 @@ FUNCTIONS = (
         _BATCH_FORWARD,
         _batch_observed,
         tags=_TAGS,
+        terms=_forward_terms(_batchnorm_forward),
         shapeless=("running_mean", "running_var"),
         remarks={"far": ""},
         lossy=_naive(0, "bn_param"),
@@ -669,6 +678,7 @@ FUNCTIONS = (
         },
         _out,
         tags=_TAGS,
+        terms=_forward_terms(_layer_forward),
         remarks={"far": ""},
         lossy=_naive(1, "ln_param"),
     ),

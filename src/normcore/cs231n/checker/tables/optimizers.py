@@ -277,6 +277,7 @@ def _function(
         mistakes,
         _observed(*state),
         tags=_TAGS,
+        steps=True,
         remarks={"eps before correction": ""},
     )
 
