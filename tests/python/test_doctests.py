@@ -15,10 +15,20 @@ import numpy as np
 import pytest
 
 import normcore as nc
+from normcore.testing import strategies
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 # The modules all of whose public functions and classes have an example.
-PUBLIC = ("normcore", "normcore.diagnostics", "normcore.losses", "normcore.plots", "normcore.testing")
+PUBLIC = (
+    "normcore",
+    "normcore.diagnostics",
+    "normcore.losses",
+    "normcore.plots",
+    "normcore.testing",
+    "normcore.testing.strategies",
+)
+# What strategies draw, whose examples show it.
+DRAWN = {"AffineProblem", "CrossEntropyProblem", "LossProblem", "NormProblem"}
 # What the package's docstring says that examples take for granted.
 GIVEN = {"np": np, "nc": nc}
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
@@ -38,6 +48,19 @@ EXAMPLES = {
     for test in doctest.DocTestFinder().find(module, extraglobs=GIVEN)
     if test.examples
 }
+
+
+def drawn() -> Iterator[doctest.DocTest]:
+    """Of strategies, which are wrapped by hypothesis, so that they do not seem to be of their module."""
+    for name in strategies.__all__:
+        value = getattr(strategies, name)
+        if inspect.isroutine(value) and value.__module__ == strategies.__name__:
+            yield from doctest.DocTestFinder().find(
+                value, f"{strategies.__name__}.{name}", module=False, globs=dict(GIVEN)
+            )
+
+
+EXAMPLES |= {test.name: test for test in drawn() if test.examples}
 
 
 def page(path: Path) -> doctest.DocTest:
@@ -73,8 +96,9 @@ def test_example(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("module", PUBLIC)
 def test_every_public_name_has_an_example(module: str) -> None:
     home = importlib.import_module(module)
-    public = [getattr(home, name) for name in home.__all__]
+    public = [getattr(home, name) for name in home.__all__ if name not in DRAWN]
     public = [value for value in public if inspect.isroutine(value) or inspect.isclass(value)]
     assert len(public) >= 6
-    without = [value.__qualname__ for value in public if f"{value.__module__}.{value.__qualname__}" not in EXAMPLES]
+    names = [f"{value.__module__}.{value.__qualname__.rpartition('>.')[2]}" for value in public]
+    without = [name for name in names if name not in EXAMPLES]
     assert not without, f"{module}: without an example are {', '.join(without)}"

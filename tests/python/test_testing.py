@@ -311,8 +311,12 @@ def test_arrays_are_of_floats(data: st.DataObject) -> None:
     assert data.draw(strategies.arrays("float32", 3)).shape == (3,)
     assert data.draw(strategies.arrays(strategies.dtypes(), st.just((2, 1, 3)), layout="fortran")).shape == (2, 1, 3)
     assert data.draw(strategies.vectors()).ndim == 1
-    with pytest.raises(TypeError, match="dtype is int32; there are float32 and float64"):
-        data.draw(strategies.arrays("int32"))
+    for strategy in (strategies.arrays, strategies.norm_problems, strategies.affine_problems):
+        with pytest.raises(TypeError, match="dtype is int32; there are float32 and float64"):
+            data.draw(strategy("int32"))
+    assert data.draw(strategies.norm_problems(strategies.dtypes(), shape=(3, 2))).dy.shape == (3, 2)
+    with pytest.raises(ValueError, match="no loss 'mse'; there are logistic_loss, squared_error,"):
+        data.draw(strategies.loss_problems("mse"))
 
 
 @given(strategies.shapes(max_rows=6, max_columns=4), strategies.shapes(min_rows=30), strategies.arrays())

@@ -34,6 +34,7 @@ except ImportError as _error:
 __all__ = [
     "AWKWARD_SIZES",
     "LABEL_DTYPES",
+    "LOSSES",
     "SHAPES",
     "AffineProblem",
     "CrossEntropyProblem",
@@ -71,7 +72,15 @@ def _names(given: str | Sequence[str], known: Sequence[str], what: str) -> tuple
 
 
 def layouts(names: str | Sequence[str] = LAYOUTS) -> st.SearchStrategy[str]:
-    """Names of layouts, the contiguous one being the simplest."""
+    """Names of layouts, the contiguous one being the simplest.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.layouts(), lambda simplest: True)
+    'contiguous'
+    """
     return st.sampled_from(sorted(_names(names, LAYOUTS, "layout"), key=lambda name: name != "contiguous"))
 
 
@@ -83,7 +92,15 @@ SHAPES = ((1, 1), (1, 7), (2, 1), (3, 5), (8, 16), (17, 33), (64, 31), (255, 3),
 
 
 def awkward_sizes(max_size: int = 129, *, min_size: int = 1) -> st.SearchStrategy[int]:
-    """Sizes around vector and tile edges, mixed with any other size."""
+    """Sizes around vector and tile edges, mixed with any other size.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.awkward_sizes(), lambda simplest: True)
+    1
+    """
     edges = [s for s in AWKWARD_SIZES if min_size <= s <= max_size]
     anything = st.integers(min_size, max_size)
     return st.sampled_from(edges) | anything if edges else anything
@@ -100,6 +117,15 @@ def shapes(
     """Shapes (rows, columns): awkward sizes and any others, up to 40 by 80 where no maximum is given.
 
     With `large`, by default where no maximum is given, also those of `SHAPES`, which reach 600 rows and 1031 columns.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.shapes(), lambda shape: shape[0] > 256)
+    (257, 5)
+    >>> find(nst.shapes(min_rows=2, max_rows=6, max_columns=4), lambda simplest: True)
+    (2, 1)
     """
     if large is None:
         large = max_rows is None and max_columns is None
@@ -112,7 +138,15 @@ def shapes(
 
 
 def dtypes() -> st.SearchStrategy[np.dtype[Any]]:
-    """float32 and float64."""
+    """float32 and float64.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.dtypes(), lambda simplest: True)
+    dtype('float32')
+    """
     return st.sampled_from([np.dtype(np.float32), np.dtype(np.float64)])
 
 
@@ -148,6 +182,13 @@ def _drawn(draw: st.DrawFn, x: Any) -> Any:
     return draw(x) if isinstance(x, st.SearchStrategy) else x
 
 
+def _dtype(draw: st.DrawFn, dtype: Any) -> np.dtype[Any]:
+    kind: np.dtype[Any] = np.dtype(_drawn(draw, dtypes() if dtype is None else dtype))
+    if kind not in (np.float32, np.float64):
+        raise TypeError(f"dtype is {kind.name}; there are float32 and float64")
+    return kind
+
+
 _RANKS = st.integers(1, 3).flatmap(lambda rank: st.tuples(*[awkward_sizes({1: 129, 2: 40, 3: 9}[rank])] * rank))
 
 
@@ -161,9 +202,7 @@ def _arrays(
     layout: tuple[str, ...],
 ) -> Array:
     size = _drawn(draw, shape)
-    kind = np.dtype(_drawn(draw, dtype))
-    if kind not in (np.float32, np.float64):
-        raise TypeError(f"arrays: dtype is {kind.name}; there are float32 and float64")
+    kind = _dtype(draw, dtype)
     return draw(_filled((size,) if isinstance(size, int) else tuple(size), kind, fills, special, layout))
 
 
@@ -206,7 +245,7 @@ def arrays(
     >>> test_sums_along_either_axis()
     """
     return _arrays(
-        dtypes() if dtype is None else dtype,
+        dtype,
         _RANKS if shape is None else shape,
         _names(fills, FILLS, "fill"),
         special,
@@ -222,7 +261,15 @@ def matrices(
     fills: str | Sequence[str] = ("normal", "integers"),
     special: bool = False,
 ) -> st.SearchStrategy[Array]:
-    """Matrices of floats: :func:`arrays` whose shape is by default one of :func:`shapes`."""
+    """Matrices of floats: :func:`arrays` whose shape is by default one of :func:`shapes`.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.matrices("float64", (1, 3), fills="integers"), lambda simplest: True)
+    array([[6., 2., 0.]])
+    """
     return arrays(dtype, shapes() if shape is None else shape, layout=layout, fills=fills, special=special)
 
 
@@ -234,13 +281,29 @@ def vectors(
     fills: str | Sequence[str] = ("normal", "integers"),
     special: bool = False,
 ) -> st.SearchStrategy[Array]:
-    """Vectors of floats: :func:`arrays` whose size is by default one of :func:`awkward_sizes`."""
+    """Vectors of floats: :func:`arrays` whose size is by default one of :func:`awkward_sizes`.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.vectors("float64", 3), lambda simplest: True)
+    array([ 0.12573022, -0.13210486,  0.64042265])
+    """
     return arrays(dtype, awkward_sizes() if size is None else size, layout=layout, fills=fills, special=special)
 
 
 @st.composite
 def norm_parameters(draw: st.DrawFn, dtype: Any, size: int) -> tuple[Array, Array]:
-    """gamma and beta of a normalisation: 1 and 0 as at the start of training, or moderate numbers of either sign."""
+    """gamma and beta of a normalisation: 1 and 0 as at the start of training, or moderate numbers of either sign.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.norm_parameters("float64", 2), lambda simplest: True)
+    (array([1., 1.]), array([0., 0.]))
+    """
     if draw(st.booleans()):
         return np.ones(size, dtype), np.zeros(size, dtype)
     random = np.random.default_rng(draw(_SEEDS))
@@ -263,7 +326,15 @@ LABEL_DTYPES = (
 
 @st.composite
 def labels(draw: st.DrawFn, rows: int, classes: int, *, ignore_index: int | None = None) -> Array:
-    """Integer labels of `rows` rows in any integer dtype (bool for up to two classes); some may be `ignore_index`."""
+    """Integer labels of `rows` rows in any integer dtype (bool for up to two classes); some may be `ignore_index`.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.labels(4, 3), lambda simplest: True)
+    array([2, 1, 1, 0])
+    """
     kinds = [k for k in LABEL_DTYPES if classes - 1 <= np.iinfo(k).max]
     if ignore_index is not None:
         kinds = [k for k in kinds if np.iinfo(k).min <= ignore_index <= np.iinfo(k).max]
@@ -294,7 +365,16 @@ def labels(draw: st.DrawFn, rows: int, classes: int, *, ignore_index: int | None
 
 @st.composite
 def soft_targets(draw: st.DrawFn, rows: int, classes: int, dtype: Any) -> Array:
-    """Soft targets (rows, classes): rows of a probability distribution, one-hot rows, or any numbers from 0 to 1."""
+    """Soft targets (rows, classes): rows of a probability distribution, one-hot rows, or any numbers from 0 to 1.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.soft_targets(2, 3, "float64"), lambda simplest: True)
+    array([[0., 0., 1.],
+           [0., 1., 0.]])
+    """
     random = np.random.default_rng(draw(_SEEDS))
     kind = draw(st.sampled_from(["one_hot", "distribution", "free"]))
     if kind == "one_hot":
@@ -311,7 +391,15 @@ def soft_targets(draw: st.DrawFn, rows: int, classes: int, dtype: Any) -> Array:
 
 @st.composite
 def weights(draw: st.DrawFn, size: int) -> Array:
-    """Class or sample weights: `size` finite numbers of at least 0, some of them 0, as float64 or float32."""
+    """Class or sample weights: `size` finite numbers of at least 0, some of them 0, as float64 or float32.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> from normcore.testing import strategies as nst
+    >>> find(nst.weights(3), lambda simplest: True)
+    array([0.6799319 , 1.0195971 , 0.01980666])
+    """
     random = np.random.default_rng(draw(_SEEDS))
     values = random.exponential(size=size) * (random.random(size) >= draw(st.sampled_from([0.0, 0.25])))
     return values.astype(draw(st.sampled_from([np.float64, np.float32])))
@@ -340,8 +428,19 @@ def affine_problems(
     fills: str | Sequence[str] = ("normal", "integers"),
     special: bool = False,
 ) -> AffineProblem:
-    """Affine maps with sums of up to 800 terms: beyond one block of 256, forward (k) and for the weights (n)."""
-    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    """Affine maps with sums of up to 800 terms: beyond one block of 256, forward (k) and for the weights (n).
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from normcore.testing import check_gradients, reference, strategies as nst
+    >>> @given(nst.affine_problems("float64"))
+    ... def test_product(p):
+    ...     exact = reference.affine_forward(p.x, p.w)
+    ...     np.testing.assert_allclose(p.x @ p.w, exact, rtol=1e-12, atol=1e-10)
+    >>> test_product()
+    """
+    kind = _dtype(draw, dtype)
     small = awkward_sizes(40)
     blocks = st.sampled_from([(3, 700, 5), (600, 4, 3), (2, 257, 33), (257, 17, 2)])
     n, k, m = draw(st.tuples(small, small, small) | blocks)
@@ -375,9 +474,30 @@ def norm_problems(
     special: bool = False,
     eps: Sequence[float] = (1e-5, 1e-3, 0.5),
 ) -> NormProblem:
-    """Normalisations, by rows or by columns; `fills` and `special` speak of x and dy."""
-    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
-    n, d = draw(shapes() if shape is None else shape)
+    """Normalisations, by rows or by columns; `fills` and `special` speak of x and dy.
+
+    Parameters
+    ----------
+    dtype, layout, fills, special
+        As for :func:`arrays`, of x and dy.
+    shape : tuple or strategy, optional
+        Of x: rows and columns; one of :func:`shapes` by default.
+    eps : sequence of float
+        To choose from.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from normcore.testing import reference, strategies as nst
+    >>> @given(nst.norm_problems("float64", shape=nst.shapes(min_rows=2, max_rows=9, max_columns=9), fills="normal"))
+    ... def test_gradients_of_a_column_sum_to_nothing(p):
+    ...     _, mean, rstd, _, _ = reference.batch_norm_forward(p.x, p.gamma, p.beta, eps=p.eps)
+    ...     dx = reference.batch_norm_backward(p.dy, p.x, p.gamma, mean, rstd).dx
+    ...     np.testing.assert_allclose(dx.sum(axis=0), 0, atol=1e-10)
+    >>> test_gradients_of_a_column_sum_to_nothing()
+    """
+    kind = _dtype(draw, dtype)
+    n, d = _drawn(draw, shapes() if shape is None else shape)
     gamma, beta = draw(norm_parameters(kind, d))
     x = draw(_filled((n, d), kind, fills, special, layout))
     dy = draw(_filled((n, d), kind, ("normal", "integers"), special, layout))
@@ -405,8 +525,17 @@ def cross_entropy_problems(
     """Cross-entropies with labels or soft targets and every combination of options; `spread` scales the logits.
 
     At least two classes: the softmax over one is refused.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from normcore.testing import reference, strategies as nst
+    >>> @given(nst.cross_entropy_problems("float32"))
+    ... def test_losses_are_not_negative(p):
+    ...     assert (reference.softmax_cross_entropy(p.logits, p.labels, **p.options).loss >= 0).all()
+    >>> test_losses_are_not_negative()
     """
-    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    kind = _dtype(draw, dtype)
     n, c = draw(shapes(max_rows=20, min_columns=2, max_columns=40, large=True))
     logits = draw(_filled((n, c), kind, ("normal",), special, ("contiguous",)))
     with np.errstate(over="ignore"):
@@ -427,6 +556,10 @@ def cross_entropy_problems(
     if ignore_index is not None:
         options["ignore_index"] = ignore_index
     return CrossEntropyProblem(logits, draw(labels(n, c, ignore_index=ignore_index)), options)
+
+
+LOSSES = ("logistic_loss", "squared_error", "huber_loss", "quantile_loss", "poisson_loss")
+"""The losses of numbers."""
 
 
 @dataclass(frozen=True)
@@ -450,9 +583,24 @@ def loss_problems(
 ) -> LossProblem:
     """Arguments of the loss called `name`, with every combination of options; `spread` scales the outputs.
 
-    Some outputs are their targets. With `special`, both may hold NaN and infinities where the loss takes them.
+    Some outputs are their targets. With `special`, both may hold NaN and infinities where the loss takes them. Another
+    name than that of one of normcore's losses is a ValueError.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> from normcore.testing import reference, strategies as nst
+    >>> @given(nst.loss_problems("huber_loss", "float32"))
+    ... def test_huber_is_at_most_half_the_square(p):
+    ...     p.options.pop("delta")
+    ...     huber = reference.huber_loss(p.outputs, p.targets, **p.options)
+    ...     square = reference.squared_error(p.outputs, p.targets, **p.options)
+    ...     assert (huber.loss <= square.loss / 2 + 1e-12).all()
+    >>> test_huber_is_at_most_half_the_square()
     """
-    kind = draw(dtypes()) if dtype is None else np.dtype(dtype)
+    if name not in LOSSES:
+        raise ValueError(f"loss_problems: no loss {name!r}; there are {', '.join(LOSSES)}")
+    kind = _dtype(draw, dtype)
     shape = draw(shapes(max_rows=20, max_columns=40, large=True))
     y = draw(_filled(shape, kind, ("normal", "integers"), special, ("contiguous",)))
     with np.errstate(over="ignore"):
