@@ -455,6 +455,16 @@ NORMCORE_API normcore_status normcore_poisson_loss_f64(normcore_context *ctx, si
                                                        double *dy, size_t dy_stride,
                                                        double *weight_sum, size_t *bad_row);
 
+/* Every loss of the library, where one is to be named. */
+typedef enum normcore_loss {
+    NORMCORE_LOSS_CROSS_ENTROPY = 0,
+    NORMCORE_LOSS_LOGISTIC = 1,
+    NORMCORE_LOSS_SQUARED_ERROR = 2,
+    NORMCORE_LOSS_HUBER = 3,
+    NORMCORE_LOSS_QUANTILE = 4,
+    NORMCORE_LOSS_POISSON = 5
+} normcore_loss;
+
 /* ---------------------------------------------------------------- batch normalisation */
 
 typedef struct normcore_batch_norm_options {
@@ -807,23 +817,36 @@ NORMCORE_API normcore_status normcore_mlp_backward_f64(normcore_context *ctx, co
                                                        const double *dy, size_t dy_stride, double *grads,
                                                        double *dx, size_t dx_stride);
 
+/* Which loss, and its options: of those not of this loss NORMCORE_ERROR_VALUE; NULL: its defaults. */
+typedef struct normcore_mlp_loss_options {
+    size_t struct_size; /* sizeof(normcore_mlp_loss_options) */
+    normcore_loss loss;
+    const normcore_cross_entropy_options *cross_entropy; /* of cross-entropy */
+    const normcore_loss_options *numeric;                /* of every other loss */
+} normcore_mlp_loss_options;
+
+/* Cross-entropy, without options. */
+NORMCORE_API normcore_status normcore_mlp_loss_defaults(normcore_mlp_loss_options *options, size_t struct_size);
+
 /*
- * Forward pass in training mode, cross-entropy, backward pass in one call, over work memory of the context's. Labels,
- * targets, options, weight_sum and bad_row as in normcore_cross_entropy; reduction mean or sum. buffers ACCUMULATED
- * (once the labels have been found good) or NULL, grads and *loss OVERWRITTEN. Dropout as in
- * normcore_mlp_forward_training. NORMCORE_ERROR_SIZE if n == 0.
+ * Forward pass in training mode, a loss, backward pass: the first three calls of a step in one, with the same bits,
+ * over work memory of the context's. `options` says which loss; NULL is cross-entropy. Its reduction is mean or sum.
+ * Cross-entropy takes labels (n) or soft targets (n, outputs), the other losses targets (n, outputs) and no labels
+ * (NORMCORE_ERROR_VALUE); weight_sum and bad_row are as in the function of the loss. buffers ACCUMULATED (once labels
+ * and targets have been found good) or NULL, grads and *loss OVERWRITTEN. Dropout as in normcore_mlp_forward_training.
+ * NORMCORE_ERROR_SIZE if n == 0.
  */
 NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f32(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                              const float *x, size_t x_stride, const int64_t *labels,
                                                              const float *targets, size_t targets_stride,
-                                                             const normcore_cross_entropy_options *options,
+                                                             const normcore_mlp_loss_options *options,
                                                              uint64_t seed, uint64_t stream,
                                                              const float *params, float *buffers, float *grads,
                                                              double *loss, double *weight_sum, size_t *bad_row);
 NORMCORE_API normcore_status normcore_mlp_loss_and_grads_f64(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                              const double *x, size_t x_stride, const int64_t *labels,
                                                              const double *targets, size_t targets_stride,
-                                                             const normcore_cross_entropy_options *options,
+                                                             const normcore_mlp_loss_options *options,
                                                              uint64_t seed, uint64_t stream,
                                                              const double *params, double *buffers, double *grads,
                                                              double *loss, double *weight_sum, size_t *bad_row);

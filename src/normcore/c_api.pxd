@@ -194,6 +194,14 @@ cdef extern from "normcore.h" nogil:
                                               const normcore_loss_options *options, double *loss, double *dy,
                                               size_t dy_stride, double *weight_sum, size_t *bad_row)
 
+    ctypedef enum normcore_loss:
+        NORMCORE_LOSS_CROSS_ENTROPY
+        NORMCORE_LOSS_LOGISTIC
+        NORMCORE_LOSS_SQUARED_ERROR
+        NORMCORE_LOSS_HUBER
+        NORMCORE_LOSS_QUANTILE
+        NORMCORE_LOSS_POISSON
+
     # ---- batch normalisation
     ctypedef struct normcore_batch_norm_options:
         size_t struct_size
@@ -366,13 +374,20 @@ cdef extern from "normcore.h" nogil:
         normcore_context *ctx, const normcore_mlp *mlp, size_t n, const double *x, size_t x_stride,
         const double *params, const normcore_mlp_pass *pass_, const double *dy, size_t dy_stride, double *grads,
         double *dx, size_t dx_stride)
+
+    ctypedef struct normcore_mlp_loss_options:
+        size_t struct_size
+        normcore_loss loss
+        const normcore_cross_entropy_options *cross_entropy
+        const normcore_loss_options *numeric
+    normcore_status normcore_mlp_loss_defaults(normcore_mlp_loss_options *options, size_t struct_size)
     normcore_status normcore_mlp_loss_and_grads_f32(
         normcore_context *ctx, const normcore_mlp *mlp, size_t n, const float *x, size_t x_stride,
         const int64_t *labels, const float *targets, size_t targets_stride,
-        const normcore_cross_entropy_options *options, uint64_t seed, uint64_t stream,
+        const normcore_mlp_loss_options *options, uint64_t seed, uint64_t stream,
         const float *params, float *buffers, float *grads, double *loss, double *weight_sum, size_t *bad_row)
     normcore_status normcore_mlp_loss_and_grads_f64(
         normcore_context *ctx, const normcore_mlp *mlp, size_t n, const double *x, size_t x_stride,
         const int64_t *labels, const double *targets, size_t targets_stride,
-        const normcore_cross_entropy_options *options, uint64_t seed, uint64_t stream,
+        const normcore_mlp_loss_options *options, uint64_t seed, uint64_t stream,
         const double *params, double *buffers, double *grads, double *loss, double *weight_sum, size_t *bad_row)

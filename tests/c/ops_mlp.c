@@ -3,8 +3,9 @@
 
 #include <math.h>
 
-enum { NORM = 3, DROPOUT = 4, SOFT = 8, WEIGHTED = 16, SUM = 32, ACTIVATION_SHIFT = 6 };
+enum { NORM = 3, DROPOUT = 4, SOFT = 8, WEIGHTED = 16, SUM = 32, ACTIVATION_SHIFT = 6, LOSS_SHIFT = 9 };
 #define ACTIVATION(name) (NORMCORE_ACTIVATION_##name << ACTIVATION_SHIFT)
+#define LOSS_OF(name)    (NORMCORE_LOSS_##name << LOSS_SHIFT)
 
 #define HIDDEN1  13
 #define HIDDEN2  9
@@ -17,7 +18,7 @@ static reference_mlp reference_of(const call *c) {
     const reference_mlp mlp = {.layers = 3,
                                .sizes = c->sizes,
                                .norm = (normcore_norm)(variant & NORM),
-                               .activation = (normcore_activation)(variant >> ACTIVATION_SHIFT),
+                               .activation = (normcore_activation)(variant >> ACTIVATION_SHIFT & 7),
                                .keep = variant & DROPOUT ? (wide)KEEP : 1,
                                .eps = (wide)EPS,
                                .momentum = (wide)MOMENTUM,
@@ -183,22 +184,30 @@ static void verify_forward(const call *c) {
 
 /* --- loss_and_grads: 0 x, 1 labels, 2 targets, 3 params, 4 buffers, 5 grads, 6 loss, 7 weight_sum, 8, 9 weights */
 
+static normcore_loss loss_of(const call *c) { return (normcore_loss)(c->operation->variant >> LOSS_SHIFT); }
+
 static void setup_loss(call *c) {
-    const int variant = c->operation->variant;
+    const int variant = c->operation->variant, is_numeric = loss_of(c) != NORMCORE_LOSS_CROSS_ENTROPY;
     setup_sizes(c);
     add_matrix(c, INPUT, c->n, c->k, 1);
-    if (variant & SOFT)
+    if (is_numeric || variant & SOFT) {
         add_absent(c);
-    else
+        array *targets = add_matrix(c, INPUT, c->n, c->m, 1);
+        if (is_numeric) limit(targets, 0, 1); /* which every loss takes */
+    } else {
         add_labels(c, c->n, c->m);
-    if (variant & SOFT)
-        add_matrix(c, INPUT, c->n, c->m, 1);
-    else
         add_absent(c);
+    }
     add_parameters(c, INPUT, INOUT);
     add_vector(c, OUTPUT, c->a[3].cols);
     add_doubles(c, OUTPUT, 1, 0, 0, 0);
     add_doubles(c, OUTPUT, 1, 0, 0, 0);
+    if (is_numeric) {
+        CHECK_STATUS(NORMCORE_OK, normcore_loss_defaults(&c->loss, sizeof c->loss));
+        if (variant & SUM) c->loss.reduction = NORMCORE_REDUCTION_SUM;
+        if (variant & WEIGHTED) c->loss.sample_weight = add_doubles(c, INPUT, c->n, 1, 0.1, 2)->data;
+        return;
+    }
     c->cross_entropy.struct_size = sizeof c->cross_entropy;
     if (variant & SUM) c->cross_entropy.reduction = NORMCORE_REDUCTION_SUM;
     if (variant & WEIGHTED) {
@@ -214,11 +223,18 @@ static void setup_loss(call *c) {
 static normcore_status run_loss(const call *c, normcore_context *ctx) {
     normcore_mlp *mlp;
     size_t bad_row;
+    normcore_mlp_loss_options options;
     normcore_status status = create(c, &mlp);
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_loss_defaults(&options, sizeof options));
+    options.loss = loss_of(c);
+    if (options.loss == NORMCORE_LOSS_CROSS_ENTROPY)
+        options.cross_entropy = &c->cross_entropy;
+    else
+        options.numeric = &c->loss;
     if (status == NORMCORE_OK)
-        status = T(normcore_mlp_loss_and_grads)(ctx, mlp, c->n, MATRIX(0), LABELS(1), MATRIX(2), &c->cross_entropy,
-                                                c->seed, c->stream, POINTER(3), POINTER(4), POINTER(5), DOUBLES(6),
-                                                DOUBLES(7), &bad_row);
+        status = T(normcore_mlp_loss_and_grads)(ctx, mlp, c->n, MATRIX(0), LABELS(1), MATRIX(2), &options, c->seed,
+                                                c->stream, POINTER(3), POINTER(4), POINTER(5), DOUBLES(6), DOUBLES(7),
+                                                &bad_row);
     normcore_mlp_destroy(mlp);
     return status;
 }
@@ -351,6 +367,12 @@ static normcore_status run_backward(const call *c, normcore_context *ctx) {
         name, variant, NEEDS_ROWS | NEEDS_COLS, setup_loss, run_loss, verify_loss, {{0, 0}}                            \
     }
 
+/* Their values are compared with those of the functions of a step. */
+#define NUMERIC_LOSS(name, variant)                                                                                    \
+    {                                                                                                                  \
+        name, variant, NEEDS_ROWS | NEEDS_COLS, setup_loss, run_loss, NULL, {{0, 0}}                                   \
+    }
+
 static const operation operations[] = {
     INITIALIZE("mlp_initialize", NORMCORE_NORM_NONE),
     INITIALIZE("mlp_initialize, batch norm", NORMCORE_NORM_BATCH),
@@ -388,6 +410,10 @@ static const operation operations[] = {
     LOSS("mlp_loss_and_grads, logistic, layer norm, dropout", NORMCORE_NORM_LAYER | DROPOUT | ACTIVATION(LOGISTIC)),
     LOSS("mlp_loss_and_grads, silu, dropout", DROPOUT | ACTIVATION(SILU)),
     LOSS("mlp_loss_and_grads, silu, batch norm", NORMCORE_NORM_BATCH | ACTIVATION(SILU)),
+    NUMERIC_LOSS("mlp_loss_and_grads, logistic loss, sum", LOSS_OF(LOGISTIC) | SUM),
+    NUMERIC_LOSS("mlp_loss_and_grads, squared error, batch norm, weighted",
+                 NORMCORE_NORM_BATCH | LOSS_OF(SQUARED_ERROR) | WEIGHTED),
+    NUMERIC_LOSS("mlp_loss_and_grads, quantile loss, dropout", DROPOUT | LOSS_OF(QUANTILE)),
 };
 
 operation_list mlp_operations(void) {

@@ -476,9 +476,12 @@ static normcore_status pass(loss_call *c, const normcore_mlp *mlp) {
     static const real x[ROWS * COLS] = {1, 2, 3, 4};
     real params[COLS * COLS + COLS] = {0}, grads[COLS * COLS + COLS];
     double total, weight;
+    normcore_mlp_loss_options options;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_loss_defaults(&options, sizeof options));
+    options.cross_entropy = &c->options;
     c->bad = SIZE_MAX;
-    return T(normcore_mlp_loss_and_grads)(NULL, mlp, c->n, x, COLS, c->labels, c->targets, COLS, &c->options, 1, 2,
-                                          params, NULL, grads, &total, &weight, &c->bad);
+    return T(normcore_mlp_loss_and_grads)(NULL, mlp, c->n, x, COLS, c->labels, c->targets, COLS, &options, 1, 2, params,
+                                          NULL, grads, &total, &weight, &c->bad);
 }
 
 static void both(normcore_status expected, loss_call c, size_t bad, normcore_mlp *mlp) {

@@ -207,34 +207,62 @@ static void test_one_object_for_many_batches(void) {
     }
 }
 
-/* The four words of a step, and all of it in one call: the same bits, whatever the strides and the pass's past. */
+static normcore_status (*const numeric_losses[])(normcore_context *, size_t, size_t, const real *, size_t, const real *,
+                                                 size_t, const normcore_loss_options *, double *, real *, size_t,
+                                                 double *,
+                                                 size_t *) = {[NORMCORE_LOSS_LOGISTIC] = T(normcore_logistic_loss),
+                                                              [NORMCORE_LOSS_SQUARED_ERROR] = T(normcore_squared_error),
+                                                              [NORMCORE_LOSS_HUBER] = T(normcore_huber_loss),
+                                                              [NORMCORE_LOSS_QUANTILE] = T(normcore_quantile_loss),
+                                                              [NORMCORE_LOSS_POISSON] = T(normcore_poisson_loss)};
+
+/* The four words of a step, and all of it in one call: the same bits, whatever the loss, strides and the pass's past. */
 static void test_the_parts_make_the_whole(void) {
     static const size_t batches[] = {3, 300, 1, 17, 256, 300};
-    enum { Y_STRIDE = 5, DY_STRIDE = 4 };
+    enum { Y_STRIDE = 5, DY_STRIDE = 4, T_STRIDE = 6 };
     for (int number = 0; number < COMBINATIONS; number++) {
         const combination c = combination_of(number);
         network net = network_of(c.norm, c.activation, c.keep);
         real *x = scratch_alloc(MOST * 5 * sizeof *x), params[256], grads[2][256], buffers[2][64];
         real y[MOST * Y_STRIDE], dy[MOST * DY_STRIDE];
+        real *t = scratch_alloc(MOST * T_STRIDE * sizeof *t); /* targets that every loss takes */
+        double weights[MOST];
         int64_t labels[MOST];
+        normcore_loss_options weighted;
         double loss[2], weight_sum[2];
         normcore_mlp_pass *pass;
         rng r = rng_new(5);
         for (size_t i = 0; i < MOST * 5; i++) x[i] = rng_real(&r, -1, 1);
         for (size_t i = 0; i < MOST; i++) labels[i] = (int64_t)(i % 3);
+        for (size_t i = 0; i < MOST * T_STRIDE; i++) t[i] = (real)(i % 5) / 4;
+        for (size_t i = 0; i < MOST; i++) weights[i] = (double)(i % 4);
+        CHECK_STATUS(NORMCORE_OK, normcore_loss_defaults(&weighted, sizeof weighted));
+        weighted.sample_weight = weights;
+        weighted.delta = 0.25;
+        weighted.tau = 0.875;
         CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers[0]));
         memcpy(buffers[1], buffers[0], sizeof *buffers);
         CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_pass_create)(net.mlp, MOST, &pass));
         memset(grads, 0, sizeof grads);
         for (size_t i = 0; i < EACH(batches); i++) {
             const size_t n = batches[i];
-            CHECK_STATUS(NORMCORE_OK,
-                         T(normcore_mlp_loss_and_grads)(NULL, net.mlp, n, x, 5, labels, NULL, 0, NULL, 1, 100 * i,
-                                                        params, buffers[0], grads[0], &loss[0], &weight_sum[0], NULL));
+            const normcore_loss which = (normcore_loss)(((size_t)number + i) % (NORMCORE_LOSS_POISSON + 1));
+            const int is_numeric = which != NORMCORE_LOSS_CROSS_ENTROPY;
+            const normcore_mlp_loss_options options = {sizeof options, which, NULL,
+                                                       is_numeric && i % 2 ? &weighted : NULL};
+            harness_note("loss %d, batch %zu", (int)which, n);
+            CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_loss_and_grads)(
+                                          NULL, net.mlp, n, x, 5, is_numeric ? NULL : labels, is_numeric ? t : NULL,
+                                          T_STRIDE, i < 2 && !is_numeric ? NULL : &options, 1, 100 * i, params,
+                                          buffers[0], grads[0], &loss[0], &weight_sum[0], NULL));
             CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_forward_training)(NULL, net.mlp, n, x, 5, params, buffers[1], 1,
                                                                        100 * i, pass, y, Y_STRIDE));
-            CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, n, 3, y, Y_STRIDE, labels, NULL, 0, NULL,
+            if (is_numeric)
+                CHECK_STATUS(NORMCORE_OK, numeric_losses[which](NULL, n, 3, y, Y_STRIDE, t, T_STRIDE, options.numeric,
                                                                 &loss[1], dy, DY_STRIDE, &weight_sum[1], NULL));
+            else
+                CHECK_STATUS(NORMCORE_OK, T(normcore_cross_entropy)(NULL, n, 3, y, Y_STRIDE, labels, NULL, 0, NULL,
+                                                                    &loss[1], dy, DY_STRIDE, &weight_sum[1], NULL));
             for (int again = 0; again < 2; again++) { /* the pass is left as it is */
                 CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_backward)(NULL, net.mlp, n, x, 5, params, pass, dy, DY_STRIDE,
                                                                    grads[1], NULL, 0));
@@ -467,6 +495,9 @@ static void test_bad_labels_leave_everything(void) {
     normcore_cross_entropy_options options;
     memset(&options, 0, sizeof options);
     options.struct_size = sizeof options;
+    normcore_mlp_loss_options which;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_loss_defaults(&which, sizeof which));
+    which.cross_entropy = &options;
     for (size_t i = 0; i < 20; i++) x[i] = (real)i;
     CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers));
     for (size_t i = 0; i < 256; i++) grads[i] = 7;
@@ -477,13 +508,13 @@ static void test_bad_labels_leave_everything(void) {
     options.class_weight = class_weight;
     const int64_t good[4] = {0, 1, 2, 0};
     CHECK_STATUS(NORMCORE_ERROR_WEIGHT,
-                 T(normcore_mlp_loss_and_grads)(NULL, net.mlp, 4, x, 5, good, NULL, 0, &options, 0, 0, params, buffers,
+                 T(normcore_mlp_loss_and_grads)(NULL, net.mlp, 4, x, 5, good, NULL, 0, &which, 0, 0, params, buffers,
                                                 grads, &loss, &weight_sum, &bad_row));
     CHECK(bad_row == 2);
     options.class_weight = NULL;
     options.reduction = NORMCORE_REDUCTION_NONE; /* one loss, so mean or sum */
     CHECK_STATUS(NORMCORE_ERROR_VALUE,
-                 T(normcore_mlp_loss_and_grads)(NULL, net.mlp, 4, x, 5, good, NULL, 0, &options, 0, 0, params, buffers,
+                 T(normcore_mlp_loss_and_grads)(NULL, net.mlp, 4, x, 5, good, NULL, 0, &which, 0, 0, params, buffers,
                                                 grads, &loss, &weight_sum, &bad_row));
     CHECK_STATUS(NORMCORE_ERROR_SIZE,
                  T(normcore_mlp_loss_and_grads)(NULL, net.mlp, 0, x, 5, good, NULL, 0, NULL, 0, 0, params, buffers,
@@ -494,6 +525,70 @@ static void test_bad_labels_leave_everything(void) {
         const size_t in_layer = i < 14 ? i / 7 : (i - 14) / 6;
         CHECK(buffers[i] == (real)in_layer);
     }
+    normcore_mlp_destroy(net.mlp);
+}
+
+/* Options and targets are those of the loss, or refused before anything is written. */
+static void test_losses_and_their_options(void) {
+    network net = network_new(NORMCORE_NORM_BATCH, 1);
+    real x[4 * 5], t[4 * 3], params[256], grads[256], buffers[64], before[64];
+    const int64_t labels[4] = {0, 1, 2, 0};
+    const double nan_weight[4] = {1, 1, (double)NAN, 1};
+    double loss = 7, weight_sum = 8;
+    size_t bad_row = 99;
+    normcore_loss_options numeric;
+    normcore_cross_entropy_options cross_entropy;
+    for (size_t i = 0; i < 20; i++) x[i] = (real)i;
+    for (size_t i = 0; i < 12; i++) t[i] = (real)(i % 3) / 2;
+    for (size_t i = 0; i < 256; i++) grads[i] = 7;
+    CHECK_STATUS(NORMCORE_OK, T(normcore_mlp_initialize)(NULL, net.mlp, 1, 2, -1, params, buffers));
+    memcpy(before, buffers, sizeof before);
+    CHECK_STATUS(NORMCORE_OK, normcore_loss_defaults(&numeric, sizeof numeric));
+    CHECK_STATUS(NORMCORE_OK, normcore_cross_entropy_defaults(&cross_entropy, sizeof cross_entropy));
+#define TRY(expected, loss_, labels_, targets_, cross_entropy_, numeric_)                                              \
+    do {                                                                                                               \
+        const normcore_mlp_loss_options options = {sizeof options, (normcore_loss)(loss_), cross_entropy_, numeric_};  \
+        harness_note("loss %d", (int)(loss_));                                                                         \
+        CHECK_STATUS(expected,                                                                                         \
+                     T(normcore_mlp_loss_and_grads)(NULL, net.mlp, 4, x, 5, labels_, targets_, 3, &options, 0, 0,      \
+                                                    params, buffers, grads, &loss, &weight_sum, &bad_row));            \
+    } while (0)
+    TRY(NORMCORE_ERROR_VALUE, -1, NULL, t, NULL, NULL);
+    TRY(NORMCORE_ERROR_VALUE, NORMCORE_LOSS_POISSON + 1, NULL, t, NULL, NULL);
+    TRY(NORMCORE_ERROR_VALUE, NORMCORE_LOSS_CROSS_ENTROPY, labels, NULL, NULL, &numeric);
+    TRY(NORMCORE_ERROR_NULL, NORMCORE_LOSS_CROSS_ENTROPY, labels, t, NULL, NULL);
+    TRY(NORMCORE_ERROR_NULL, NORMCORE_LOSS_CROSS_ENTROPY, NULL, NULL, NULL, NULL);
+    for (int which = NORMCORE_LOSS_LOGISTIC; which <= NORMCORE_LOSS_POISSON; which++) {
+        TRY(NORMCORE_ERROR_VALUE, which, NULL, t, &cross_entropy, NULL);
+        TRY(NORMCORE_ERROR_VALUE, which, labels, t, NULL, NULL);
+        TRY(NORMCORE_ERROR_NULL, which, NULL, NULL, NULL, NULL);
+        numeric.reduction = NORMCORE_REDUCTION_NONE;
+        TRY(NORMCORE_ERROR_VALUE, which, NULL, t, NULL, &numeric);
+        numeric.reduction = NORMCORE_REDUCTION_MEAN;
+        numeric.struct_size = 1;
+        TRY(NORMCORE_ERROR_VALUE, which, NULL, t, NULL, &numeric);
+        numeric.struct_size = sizeof numeric;
+        numeric.sample_weight = nan_weight;
+        bad_row = 99;
+        TRY(NORMCORE_ERROR_WEIGHT, which, NULL, t, NULL, &numeric);
+        CHECK(bad_row == 2);
+        numeric.sample_weight = NULL;
+    }
+    numeric.delta = 0;
+    TRY(NORMCORE_ERROR_VALUE, NORMCORE_LOSS_HUBER, NULL, t, NULL, &numeric);
+    numeric.tau = 1;
+    TRY(NORMCORE_ERROR_VALUE, NORMCORE_LOSS_QUANTILE, NULL, t, NULL, &numeric);
+    t[4] = -1;
+    TRY(NORMCORE_ERROR_LABEL, NORMCORE_LOSS_LOGISTIC, NULL, t, NULL, NULL);
+    CHECK(bad_row == 1);
+    bad_row = 99;
+    TRY(NORMCORE_ERROR_LABEL, NORMCORE_LOSS_POISSON, NULL, t, NULL, NULL);
+    CHECK(bad_row == 1);
+    CHECK(loss == 7 && weight_sum == 8 && memcmp(before, buffers, sizeof before) == 0);
+    for (size_t i = 0; i < 256; i++) CHECK(grads[i] == 7);
+    TRY(NORMCORE_OK, NORMCORE_LOSS_SQUARED_ERROR, NULL, t, NULL, &numeric); /* which looks at neither */
+    TRY(NORMCORE_OK, NORMCORE_LOSS_CROSS_ENTROPY, labels, NULL, &cross_entropy, NULL);
+#undef TRY
     normcore_mlp_destroy(net.mlp);
 }
 
@@ -607,6 +702,7 @@ int main(int argc, char **argv) {
         {"passes_too_large", test_passes_too_large},
         {"no_hidden_layer", test_no_hidden_layer},
         {"bad_labels_leave_everything", test_bad_labels_leave_everything},
+        {"losses_and_their_options", test_losses_and_their_options},
         {"refusals", test_refusals},
     };
     return harness_main(argc, argv, tests, EACH(tests));

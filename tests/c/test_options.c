@@ -19,6 +19,7 @@ static normcore_status defaults_optimizer(void *o, size_t size) {
     return normcore_optimizer_defaults(NORMCORE_ADAM, o, size);
 }
 static normcore_status defaults_mlp(void *o, size_t size) { return normcore_mlp_defaults(o, size); }
+static normcore_status defaults_mlp_loss(void *o, size_t size) { return normcore_mlp_loss_defaults(o, size); }
 
 /* An operation with these options, whatever their size. */
 static normcore_status use_context(const void *o) {
@@ -72,6 +73,25 @@ static normcore_status use_mlp(const void *o) {
     return status;
 }
 
+static normcore_status use_mlp_loss(const void *o) {
+    static const size_t sizes[2] = {1, 2};
+    const real x = 1, params[4] = {1, 2, 3, 4};
+    const int64_t label = 1;
+    real grads[4];
+    double loss = 7;
+    normcore_mlp_options shape;
+    normcore_mlp *mlp;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&shape, sizeof shape));
+    shape.sizes = sizes;
+    shape.num_sizes = 2;
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_create(&shape, &mlp));
+    const normcore_status status = T(normcore_mlp_loss_and_grads)(NULL, mlp, 1, &x, 1, &label, NULL, 0, o, 0, 0, params,
+                                                                  NULL, grads, &loss, NULL, NULL);
+    CHECK((status == NORMCORE_OK) == (loss != 7));
+    normcore_mlp_destroy(mlp);
+    return status;
+}
+
 static const struct options_kind {
     const char *name;
     size_t first_size, size;
@@ -79,7 +99,7 @@ static const struct options_kind {
     normcore_status (*use)(const void *options);
 } kinds[] = {
 #define KIND(name) {#name, FIRST_SIZE_##name, sizeof(normcore_##name##_options), defaults_##name, use_##name}
-    KIND(context), KIND(cross_entropy), KIND(loss), KIND(batch_norm), KIND(optimizer), KIND(mlp),
+    KIND(context), KIND(cross_entropy), KIND(loss), KIND(batch_norm), KIND(optimizer), KIND(mlp), KIND(mlp_loss),
 };
 
 /* What has no default. */
@@ -218,6 +238,7 @@ static void test_documented_defaults(void) {
     normcore_batch_norm_options norm;
     normcore_optimizer_options update;
     normcore_mlp_options mlp;
+    normcore_mlp_loss_options which;
     CHECK_STATUS(NORMCORE_OK, normcore_context_defaults(&context, sizeof context));
     CHECK(context.num_threads == 0 && !context.allocate && !context.release && !context.parallel_for && !context.isa);
     CHECK_STATUS(NORMCORE_OK, normcore_cross_entropy_defaults(&loss, sizeof loss));
@@ -233,12 +254,14 @@ static void test_documented_defaults(void) {
     CHECK_STATUS(NORMCORE_OK, normcore_mlp_defaults(&mlp, sizeof mlp));
     CHECK(mlp.keep == 1 && mlp.momentum == 0.9 && mlp.eps == 1e-5 && mlp.unbiased_running_var == 0);
     CHECK(!mlp.sizes && mlp.num_sizes == 0);
+    CHECK_STATUS(NORMCORE_OK, normcore_mlp_loss_defaults(&which, sizeof which));
+    CHECK(which.loss == NORMCORE_LOSS_CROSS_ENTROPY && !which.cross_entropy && !which.numeric);
 }
 
 #if UINTPTR_MAX == 0xffffffffffffffffu
 /* From the first byte to the end of the last field that version 0.1 has: less no caller has, whatever has been added. */
 static void test_first_sizes(void) {
-    static const size_t sizes[] = {64, 52, 40, 36, 96, 60};
+    static const size_t sizes[] = {64, 52, 40, 36, 96, 60, 32};
     CHECK(LARGEST_SIZE == 4096);
     for (size_t k = 0; k < EACH(kinds); k++) {
         harness_note("%s", kinds[k].name);

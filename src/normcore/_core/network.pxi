@@ -429,6 +429,7 @@ cdef class Network:
         """
         cdef Rows xr, pr, br, gr
         cdef Goal goal
+        cdef normcore_mlp_loss_options options
         cdef normcore_status status
         cdef PyThreadState *state
         cdef double loss = 0.0, weight_sum = 0.0
@@ -461,9 +462,11 @@ cdef class Network:
         _take_goal(op, held, self.t, xr.n, c, &goal)
         _take(op, "grads", grads, self.t, 1, self.parameter_count, &gr)
         _take(op, "x", x_held, self.t, xr.n, self.features, &xr)
+        normcore_mlp_loss_defaults(&options, sizeof(normcore_mlp_loss_options))
+        options.cross_entropy = &goal.options
         state = _release_gil(<double>xr.n * self.parameter_count)
         status = BY_DTYPE(normcore_mlp_loss_and_grads, self.t, context, self.mlp, xr.n, xr.data, xr.stride, goal.labels,
-                          goal.targets.data, goal.targets.stride, &goal.options, seed_word, stream_word, pr.data,
+                          goal.targets.data, goal.targets.stride, &options, seed_word, stream_word, pr.data,
                           br.data, gr.data, &loss, &weight_sum, &bad)
         _restore_gil(state)
         if status != NORMCORE_OK:

@@ -41,12 +41,6 @@ typedef struct NAME(cross_entropy_row_problem) {
     real *dz;      /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
-#define LOSS(name, function, low, high) LOSS_##name,
-typedef enum loss_kind {
-#include "kernels/losses.def"
-} loss_kind;
-#undef LOSS
-
 /* Rows of a loss of numbers. */
 typedef struct NAME(loss_problem) {
     size_t n, d;

@@ -527,9 +527,25 @@ normcore_status NAME(normcore_mlp_backward)(normcore_context *ctx, const normcor
 
 typedef struct mlp_loss_args {
     mlp_forward_training_args forward; /* pass, y and y_stride are set in the call */
-    cross_entropy_args loss;           /* so are logits and gradients */
+    normcore_loss which;
+    union { /* the loss; outputs and their gradients are set in the call */
+        cross_entropy_args cross_entropy;
+        losses_args numeric;
+    } loss;
     mlp_backward_args backward;
 } mlp_loss_args;
+
+/* The loss of the outputs y, their gradients in its place. */
+static normcore_status mlp_loss_of(call *c, mlp_loss_args *p, real *y, size_t y_stride) {
+    if (p->which == NORMCORE_LOSS_CROSS_ENTROPY) {
+        p->loss.cross_entropy.z = p->loss.cross_entropy.dz = y;
+        p->loss.cross_entropy.z_stride = p->loss.cross_entropy.dz_stride = y_stride;
+        return NAME(normcore_cross_entropy_body)(c, &p->loss.cross_entropy);
+    }
+    p->loss.numeric.rows.y = p->loss.numeric.rows.dy = y;
+    p->loss.numeric.rows.y_stride = p->loss.numeric.rows.dy_stride = y_stride;
+    return NAME(normcore_losses_body)(c, &p->loss.numeric);
+}
 
 /* Forward, loss, backward, over a pass in the call's own work memory. */
 static normcore_status mlp_loss_body(call *c, void *arguments) {
@@ -546,47 +562,97 @@ static normcore_status mlp_loss_body(call *c, void *arguments) {
     if (!pass.values || !pass.moments || !y) return NORMCORE_ERROR_MEMORY;
     p->forward.pass = &pass;
     p->forward.y = y;
-    p->loss.z = y;
-    p->loss.dz = y;
     p->backward.pass = &pass;
     p->backward.dy = y;
-    p->forward.y_stride = p->loss.z_stride = p->loss.dz_stride = p->backward.dy_stride = outputs;
+    p->forward.y_stride = p->backward.dy_stride = outputs;
     normcore_status status = mlp_forward_training_body(c, &p->forward);
-    if (!status) status = NAME(normcore_cross_entropy_body)(c, &p->loss);
+    if (!status) status = mlp_loss_of(c, p, y, outputs);
     if (!status) status = mlp_backward_body(c, &p->backward);
     return status;
 }
 
+/* What a loss is of, and what its options say that is checked alike for all losses. */
+typedef struct mlp_goal {
+    const int64_t *labels;
+    const real *targets;
+    size_t targets_stride;
+    double *loss, *weight_sum;
+    const double *class_weight, *sample_weight;
+    normcore_reduction reduction;
+} mlp_goal;
+
+/* Which loss it is, and its options. */
+static normcore_status mlp_loss_read(const normcore_mlp_loss_options *options, mlp_loss_args *p, mlp_goal *goal) {
+    const size_t n = p->forward.n, outputs = p->forward.mlp->layers[p->forward.mlp->num_layers - 1].out;
+    normcore_mlp_loss_options which;
+    normcore_status status =
+        options ? normcore_options_read_mlp_loss(options, &which) : normcore_mlp_loss_defaults(&which, sizeof which);
+    if (status) return status;
+    p->which = which.loss;
+    if ((unsigned)which.loss > NORMCORE_LOSS_POISSON) return NORMCORE_ERROR_VALUE;
+    if (which.loss == NORMCORE_LOSS_CROSS_ENTROPY) {
+        cross_entropy_args *const l = &p->loss.cross_entropy;
+        if (which.numeric) return NORMCORE_ERROR_VALUE;
+        if (!goal->labels == !goal->targets) return NORMCORE_ERROR_NULL;
+        *l = (cross_entropy_args){.n = n,
+                                  .c = outputs,
+                                  .labels = goal->labels,
+                                  .targets = goal->targets,
+                                  .targets_stride = goal->targets_stride,
+                                  .loss = goal->loss,
+                                  .weight_sum = goal->weight_sum};
+        status = read_cross_entropy_options(which.cross_entropy, &l->options);
+        goal->class_weight = l->options.class_weight;
+        goal->sample_weight = l->options.sample_weight;
+        goal->reduction = l->options.reduction;
+    } else {
+        losses_args *const l = &p->loss.numeric;
+        if (which.cross_entropy || goal->labels) return NORMCORE_ERROR_VALUE;
+        if (!goal->targets) return NORMCORE_ERROR_NULL;
+        *l = (losses_args){.which = which.loss,
+                           .rows = {.n = n, .d = outputs, .t = goal->targets, .t_stride = goal->targets_stride},
+                           .loss = goal->loss,
+                           .weight_sum = goal->weight_sum};
+        status = read_loss_options(which.numeric, &l->options);
+        goal->sample_weight = l->options.sample_weight;
+        goal->reduction = l->options.reduction;
+    }
+    return status;
+}
+
 /* Out of line, so that the stack of the call proper does not hold the operands too. */
-NORMCORE_NOINLINE normcore_status check_mlp_loss(const mlp_loss_args *p, size_t *bad_row) {
+NORMCORE_NOINLINE normcore_status check_mlp_loss(const normcore_mlp_loss_options *options, mlp_loss_args *p,
+                                                 mlp_goal goal, size_t *bad_row) {
     const mlp_forward_training_args *f = &p->forward;
-    const cross_entropy_args *l = &p->loss;
+    const size_t outputs = f->mlp->layers[f->mlp->num_layers - 1].out;
+    normcore_status status = mlp_loss_read(options, p, &goal);
+    if (status) return status;
     const operand operands[] = {IN_MATRIX(f->x, f->n, f->mlp->layers[0].in, f->x_stride),
-                                IN_OPTIONAL_VECTOR(l->labels, l->n),
-                                IN_OPTIONAL_MATRIX(l->targets, l->n, l->c, l->targets_stride),
-                                IN_OPTIONAL_VECTOR(l->options.class_weight, l->c),
-                                IN_OPTIONAL_VECTOR(l->options.sample_weight, l->n),
+                                IN_OPTIONAL_VECTOR(goal.labels, f->n),
+                                IN_OPTIONAL_MATRIX(goal.targets, f->n, outputs, goal.targets_stride),
+                                IN_OPTIONAL_VECTOR(goal.class_weight, outputs),
+                                IN_OPTIONAL_VECTOR(goal.sample_weight, f->n),
                                 IN_VECTOR(f->params, f->mlp->parameter_count),
                                 OUT_OPTIONAL_VECTOR(f->buffers, f->mlp->buffer_count),
                                 OUT_VECTOR(p->backward.grads, f->mlp->parameter_count),
-                                OUT_VECTOR(l->loss, 1),
-                                OUT_OPTIONAL_VECTOR(l->weight_sum, 1)};
-    const normcore_status status = normcore_check_operands(operands, 10);
+                                OUT_VECTOR(goal.loss, 1),
+                                OUT_OPTIONAL_VECTOR(goal.weight_sum, 1)};
+    status = normcore_check_operands(operands, 10);
     if (status) return status;
-    if (l->options.reduction == NORMCORE_REDUCTION_NONE || !has_norm_values(f->mlp, f->buffers))
-        return NORMCORE_ERROR_VALUE;
-    return NAME(normcore_check_cross_entropy)(l->n, l->c, l->labels, l->targets != NULL, &l->options, bad_row);
+    if (goal.reduction == NORMCORE_REDUCTION_NONE || !has_norm_values(f->mlp, f->buffers)) return NORMCORE_ERROR_VALUE;
+    if (p->which != NORMCORE_LOSS_CROSS_ENTROPY) return NAME(normcore_check_losses)(&p->loss.numeric, bad_row);
+    return NAME(normcore_check_cross_entropy)(f->n, outputs, goal.labels, goal.targets != NULL,
+                                              &p->loss.cross_entropy.options, bad_row);
 }
 
 normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const normcore_mlp *mlp, size_t n,
                                                   const real *x, size_t x_stride, const int64_t *labels,
                                                   const real *targets, size_t targets_stride,
-                                                  const normcore_cross_entropy_options *options, uint64_t seed,
+                                                  const normcore_mlp_loss_options *options, uint64_t seed,
                                                   uint64_t stream, const real *params, real *buffers, real *grads,
                                                   double *loss, double *weight_sum, size_t *bad_row) {
     if (!mlp) return NORMCORE_ERROR_NULL;
     if (!n) return NORMCORE_ERROR_SIZE;
-    if (!labels == !targets) return NORMCORE_ERROR_NULL;
     mlp_loss_args args = {.forward = {.mlp = mlp,
                                       .n = n,
                                       .x = x,
@@ -595,16 +661,10 @@ normcore_status NAME(normcore_mlp_loss_and_grads)(normcore_context *ctx, const n
                                       .buffers = buffers,
                                       .seed = seed,
                                       .stream = stream},
-                          .loss = {.n = n,
-                                   .c = mlp->layers[mlp->num_layers - 1].out,
-                                   .labels = labels,
-                                   .targets = targets,
-                                   .targets_stride = targets_stride,
-                                   .loss = loss,
-                                   .weight_sum = weight_sum},
                           .backward = {.n = n, .x = x, .x_stride = x_stride, .params = params, .grads = grads}};
-    normcore_status status = read_cross_entropy_options(options, &args.loss.options);
-    if (!status) status = check_mlp_loss(&args, bad_row);
+    const mlp_goal goal = {
+        .labels = labels, .targets = targets, .targets_stride = targets_stride, .loss = loss, .weight_sum = weight_sum};
+    const normcore_status status = check_mlp_loss(options, &args, goal, bad_row);
     return status ? status : normcore_call_run(ctx, mlp_loss_body, &args);
 }
 

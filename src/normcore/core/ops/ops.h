@@ -113,10 +113,10 @@ normcore_status NAME(normcore_check_cross_entropy)(size_t n, size_t c, const int
 /* ------------------------------------------------------------------------------------------------ ops/losses.c */
 
 typedef struct losses_args {
-    loss_kind kind;
-    normcore_loss_options options; /* sample_weight is not looked at: the rows have it */
+    normcore_loss which;
+    normcore_loss_options options; /* sample_weight too is taken from here */
     double parameter;              /* delta or tau, before it is rounded */
-    NAME(loss_problem) rows;       /* all of them; parameter, divisor and losses are working state */
+    NAME(loss_problem) rows;       /* all of them; parameter, weights, divisor and losses are working state */
     double *loss, *weight_sum;
     /* working state */
     const NAME(kernel_table) *kernels;
@@ -124,6 +124,13 @@ typedef struct losses_args {
 } losses_args;
 
 normcore_status NAME(normcore_losses_body)(call *c, void *arguments);
+
+NORMCORE_INLINE normcore_status read_loss_options(const normcore_loss_options *options, normcore_loss_options *full) {
+    return options ? normcore_options_read_loss(options, full) : normcore_loss_defaults(full, sizeof *full);
+}
+
+/* Everything that can be wrong with the values, before anything is written; sets the parameter. */
+normcore_status NAME(normcore_check_losses)(losses_args *p, size_t *bad_row);
 
 /* ------------------------------------------------------------------------------------------------ ops/batch_norm.c */
 

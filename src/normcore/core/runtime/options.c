@@ -56,6 +56,7 @@ OPTIONS(loss, tau)
 OPTIONS(batch_norm, unbiased_running_var)
 OPTIONS(optimizer, step)
 OPTIONS(mlp, unbiased_running_var)
+OPTIONS(mlp_loss, numeric)
 
 #define WRITE(name, full) write_options(&(full), sizeof(full), FIRST_SIZE_##name, options, struct_size)
 
@@ -106,4 +107,9 @@ normcore_status normcore_mlp_defaults(normcore_mlp_options *options, size_t stru
     o.eps = 1e-5;
     o.momentum = 0.9;
     return WRITE(mlp, o);
+}
+
+normcore_status normcore_mlp_loss_defaults(normcore_mlp_loss_options *options, size_t struct_size) {
+    const normcore_mlp_loss_options o = {0};
+    return WRITE(mlp_loss, o);
 }

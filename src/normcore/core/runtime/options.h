@@ -22,5 +22,7 @@ normcore_status normcore_options_read_batch_norm(const normcore_batch_norm_optio
 normcore_status normcore_options_read_optimizer(const normcore_optimizer_options *options,
                                                 normcore_optimizer_options *full);
 normcore_status normcore_options_read_mlp(const normcore_mlp_options *options, normcore_mlp_options *full);
+normcore_status normcore_options_read_mlp_loss(const normcore_mlp_loss_options *options,
+                                               normcore_mlp_loss_options *full);
 
 #endif

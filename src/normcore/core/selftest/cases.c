@@ -154,9 +154,9 @@ static normcore_status selftest_body(call *c, void *arguments) {
 
     /* Targets that all of them take, on the rows with NaN and infinities too. */
     for (size_t i = 0; i < ST_SIZE; i++) s->out2[i] = (real)(i % 5) * (real)0.25;
-    for (int kind = 0; kind <= (int)LOSS_POISSON; kind++) {
+    for (int loss = NORMCORE_LOSS_LOGISTIC; loss <= NORMCORE_LOSS_POISSON; loss++) {
         double losses[ST_N];
-        losses_args la = {.kind = (loss_kind)kind,
+        losses_args la = {.which = (normcore_loss)loss,
                           .options = {.reduction = NORMCORE_REDUCTION_NONE},
                           .parameter = 0.75,
                           .rows = {.n = ST_N,
