@@ -41,6 +41,14 @@ typedef struct NAME(cross_entropy_row_problem) {
     real *dz;      /* (c), may be z; or scratch where no gradient is wanted */
 } NAME(cross_entropy_row_problem);
 
+/* How many losses of numbers there are. They are numbered from 1 on: 0 is cross-entropy, which has kernels of its own. */
+#define LOSS(name, function, low, high) +1
+enum {
+    NUMERIC_LOSSES = 0
+#include "kernels/losses.def"
+};
+#undef LOSS
+
 /* Rows of a loss of numbers. */
 typedef struct NAME(loss_problem) {
     size_t n, d;

@@ -589,7 +589,7 @@ static normcore_status mlp_loss_read(const normcore_mlp_loss_options *options, m
         options ? normcore_options_read_mlp_loss(options, &which) : normcore_mlp_loss_defaults(&which, sizeof which);
     if (status) return status;
     p->which = which.loss;
-    if ((unsigned)which.loss > NORMCORE_LOSS_POISSON) return NORMCORE_ERROR_VALUE;
+    if ((unsigned)which.loss > NUMERIC_LOSSES) return NORMCORE_ERROR_VALUE;
     if (which.loss == NORMCORE_LOSS_CROSS_ENTROPY) {
         cross_entropy_args *const l = &p->loss.cross_entropy;
         if (which.numeric) return NORMCORE_ERROR_VALUE;
