@@ -1,23 +1,25 @@
-"""The experiments that ``normcore reproduce`` runs: four on training with and without normalisation, one on speed.
+"""The experiments that ``normcore reproduce`` runs: every claim about batch and layer normalisation, E1 to E9.
 
-`definitions` says what is trained, `datasets` on which images, `runner` trains through any
-`concurrent.futures.Executor`, `backward` times the fifth experiment, `figures` and `report` show the results. The
-figures need matplotlib and the default images scikit-learn: ``pip install 'normcore[experiments]'``.
+`definitions` says what is run, `datasets` on which images, `runner` runs it through any `concurrent.futures.Executor`,
+`backward` times E5. `results` holds what they gave, `findings` says in sentences what that shows; `report`, for the
+terminal, and `figures` are made of these two alone. The figures need matplotlib and the default images scikit-learn:
+``pip install 'normcore[experiments]'``.
 """
 
-from normcore.experiments.backward import BackwardRow, measure_backward
+from normcore.experiments.backward import measure_backward
 from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10, load_digits
 from normcore.experiments.definitions import EXPERIMENTS, Experiment, Run, runs_of
-from normcore.experiments.runner import ExperimentError, Result, run_all, train_run
+from normcore.experiments.results import Finding, Results
+from normcore.experiments.runner import ExperimentError, run_all, train_run
 
 __all__ = [
     "EXPERIMENTS",
-    "BackwardRow",
     "Dataset",
     "DatasetError",
     "Experiment",
     "ExperimentError",
-    "Result",
+    "Finding",
+    "Results",
     "Run",
     "load_cifar10",
     "load_digits",

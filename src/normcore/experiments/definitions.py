@@ -1,18 +1,33 @@
-"""What is trained in E1 to E4, as data. The hyper-parameters are those of Stanford CS231n, assignment 2.
+"""What is run in E1 to E9, as data: one table of experiments, each with its question and its runs.
 
-Common to all: Adam (0.9, 0.999, 1e-8), no regularisation, ten epochs of minibatches drawn with replacement, weights
+The hyper-parameters of E1 to E4 are those of Stanford CS231n, assignment 2; E6 to E9 look into E1's network. Common to
+all: Adam (0.9, 0.999, 1e-8), no regularisation, ten epochs of minibatches drawn with replacement, weights
 ``weight_scale * normal``, biases and beta 0, gamma 1, eps 1e-5, running statistics from 0 with momentum 0.9.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
-__all__ = ["EXPERIMENTS", "Experiment", "Norm", "Run", "parse_selection", "runs_of"]
+__all__ = [
+    "BACKWARD_SHAPES",
+    "EXPERIMENTS",
+    "SEEDS",
+    "Experiment",
+    "Measure",
+    "Norm",
+    "Run",
+    "parse_selection",
+    "runs_of",
+]
 
 Norm = Literal["batch", "layer"] | None
+Measure = Literal["accuracy", "distributions", "gradients", "smoothness"]
+
+#: Seeds of each run, unless others are asked for.
+SEEDS = 5
 
 #: 10**(k * 4/19 - 4) for k = 0 … 19, written out: a power function has other last bits on other machines.
 WEIGHT_SCALES = (
@@ -41,10 +56,35 @@ WEIGHT_SCALES = (
 #: 10**-3.5, written out for the same reason.
 SMALL_LEARNING_RATE = 0.00031622776601683794
 
+BATCH_SIZES = (2, 5, 10, 50, 200)
+LEARNING_RATES = (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2, 0.1, 0.3, 1.0, 3.0, 10.0)
+DEPTHS = (5, 10, 20, 50)
+#: Of E7. 0.1414 is He's for layers of 100: sqrt(2 / 100).
+GRADIENT_SCALES = (0.001, 0.02, 0.1414, 1.0)
+
+#: Rows and features of E5: rows over three decades at one width, then two more shapes; the course's is 100 x 500.
+BACKWARD_SHAPES = (
+    (10, 100),
+    (30, 100),
+    (100, 100),
+    (300, 100),
+    (1000, 100),
+    (3000, 100),
+    (10000, 100),
+    (100, 500),
+    (1000, 1000),
+)
+
+_NORMS: tuple[Norm, ...] = (None, "batch", "layer")
+
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One network to train: ``{affine - [norm] - ReLU} * len(hidden) - affine - softmax``."""
+    """One network, what is done with it, and what is measured.
+
+    The network is ``{affine - [norm] - ReLU} * len(hidden) - affine - softmax``. It is trained for `epochs` (0: not at
+    all). `measure` "accuracy" keeps losses and accuracies, the others what `normcore.experiments.results` says.
+    """
 
     experiment: str
     norm: Norm
@@ -54,53 +94,126 @@ class Run:
     learning_rate: float
     epochs: int = 10
     seed: int = 0
+    measure: Measure = "accuracy"
 
     @property
-    def training(self) -> tuple[object, ...]:
-        """All that decides the result: runs of two experiments that agree in it are one training."""
-        return (self.norm, self.hidden, self.batch_size, self.weight_scale, self.learning_rate, self.epochs, self.seed)
+    def training(self) -> Run:
+        """All that decides the result: runs of two experiments that agree in it are done once."""
+        return replace(self, experiment="")
 
     def __str__(self) -> str:
         norm = f"{self.norm} norm" if self.norm else "no norm"
-        return f"{self.experiment} ({norm}, batch {self.batch_size}, weight scale {self.weight_scale:.3g})"
+        return (
+            f"{self.experiment} ({norm}, {len(self.hidden)} hidden layers, batch {self.batch_size}, weight scale "
+            f"{self.weight_scale:.3g}, learning rate {self.learning_rate:.3g}, seed {self.seed})"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Experiment:
-    """An experiment's question and its runs in the order of the results (none for E5, which trains nothing)."""
+    """An experiment's question, the claim it examines, and its runs in the order of the results.
+
+    `quick_runs` are those of ``--quick``, empty where they are all runs. E5 has none, for it trains nothing.
+    """
 
     id: str
     title: str
+    claim: str
     runs: tuple[Run, ...] = ()
+    quick_runs: tuple[Run, ...] = field(default=(), repr=False)
 
 
-def _e1() -> Iterable[Run]:
-    norms: tuple[Norm, ...] = (None, "batch")
-    return (Run("E1", norm, (100,) * 5, 50, 2e-2, 1e-3) for norm in norms)
+def _e1() -> Iterator[Run]:
+    return (Run("E1", norm, (100,) * 5, 50, 2e-2, 1e-3) for norm in _NORMS[:2])
 
 
-def _e2() -> Iterable[Run]:
-    norms: tuple[Norm, ...] = (None, "batch", "layer")
-    return (Run("E2", norm, (50,) * 7, 50, scale, 1e-3) for norm in norms for scale in WEIGHT_SCALES)
+def _e2(scales: Sequence[float] = WEIGHT_SCALES) -> Iterator[Run]:
+    return (Run("E2", norm, (50,) * 7, 50, scale, 1e-3) for norm in _NORMS for scale in scales)
 
 
-def _by_batch_size(experiment: str, norm: Norm) -> Iterable[Run]:
-    cells: tuple[tuple[Norm, int], ...] = ((None, 5), (norm, 5), (norm, 10), (norm, 50))
-    return (Run(experiment, norm, (100,) * 5, size, 2e-2, SMALL_LEARNING_RATE) for norm, size in cells)
+def _by_batch_size(experiment: str, norm: Norm, sizes: Sequence[int] = BATCH_SIZES) -> Iterator[Run]:
+    return (
+        Run(experiment, which, (100,) * 5, size, 2e-2, SMALL_LEARNING_RATE) for which in (None, norm) for size in sizes
+    )
+
+
+def _inside(experiment: str, measure: Measure) -> Iterator[Run]:
+    return (Run(experiment, norm, (100,) * 5, 50, 2e-2, 1e-3, measure=measure) for norm in _NORMS)
+
+
+def _e7(depths: Sequence[int] = DEPTHS) -> Iterator[Run]:
+    return (
+        Run("E7", norm, (100,) * depth, 50, scale, 0.0, epochs=0, measure="gradients")
+        for norm in _NORMS
+        for depth in depths
+        for scale in GRADIENT_SCALES
+    )
+
+
+def _e9(rates: Sequence[float] = LEARNING_RATES) -> Iterator[Run]:
+    return (Run("E9", norm, (100,) * 5, 50, 2e-2, rate) for norm in _NORMS for rate in rates)
 
 
 EXPERIMENTS: dict[str, Experiment] = {
     experiment.id: experiment
     for experiment in (
-        Experiment("E1", "Does batch normalisation speed up training?", tuple(_e1())),
-        Experiment("E2", "Does normalisation make training insensitive to the initial weights?", tuple(_e2())),
         Experiment(
-            "E3", "How does batch normalisation depend on the batch size?", tuple(_by_batch_size("E3", "batch"))
+            "E1",
+            "Does batch normalisation speed up training?",
+            "Normalisation stabilises training and makes it converge faster.",
+            tuple(_e1()),
         ),
         Experiment(
-            "E4", "How does layer normalisation depend on the batch size?", tuple(_by_batch_size("E4", "layer"))
+            "E2",
+            "Does normalisation make training insensitive to the initial weights?",
+            "Normalised networks are less sensitive to the initial weights.",
+            tuple(_e2()),
+            tuple(_e2(WEIGHT_SCALES[1::3])),
         ),
-        Experiment("E5", "What does the simplified backward pass of batch normalisation save?"),
+        Experiment(
+            "E3",
+            "How does batch normalisation depend on the batch size?",
+            "Batch normalisation relies on the batch: it does less where batches are small and more with larger ones.",
+            tuple(_by_batch_size("E3", "batch")),
+        ),
+        Experiment(
+            "E4",
+            "How does layer normalisation depend on the batch size?",
+            "Layer normalisation is independent of the batch, and the better choice for small ones.",
+            tuple(_by_batch_size("E4", "layer")),
+        ),
+        Experiment(
+            "E5",
+            "What does the simplified backward pass of batch normalisation save?",
+            "The simplified backward pass is faster because it has fewer operations, most of all with large batches.",
+        ),
+        Experiment(
+            "E6",
+            "Does normalisation keep the distribution of what each layer sees?",
+            "Normalisation keeps the distribution of each layer's input; less of it moves during training (less "
+            "internal covariate shift).",
+            tuple(_inside("E6", "distributions")),
+        ),
+        Experiment(
+            "E7",
+            "Does normalisation keep the gradients of deep networks from vanishing?",
+            "Normalisation prevents vanishing gradients.",
+            tuple(_e7()),
+            tuple(_e7(DEPTHS[:3])),
+        ),
+        Experiment(
+            "E8",
+            "Does normalisation smooth the loss?",
+            "Batch normalisation makes the loss smoother along the gradient (Santurkar et al., arXiv 1805.11604).",
+            tuple(_inside("E8", "smoothness")),
+        ),
+        Experiment(
+            "E9",
+            "Does normalisation allow higher learning rates?",
+            "Normalised networks train at higher learning rates.",
+            tuple(_e9()),
+            tuple(_e9(LEARNING_RATES[::2])),
+        ),
     )
 }
 
@@ -117,14 +230,16 @@ def parse_selection(text: str | None) -> tuple[str, ...]:
     return tuple(id for id in EXPERIMENTS if id in wanted)
 
 
-def runs_of(ids: Iterable[str], seed: int = 0) -> list[Run]:
-    """The runs of these experiments in the order of the results, all with this seed.
+def runs_of(ids: Iterable[str], seeds: Iterable[int] = range(SEEDS), quick: bool = False) -> list[Run]:
+    """The runs of these experiments in the order of the results: each once for every seed.
 
-    One seed for all on purpose: two runs that differ in one setting then see the same weights (up to scale) and the
-    same minibatches, and their difference shows the setting and not the draw.
+    The same seeds for all on purpose: two runs that differ in one setting then see the same weights (up to scale) and
+    the same minibatches, and their difference shows the setting and not the draw.
     """
+    seeds = tuple(seeds)
     return [
-        Run(run.experiment, run.norm, run.hidden, run.batch_size, run.weight_scale, run.learning_rate, run.epochs, seed)
+        replace(run, seed=seed)
         for id in ids
-        for run in EXPERIMENTS[id].runs
+        for run in ((quick and EXPERIMENTS[id].quick_runs) or EXPERIMENTS[id].runs)
+        for seed in seeds
     ]

@@ -1,54 +1,66 @@
-"""Training the runs of E1 to E4 through the standard executor interface."""
+"""Doing the runs of the experiments through the standard executor interface."""
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import importlib
+import itertools
 import multiprocessing
 import multiprocessing.connection
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
+
+import numpy as np
 
 import normcore
 from normcore.experiments.datasets import Dataset
-from normcore.experiments.definitions import Run
+from normcore.experiments.definitions import Measure, Run
+from normcore.experiments.measurements import (
+    Line,
+    along_gradient,
+    company_effect,
+    softmax_deviation,
+    weight_gradient_norms,
+    what_relus_see,
+)
+from normcore.experiments.results import (
+    QUANTILES,
+    Distributions,
+    Gradients,
+    RunRecord,
+    Smoothness,
+    Training,
+    rounded,
+)
 from normcore.mlp import MLP
+from normcore.random import Generator
+from normcore.training.stopping import NonFiniteError
 from normcore.training.trainer import Trainer
 
-__all__ = ["ExperimentError", "Result", "default_jobs", "run_all", "train_run"]
+__all__ = ["EXECUTORS", "ExperimentError", "cost", "default_jobs", "in_order", "run_all", "train_run"]
+
+#: Of E8: how far along the negative gradient loss and gradient are taken.
+DISTANCES = (0.125, 0.25, 0.5, 1.0)
+
+_MEASURE_STREAM = 3 << 61  # apart from the streams of weights, minibatches and dropout of the same seed
 
 
 class ExperimentError(RuntimeError):
     """A run that failed; the message names it, and the cause is attached."""
 
 
-@dataclass(frozen=True, slots=True)
-class Result:
-    """What one run gave.
-
-    Attributes
-    ----------
-    loss : the mean loss of each minibatch
-    train_accuracy, val_accuracy : fractions, at the start and after each epoch, all images, evaluation mode
-    """
-
-    run: Run
-    loss: list[float]
-    train_accuracy: list[float]
-    val_accuracy: list[float]
+def train_run(run: Run, data: Dataset) -> RunRecord:
+    """Do one run. The result depends on the two arguments alone: trained numbers to the last bit."""
+    return _MEASURES[run.measure](run, data)
 
 
-def train_run(run: Run, data: Dataset) -> Result:
-    """Train one network. The result depends on the two arguments alone, to the last bit."""
-    x_train, x_val = data.arrays()
+def _model(run: Run, data: Dataset) -> MLP:
     model = MLP(
         [data.features, *run.hidden, data.classes],
         norm=run.norm,
@@ -60,7 +72,11 @@ def train_run(run: Run, data: Dataset) -> Result:
     # here and takes more than the first epoch to be forgotten: batch norm would look untrained when it is not.
     for statistics in model.buffers().values():
         statistics.fill(0.0)
-    history = Trainer(
+    return model
+
+
+def _trainer(model: MLP, run: Run, callbacks: Sequence[Any] = ()) -> Trainer:
+    return Trainer(
         model,
         optimizer="adam",
         learning_rate=run.learning_rate,
@@ -68,15 +84,121 @@ def train_run(run: Run, data: Dataset) -> Result:
         epochs=run.epochs,
         shuffle="replacement",
         on_nonfinite="raise",
+        callbacks=callbacks,
         progress=False,
         seed=run.seed,
-    ).fit(x_train, data.y_train, validation_data=(x_val, data.y_val))
-    return Result(
-        run,
-        [float(value) for value in history.loss],
-        [float(value) for value in history["train_accuracy"]],
-        [float(value) for value in history["val_accuracy"]],
     )
+
+
+def _accuracy(run: Run, data: Dataset) -> Training:
+    x_train, x_val = data.arrays()
+    model = _model(run, data)
+    trainer = _trainer(model, run)
+    diverged_at = None
+    with contextlib.suppress(NonFiniteError):
+        trainer.fit(x_train, data.y_train, validation_data=(x_val, data.y_val))
+    history = trainer.history
+    curves = []
+    for name, chance in zip(("train_accuracy", "val_accuracy"), data.chance(), strict=True):
+        curve = list(history[name])
+        if len(curve) <= run.epochs:
+            diverged_at = len(history.loss)
+        curves.append(rounded(curve + [chance] * (run.epochs + 1 - len(curve))))
+    loss = rounded(list(history.loss))
+    if diverged_at is not None:
+        return Training(run, loss, curves[0], curves[1], diverged_at, None, None)
+    deviation, effect = softmax_deviation(model, x_train, x_val), company_effect(model, x_val)
+    return Training(run, loss, curves[0], curves[1], None, deviation, rounded(effect))
+
+
+class _AtSteps:
+    """A callback that measures before the first update and after chosen ones."""
+
+    def __init__(self, steps: Sequence[int], measure: Callable[[int], None]) -> None:
+        self._steps, self._measure = frozenset(steps), measure
+
+    def on_train_begin(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        if 0 in self._steps:
+            self._measure(0)
+
+    def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+        if logs["step"] in self._steps:
+            self._measure(logs["step"])
+
+
+def _steps_in(run: Run, data: Dataset) -> int:
+    return run.epochs * max(1, len(data.x_train) // run.batch_size)
+
+
+def _distributions(run: Run, data: Dataset) -> Distributions:
+    x_train, x_val = data.arrays()
+    model = _model(run, data)
+    seen: dict[int, list[Any]] = {}
+
+    def look(step: int) -> None:
+        seen[step] = what_relus_see(model, x_train)
+
+    last = _steps_in(run, data)
+    steps = [step for step in (0, 1, 2, 5, 10, 20, 50, 100, 150, 199, 300, 500) if step < last]
+    _trainer(model, run, [_AtSteps([*steps, *(step + 1 for step in steps)], look)]).fit(x_train, data.y_train)
+    rows: dict[str, list[Any]] = {name: [] for name in ("mean", "spread", "quantiles", "dead", "shift")}
+    for step in steps:
+        now, then = seen[step], seen[step + 1]
+        rows["mean"].append([z.mean() for z in now])
+        rows["spread"].append([z.std() for z in now])
+        rows["quantiles"].append([np.quantile(z, QUANTILES) for z in now])
+        rows["dead"].append([(z <= 0.0).all(axis=0).mean() for z in now])
+        rows["shift"].append(
+            [np.sqrt(np.mean((b.mean(axis=0) - a.mean(axis=0)) ** 2)) / a.std() for a, b in zip(now, then, strict=True)]
+        )
+    return Distributions(
+        run, tuple(steps), **{name: rounded(row) for name, row in rows.items()},
+        softmax_deviation=softmax_deviation(model, x_train, x_val),
+    )  # fmt: skip
+
+
+def _gradients(run: Run, data: Dataset) -> Gradients:
+    x_train, _ = data.arrays()
+    model = _model(run, data)
+    rows = Generator(run.seed, _MEASURE_STREAM).permutation(len(x_train))[: run.batch_size]
+    loss, norms = weight_gradient_norms(model, x_train[rows], data.y_train[rows])
+    # Before training the running statistics mean nothing: the probabilities are those of a training pass.
+    probabilities = normcore.softmax(model.forward_training(x_train[rows]))
+    deviation = float(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1.0).max())
+    return Gradients(run, rounded(norms), rounded(loss), deviation)
+
+
+def _smoothness(run: Run, data: Dataset) -> Smoothness:
+    x_train, x_val = data.arrays()
+    model = _model(run, data)
+    last = _steps_in(run, data)
+    steps = tuple(step for step in range(0, last, max(1, last // 40)))
+    found: list[Line] = []
+    draw = Generator(run.seed, _MEASURE_STREAM)
+
+    def look(step: int) -> None:
+        rows = (draw.uniform(run.batch_size) * len(x_train)).astype(np.int64)
+        found.append(along_gradient(model, x_train[rows], data.y_train[rows], DISTANCES))
+
+    _trainer(model, run, [_AtSteps(steps, look)]).fit(x_train, data.y_train)
+    return Smoothness(
+        run,
+        steps,
+        DISTANCES,
+        rounded([line.loss for line in found]),
+        rounded([min(line.losses) for line in found]),
+        rounded([max(line.losses) for line in found]),
+        rounded([line.turn for line in found]),
+        softmax_deviation(model, x_train, x_val),
+    )
+
+
+_MEASURES: dict[Measure, Callable[[Run, Dataset], RunRecord]] = {
+    "accuracy": _accuracy,
+    "distributions": _distributions,
+    "gradients": _gradients,
+    "smoothness": _smoothness,
+}
 
 
 def default_jobs() -> int:
@@ -86,23 +208,28 @@ def default_jobs() -> int:
     return os.cpu_count() or 1
 
 
+Submit = Callable[[Run], Future[RunRecord]]
+"""Hands a run to a worker that has the images already."""
+
+
 def run_all(
     runs: Sequence[Run],
     data: Dataset,
-    executor: Executor | None = None,
+    executor: Executor | str = "local",
     jobs: int | None = None,
-    progress: bool | None = None,
-) -> list[Result]:
-    """Train all runs and return their results in the order of the runs, whatever order they finish in.
+    done: Callable[[Run, Run | None], None] = lambda run, next_run: None,
+) -> list[RunRecord]:
+    """Do all runs and return their records in the order of the runs, whatever order they finish in.
 
-    Runs of two experiments that are the same training are trained once.
+    Runs of two experiments that are the same training are done once.
 
     Parameters
     ----------
-    executor : any `concurrent.futures.Executor`; by default a pool of processes with one normcore thread each, started
-        by ``spawn`` (a script that calls this therefore needs ``if __name__ == "__main__":``)
-    jobs : the size of the default pool, by default `default_jobs()`; 1 trains in this process
-    progress : a bar on standard error; None shows it only on a terminal
+    executor : a key of `EXECUTORS`, or any `concurrent.futures.Executor`. "local" is a pool of processes with one
+        normcore thread each, started by ``spawn`` (a script that calls this therefore needs ``if __name__ ==
+        "__main__":``)
+    jobs : the size of the pool, by default `default_jobs()`; 1 runs everything in this process
+    done : called after each run with it and the first of those that are not done, None after the last
 
     Raises
     ------
@@ -111,33 +238,44 @@ def run_all(
     """
     if jobs is not None and jobs < 1:
         raise ValueError(f"run_all: jobs is {jobs}; it must be at least 1")
-    distinct: dict[tuple[object, ...], Run] = {}
-    for run in runs:
-        distinct.setdefault(run.training, run)
-    # The longest first, so that no worker is left with a long one at the end.
-    order = sorted(distinct.values(), key=lambda run: _cost(run, data), reverse=True)
+    if isinstance(executor, str) and executor not in EXECUTORS:
+        raise ValueError(f"run_all: executor is {executor!r}; there are {', '.join(EXECUTORS)}")
+    order = in_order(runs, data)
     workers = min(jobs or default_jobs(), len(order))
     with contextlib.ExitStack() as stack:
-        submit: Callable[[Run], Future[Result]] | None = None
-        if executor is not None:
+        submit: Submit | None = None
+        if not isinstance(executor, str):
             submit = functools.partial(_submit, executor, data)
         elif workers > 1:
-            submit = functools.partial(_submit_to_pool, stack.enter_context(_process_pool(workers, data)))
-        bar = stack.enter_context(_progress_bar(len(order), progress))
-        done: dict[tuple[object, ...], Result] = {}
-        for run, result in _serially(order, data) if submit is None else _submitted(order, submit, executor is None):
-            done[run.training] = result
-            bar.update()
-    return [
-        Result(run, found.loss, found.train_accuracy, found.val_accuracy)
-        for run, found in ((run, done[run.training]) for run in runs)
-    ]
+            submit = stack.enter_context(EXECUTORS[executor](workers, data))
+        found: dict[Run, RunRecord] = {}
+        pending = dict.fromkeys(order)
+        own_pool = isinstance(executor, str)
+        for run, record in _serially(order, data) if submit is None else _submitted(order, submit, own_pool):
+            found[run.training] = record
+            del pending[run]
+            done(run, next(iter(pending), None))
+    return [replace(found[run.training], run=run) for run in runs]
 
 
-def _cost(run: Run, data: Dataset) -> float:
-    """Steps times (a fixed part for the parameter update + a part for each row), in no unit."""
-    parameters = sum(a * b for a, b in zip((data.features, *run.hidden), (*run.hidden, data.classes), strict=True))
-    return run.epochs * max(1, len(data.x_train) // run.batch_size) * parameters * (20.0 + run.batch_size)
+def in_order(runs: Sequence[Run], data: Dataset) -> list[Run]:
+    """The runs without those that are the same training, one experiment after the other, in each the longest first, so
+    that no worker is left with a long one at the end."""
+    distinct: dict[Run, Run] = {}
+    for run in runs:
+        distinct.setdefault(run.training, run)
+    place = {run.experiment: number for number, run in enumerate(reversed(runs))}
+    return sorted(distinct.values(), key=lambda run: (-place[run.experiment], -cost(run, data)))
+
+
+def cost(run: Run, data: Dataset) -> float:
+    """About how many seconds a run takes, on one core of a machine of 2024."""
+    sizes = (data.features, *run.hidden, data.classes)
+    parameters = sum(a * b for a, b in itertools.pairwise(sizes))
+    # A step has a fixed part, one for the update of the parameters, and one for each row.
+    step = 4e-5 + parameters * (5e-10 + 1.7e-10 * run.batch_size)
+    seconds = _steps_in(run, data) * step + (run.epochs + 1) * 1.7e-10 * parameters * (len(data.x_train) + 800)
+    return seconds * {"accuracy": 1, "distributions": 3, "gradients": 1, "smoothness": 8}[run.measure] + 0.005
 
 
 def _failure(run: Run, error: BaseException) -> ExperimentError:
@@ -146,7 +284,7 @@ def _failure(run: Run, error: BaseException) -> ExperimentError:
     return ExperimentError(f"{run}: {str(error) or type(error).__name__}")
 
 
-def _serially(order: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, Result]]:
+def _serially(order: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, RunRecord]]:
     for run in order:
         try:
             result = train_run(run, data)
@@ -155,18 +293,12 @@ def _serially(order: Sequence[Run], data: Dataset) -> Iterator[tuple[Run, Result
         yield run, result
 
 
-def _submit(executor: Executor, data: Dataset, run: Run) -> Future[Result]:
+def _submit(executor: Executor, data: Dataset, run: Run) -> Future[RunRecord]:
     return executor.submit(train_run, run, data)
 
 
-def _submit_to_pool(pool: Executor, run: Run) -> Future[Result]:
-    return pool.submit(_train_in_worker, run)
-
-
-def _submitted(
-    order: Sequence[Run], submit: Callable[[Run], Future[Result]], own_pool: bool
-) -> Iterator[tuple[Run, Result]]:
-    futures: dict[Future[Result], Run] = {}
+def _submitted(order: Sequence[Run], submit: Submit, own_pool: bool) -> Iterator[tuple[Run, RunRecord]]:
+    futures: dict[Future[RunRecord], Run] = {}
     try:
         with _interrupts_held():
             futures |= {submit(run): run for run in order}
@@ -215,7 +347,7 @@ def _interrupts_held() -> Iterator[None]:
 _worker_data: Dataset | None = None
 
 
-def _train_in_worker(run: Run) -> Result:
+def _train_in_worker(run: Run) -> RunRecord:
     assert _worker_data is not None
     return train_run(run, _worker_data)
 
@@ -237,13 +369,13 @@ def _end_with_the_parent() -> None:
 
 
 @contextlib.contextmanager
-def _process_pool(workers: int, data: Dataset) -> Iterator[Executor]:
+def _process_pool(workers: int, data: Dataset) -> Iterator[Submit]:
     before = set(multiprocessing.active_children())
     pool = ProcessPoolExecutor(
         workers, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(data,)
     )
     try:
-        yield pool
+        yield lambda run: pool.submit(_train_in_worker, run)
     except BaseException:
         for process in set(multiprocessing.active_children()) - before:
             process.terminate()
@@ -252,21 +384,6 @@ def _process_pool(workers: int, data: Dataset) -> Iterator[Executor]:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-class _NoBar:
-    """Stands in for a tqdm bar that nobody would see."""
-
-    def update(self) -> None:
-        pass
-
-
-@contextlib.contextmanager
-def _progress_bar(total: int, progress: bool | None) -> Iterator[Any]:
-    try:
-        tqdm = importlib.import_module("tqdm").tqdm  # optional, and without type information
-    except ImportError:
-        yield _NoBar()
-        return
-    # disable=None is tqdm's "only on a terminal".
-    disable = None if progress is None else not progress
-    with tqdm(total=total, desc="training", unit="run", leave=False, disable=disable, file=sys.stderr) as bar:
-        yield bar
+#: By the name of ``--executor``: (workers, images) -> what gives runs to them. An entry for workers on other machines
+#: is a function like this one.
+EXECUTORS: dict[str, Callable[[int, Dataset], contextlib.AbstractContextManager[Submit]]] = {"local": _process_pool}
