@@ -1,62 +1,17 @@
-"""What E6 to E8 measure inside a network, from what the model makes public."""
+"""What is asked of every trained network beside its accuracy. `normcore.diagnostics` has what E6 to E8 measure."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from normcore.mlp import MLP
 
-__all__ = ["Line", "along_gradient", "company_effect", "softmax_deviation", "weight_gradient_norms", "what_relus_see"]
+__all__ = ["company_effect", "softmax_deviation"]
 
 _Array = NDArray[Any]
-
-
-def what_relus_see(model: MLP, X: _Array) -> list[_Array]:
-    """The input of each hidden activation in double, with the statistics of this batch; the model stays as it is."""
-    inside = model.activations(X, training=True)
-    kind = "affine" if model.norm is None else "norm"
-    return [inside[f"{kind}{layer}"].astype(np.float64) for layer in range(1, model.layers)]
-
-
-def weight_gradient_norms(model: MLP, X: _Array, y: _Array) -> tuple[float, list[float]]:
-    """The loss of a minibatch and the Frobenius norms of its weight gradients, first layer first."""
-    loss, gradients = model.loss_and_grads(X, y, update_statistics=False)
-    return loss, [
-        float(np.linalg.norm(gradients[f"w{layer}"].astype(np.float64))) for layer in range(1, model.layers + 1)
-    ]
-
-
-class Line(NamedTuple):
-    """The loss on a line from the parameters along the negative gradient."""
-
-    loss: float
-    losses: list[float]
-    turn: float
-    """The largest |g' - g| / |g| on the line."""
-
-
-def along_gradient(model: MLP, X: _Array, y: _Array, distances: Sequence[float]) -> Line:
-    """Loss and gradient of a minibatch at these distances along the negative gradient; the model stays as it is."""
-    start = model.parameters_flat.copy()
-    loss, _ = model.loss_and_grads(X, y, update_statistics=False)
-    gradient = model.gradients_flat.astype(np.float64)
-    length = float(np.linalg.norm(gradient))
-    direction = gradient / (length or 1.0)
-    losses, turn = [], 0.0
-    try:
-        for distance in distances:
-            model.parameters_flat[...] = start - distance * direction
-            there, _ = model.loss_and_grads(X, y, update_statistics=False)
-            losses.append(there)
-            if length:
-                turn = max(turn, float(np.linalg.norm(model.gradients_flat - gradient)) / length)
-    finally:
-        model.parameters_flat[...] = start
-    return Line(loss, losses, turn)
 
 
 def softmax_deviation(model: MLP, *inputs: _Array) -> float:

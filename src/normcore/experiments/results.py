@@ -125,8 +125,8 @@ class Distributions:
     mean, spread : [step][layer], mean and standard deviation over images and units
     quantiles : [step][layer][quantile], as in `QUANTILES`, over images and units
     dead : [step][layer], fraction of units whose ReLU is 0 for every image
-    shift : [step][layer], how far the next update moves it: the root mean square over units of the change of the unit's
-        mean, over the spread of the layer before the update
+    shift : [step][layer], how far the next update moves it, in spreads of the layer:
+        `normcore.diagnostics.distribution_shift`
     softmax_deviation : as in `Training`
     """
 
@@ -142,32 +142,31 @@ class Distributions:
 
 @dataclass(frozen=True, slots=True)
 class Gradients:
-    """E7: the gradients of a network before training.
+    """E7: the gradients of a network before training, in double.
 
     Attributes
     ----------
-    norms : [layer], the Frobenius norm of each weight gradient, from the first layer to the last
-    loss : of the same minibatch
+    norms : [layer], the Euclidean norm of each weight gradient, from the first layer to the last
     softmax_deviation : as in `Training`
     """
 
     run: Run
     norms: Row
-    loss: float
     softmax_deviation: float
 
 
 @dataclass(frozen=True, slots=True)
 class Smoothness:
-    """E8: the loss along the gradient at chosen steps of a training, on the minibatch of that step.
+    """E8: the loss along the gradient at chosen steps of a training, on a minibatch drawn at that step.
 
     Attributes
     ----------
     steps : updates done before each measurement
-    distances : the lengths of the steps along the negative gradient at which loss and gradient were taken
-    loss : [step], before such a step
+    distances : how far along the negative gradient loss and gradient were taken: Euclidean distances of the parameters
+    loss : [step], at distance 0
     lowest, highest : [step], of the losses at the distances
-    turn : [step], the largest relative change of the gradient at the distances, ``|g' - g| / |g|``
+    turn : [step], the largest angle between the gradient at distance 0 and one at the distances, in degrees
+    change : [step], the largest relative change of the gradient, ``|g' - g| / |g|``
     softmax_deviation : as in `Training`
     """
 
@@ -178,6 +177,7 @@ class Smoothness:
     lowest: Row
     highest: Row
     turn: Row
+    change: Row
     softmax_deviation: float
 
 

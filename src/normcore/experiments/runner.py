@@ -17,18 +17,20 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 import normcore
+from normcore.diagnostics import (
+    GradientLine,
+    activation_inputs,
+    dead_units,
+    distribution_shift,
+    gradient_norms,
+    loss_along_gradient,
+)
 from normcore.experiments.datasets import Dataset
 from normcore.experiments.definitions import Measure, Run
-from normcore.experiments.measurements import (
-    Line,
-    along_gradient,
-    company_effect,
-    softmax_deviation,
-    weight_gradient_norms,
-    what_relus_see,
-)
+from normcore.experiments.measurements import company_effect, softmax_deviation
 from normcore.experiments.results import (
     QUANTILES,
     Distributions,
@@ -48,6 +50,9 @@ __all__ = ["EXECUTORS", "ExperimentError", "cost", "default_jobs", "in_order", "
 #: Of E8: how far along the negative gradient loss and gradient are taken.
 DISTANCES = (0.125, 0.25, 0.5, 1.0)
 
+#: Of E6: after how many updates the network is looked at, besides the last but one.
+_LOOKS = (0, 1, 2, 5, 10, 20, 50, 100, 150)
+
 _MEASURE_STREAM = 3 << 61  # apart from the streams of weights, minibatches and dropout of the same seed
 
 
@@ -60,12 +65,12 @@ def train_run(run: Run, data: Dataset) -> RunRecord:
     return _MEASURES[run.measure](run, data)
 
 
-def _model(run: Run, data: Dataset) -> MLP:
+def _model(run: Run, data: Dataset, dtype: str = "float32") -> MLP:
     model = MLP(
         [data.features, *run.hidden, data.classes],
         norm=run.norm,
         weight_scale=run.weight_scale,
-        dtype="float32",
+        dtype=dtype,
         seed=run.seed,
     )
     # The exercise starts its running statistics from zero. The library's start, variance 1, is far above the variances
@@ -133,63 +138,70 @@ def _steps_in(run: Run, data: Dataset) -> int:
 def _distributions(run: Run, data: Dataset) -> Distributions:
     x_train, x_val = data.arrays()
     model = _model(run, data)
-    seen: dict[int, list[Any]] = {}
+    last = _steps_in(run, data)
+    steps = [step for step in _LOOKS if step < last - 1]
+    steps.append(last - 1)
+    seen: dict[int, list[NDArray[Any]]] = {}
+    dead: dict[int, NDArray[np.float64]] = {}
 
     def look(step: int) -> None:
-        seen[step] = what_relus_see(model, x_train)
+        seen[step] = activation_inputs(model, x_train)
+        dead[step] = dead_units(model, x_train)
 
-    last = _steps_in(run, data)
-    steps = [step for step in (0, 1, 2, 5, 10, 20, 50, 100, 150, 199, 300, 500) if step < last]
     _trainer(model, run, [_AtSteps([*steps, *(step + 1 for step in steps)], look)]).fit(x_train, data.y_train)
-    rows: dict[str, list[Any]] = {name: [] for name in ("mean", "spread", "quantiles", "dead", "shift")}
-    for step in steps:
-        now, then = seen[step], seen[step + 1]
-        rows["mean"].append([z.mean() for z in now])
-        rows["spread"].append([z.std() for z in now])
-        rows["quantiles"].append([np.quantile(z, QUANTILES) for z in now])
-        rows["dead"].append([(z <= 0.0).all(axis=0).mean() for z in now])
-        rows["shift"].append(
-            [np.sqrt(np.mean((b.mean(axis=0) - a.mean(axis=0)) ** 2)) / a.std() for a, b in zip(now, then, strict=True)]
-        )
+    looks = [seen[step] for step in steps]
     return Distributions(
-        run, tuple(steps), **{name: rounded(row) for name, row in rows.items()},
+        run,
+        tuple(steps),
+        mean=rounded([[z.mean(dtype=np.float64) for z in look] for look in looks]),
+        spread=rounded([[z.std(dtype=np.float64) for z in look] for look in looks]),
+        quantiles=rounded([[np.quantile(z.astype(np.float64), QUANTILES) for z in look] for look in looks]),
+        dead=rounded([dead[step] for step in steps]),
+        shift=rounded(
+            [
+                [distribution_shift(now, then) for now, then in zip(seen[step], seen[step + 1], strict=True)]
+                for step in steps
+            ]
+        ),
         softmax_deviation=softmax_deviation(model, x_train, x_val),
-    )  # fmt: skip
+    )
 
 
 def _gradients(run: Run, data: Dataset) -> Gradients:
     x_train, _ = data.arrays()
-    model = _model(run, data)
+    # In double, in which fifty layers do not yet make a gradient 0 or infinite.
+    model = _model(run, data, "float64")
     rows = Generator(run.seed, _MEASURE_STREAM).permutation(len(x_train))[: run.batch_size]
-    loss, norms = weight_gradient_norms(model, x_train[rows], data.y_train[rows])
+    norms = gradient_norms(model, x_train[rows], data.y_train[rows])
     # Before training the running statistics mean nothing: the probabilities are those of a training pass.
     probabilities = normcore.softmax(model.forward_training(x_train[rows]))
-    deviation = float(np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1.0).max())
-    return Gradients(run, rounded(norms), rounded(loss), deviation)
+    deviation = float(np.abs(probabilities.sum(axis=1) - 1.0).max())
+    return Gradients(run, rounded(norms), deviation)
 
 
 def _smoothness(run: Run, data: Dataset) -> Smoothness:
     x_train, x_val = data.arrays()
     model = _model(run, data)
     last = _steps_in(run, data)
-    steps = tuple(step for step in range(0, last, max(1, last // 40)))
-    found: list[Line] = []
+    steps = tuple(range(0, last, max(1, last // 40)))
+    found: list[GradientLine] = []
     draw = Generator(run.seed, _MEASURE_STREAM)
 
     def look(step: int) -> None:
-        rows = (draw.uniform(run.batch_size) * len(x_train)).astype(np.int64)
-        found.append(along_gradient(model, x_train[rows], data.y_train[rows], DISTANCES))
+        rows = draw.integers(len(x_train), run.batch_size)
+        found.append(loss_along_gradient(model, x_train[rows], data.y_train[rows], DISTANCES, normalize=True))
 
     _trainer(model, run, [_AtSteps(steps, look)]).fit(x_train, data.y_train)
     return Smoothness(
         run,
         steps,
         DISTANCES,
-        rounded([line.loss for line in found]),
-        rounded([min(line.losses) for line in found]),
-        rounded([max(line.losses) for line in found]),
-        rounded([line.turn for line in found]),
-        softmax_deviation(model, x_train, x_val),
+        loss=rounded([line.loss for line in found]),
+        lowest=rounded([line.losses.min() for line in found]),
+        highest=rounded([line.losses.max() for line in found]),
+        turn=rounded([line.turn for line in found]),
+        change=rounded([(line.gradient_distances / line.gradient_norm).max() for line in found]),
+        softmax_deviation=softmax_deviation(model, x_train, x_val),
     )
 
 
@@ -275,7 +287,7 @@ def cost(run: Run, data: Dataset) -> float:
     # A step has a fixed part, one for the update of the parameters, and one for each row.
     step = 4e-5 + parameters * (5e-10 + 1.7e-10 * run.batch_size)
     seconds = _steps_in(run, data) * step + (run.epochs + 1) * 1.7e-10 * parameters * (len(data.x_train) + 800)
-    return seconds * {"accuracy": 1, "distributions": 3, "gradients": 1, "smoothness": 8}[run.measure] + 0.005
+    return seconds * {"accuracy": 1, "distributions": 6, "gradients": 1, "smoothness": 2.5}[run.measure] + 0.005
 
 
 def _failure(run: Run, error: BaseException) -> ExperimentError:
