@@ -308,21 +308,22 @@ def rounded(values: Any) -> Any:
 
 
 class Summary(NamedTuple):
-    """A number over the seeds."""
+    """A number over the seeds, of which there are `seeds`."""
 
     median: float
     least: float
     greatest: float
+    seeds: int
 
     def above(self, other: Summary) -> bool:
-        """Whether the ranges are apart, this one above."""
-        return self.least > other.greatest
+        """Whether the ranges are apart, this one above. The "ranges" of one seed say nothing."""
+        return min(self.seeds, other.seeds) > 1 and self.least > other.greatest
 
 
 def summary(values: Iterable[float]) -> Summary:
     """Median and range of the same number of several seeds."""
     values = list(values)
-    return Summary(statistics.median(values), min(values), max(values))
+    return Summary(statistics.median(values), min(values), max(values), len(values))
 
 
 _R = TypeVar("_R", Training, Distributions, Gradients, Smoothness)
