@@ -55,7 +55,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--quick",
         action="store_true",
-        help="some 15 seconds instead of a minute or two: two seeds, fewer settings of E2, E5, E7 and E9",
+        help="some 15 seconds instead of a minute or two: two seeds, fewer settings of E2 to E5, E7 and E9",
     )
     parser.add_argument(
         "--seeds", metavar="N", type=at_least(1), help="number of seeds for each setting (5; 2 with --quick)"

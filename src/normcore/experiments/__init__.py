@@ -7,8 +7,9 @@ terminal, and `figures` are made of these two alone. The figures need matplotlib
 """
 
 from normcore.experiments.backward import measure_backward
-from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10, load_digits
+from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10, load_digits, load_noisy_digits
 from normcore.experiments.definitions import EXPERIMENTS, Experiment, Run, runs_of
+from normcore.experiments.reproduction import reproduce
 from normcore.experiments.results import Finding, Results
 from normcore.experiments.runner import ExperimentError, run_all, train_run
 
@@ -23,7 +24,9 @@ __all__ = [
     "Run",
     "load_cifar10",
     "load_digits",
+    "load_noisy_digits",
     "measure_backward",
+    "reproduce",
     "run_all",
     "runs_of",
     "train_run",

@@ -75,6 +75,7 @@ BACKWARD_SHAPES = (
     (1000, 1000),
 )
 
+_QUICK_SIZES = (2, 10, 50)
 _NORMS: tuple[Norm, ...] = (None, "batch", "layer")
 
 
@@ -175,12 +176,14 @@ EXPERIMENTS: dict[str, Experiment] = {
             "How does batch normalisation depend on the batch size?",
             "Batch normalisation relies on the batch: it does less where batches are small and more with larger ones.",
             tuple(_by_batch_size("E3", "batch")),
+            tuple(_by_batch_size("E3", "batch", _QUICK_SIZES)),
         ),
         Experiment(
             "E4",
             "How does layer normalisation depend on the batch size?",
             "Layer normalisation is independent of the batch, and the better choice for small ones.",
             tuple(_by_batch_size("E4", "layer")),
+            tuple(_by_batch_size("E4", "layer", _QUICK_SIZES)),
         ),
         Experiment(
             "E5",

@@ -1,8 +1,8 @@
 """What the numbers of the experiments show, in sentences.
 
 Every sentence is made from the records alone; nothing is said because it was expected. A number is given as *median
-[least … greatest]* over the seeds. A difference is put into words only where two such ranges are apart; where they
-overlap, or there is one seed only, the sentence says that it does not show.
+[least … greatest]* over the seeds. A difference is put into words only where two such ranges are clearly apart
+(`Summary.above`), so that other seeds say the same; otherwise the sentence says that it does not show.
 """
 
 from __future__ import annotations
@@ -74,30 +74,42 @@ def _points(value: Summary) -> str:
 
 
 def _number(value: Summary) -> str:
+    """Something measured: three digits; counts whole."""
+    whole = all(float(number).is_integer() for number in (value.median, value.least, value.greatest))
+    return _range(value, lambda number: _short(number, "" if whole else "#"))
+
+
+def _setting(value: Summary) -> str:
     return _range(value, _short)
 
 
-def _short(value: float) -> str:
-    """Three digits, whole numbers whole."""
-    if value == 0.0 or 1e-3 <= abs(value) < 1e5:
-        return f"{value:.0f}" if abs(value) >= 100.0 or value == round(value) else f"{value:.3g}"
-    digits, exponent = f"{value:.1e}".split("e")
-    return f"{digits}e{int(exponent)}"
+def _short(value: float, zeros: str = "") -> str:
+    """Three digits; with `zeros` "#", those at the end too."""
+    if math.isinf(value):
+        return "infinite"
+    if abs(value) >= 1e5 or 0.0 < abs(value) < 1e-3:
+        digits, exponent = f"{value:.1e}".split("e")
+        return f"{digits if zeros else digits.removesuffix('.0')}e{int(exponent)}"
+    return f"{value:.0f}" if abs(value) >= 100.0 else f"{value:{zeros}.3g}"
 
 
-def _verdict(subject: str, value: Summary, other: Summary, higher: str, lower: str) -> tuple[str, bool]:
-    """Which it is, if the ranges are apart, and whether `higher` is."""
+def _verdict(value: Summary, other: Summary, higher: str, lower: str) -> tuple[str, bool]:
+    """`higher` or `lower`, if the ranges are apart, and whether it is `higher`."""
     if value.above(other):
-        return f"{subject} {higher}", True
+        return higher, True
     if other.above(value):
-        return f"{subject} {lower}", False
+        return lower, False
     if value.seeds == 1:
-        return "one seed cannot tell whether that is a difference", False
-    return "the ranges overlap, so that a difference does not show", False
+        return "one seed cannot tell whether there is a difference", False
+    return "a difference does not show, for the ranges overlap or nearly do", False
 
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _spelled(values: Mapping[Norm, Summary], text: Callable[[Summary], str] = _number) -> str:
+    return _listed([f"{text(value)} with {NAMES[norm]}" for norm, value in values.items()])
 
 
 def _sentence(text: str) -> str:
@@ -134,33 +146,35 @@ def _steps_to(record: Training, accuracy: float) -> float:
 def _e1(records: Records, data: DataFacts) -> Iterable[Finding]:
     by_norm = by_setting(_trainings(records, "E1"), lambda run: run.norm)
     plain, batch = by_norm[None], by_norm["batch"]
-    epochs = plain[0].run.epochs
-    a, b = _final(batch), _final(plain)
-    words, shows = _verdict("batch norm", a, b, "is better", "is worse")
+    a, b = (summary(_steps_to(record, _MOST * record.val_accuracy[-1]) for record in those) for those in (plain, batch))
+    words, shows = _verdict(a, b, "batch norm converges faster", "batch norm converges more slowly")
     yield Finding(
-        f"After {epochs} epochs batch norm classifies {_percent(a)} of the validation images correctly, no norm "
-        f"{_percent(b)}: {words}. Of the training images it is {_percent(_final(batch, 'train_accuracy'))} against "
-        f"{_percent(_final(plain, 'train_accuracy'))}.",
+        f"{_sentence(words)}: batch norm comes to {100 * _MOST:.0f} % of its final validation accuracy after "
+        f"{_number(b)} steps, no norm after {_number(a)}.",
         shows,
     )
-    a, b = (summary(_steps_to(record, _MOST * record.val_accuracy[-1]) for record in those) for those in (batch, plain))
-    words, slower = _verdict("it", a, b, "converges more slowly", "converges faster")
-    yield Finding(
-        f"Batch norm comes to {_MOST:.0%} of its final validation accuracy after {_number(a)} steps, no norm after "
-        f"{_number(b)}: {words}.",
-        not slower and b.above(a),
-    )
+    ends = {
+        images: (_final(batch, curve), _final(plain, curve))
+        for images, curve in (("training", "train_accuracy"), ("validation", "val_accuracy"))
+    }
+    for images, (a, b) in ends.items():
+        words, shows = _verdict(a, b, "batch norm ends better", "batch norm ends worse")
+        yield Finding(
+            f"On the {images} images {words}: after {plain[0].run.epochs} epochs batch norm classifies {_percent(a)} "
+            f"of them correctly, no norm {_percent(b)}.",
+            shows,
+        )
     passed = [_steps_to(one, other.val_accuracy[-1]) for one, other in zip(batch, plain, strict=True)]
     if all(map(math.isfinite, passed)):
         yield Finding(
-            f"It is as good as no norm ever gets by the end after {_number(summary(passed))} of {len(batch[0].loss)} "
-            "steps."
+            f"Batch norm is as good in validation as no norm is in the end after {_number(summary(passed))} of "
+            f"{len(batch[0].loss)} steps."
         )
     if a.seeds > 1:
-        spread = [100.0 * (value.greatest - value.least) for value in (_final(batch), _final(plain))]
+        spread = [100.0 * (value.greatest - value.least) for value in (a, b)]
         yield Finding(
-            f"From seed to seed its final accuracy differs by up to {spread[0]:.1f} points, that of no norm by up to "
-            f"{spread[1]:.1f}."
+            f"From seed to seed its final validation accuracy differs by up to {spread[0]:.1f} points, that of no norm "
+            f"by up to {spread[1]:.1f}."
         )
 
 
@@ -190,20 +204,17 @@ def _e2(records: Records, data: DataFacts) -> Iterable[Finding]:
         norm: summary(sum(record.run.norm == norm and record.run.seed == seed for record in good) for seed in seeds)
         for norm in norms
     }
-    parts = [f"{NAMES[norm]} at {_number(counts[norm])}" for norm in norms]
-    verdicts, shows = [], True
-    for norm in norms[1:]:
-        words, above = _verdict(NAMES[norm], counts[norm], counts[None], "is less sensitive", "is more sensitive")
-        verdicts.append(words)
-        shows &= above
-    if len(set(verdicts)) == 1:
-        verdicts = verdicts[:1]
-    elif shows:
-        verdicts = ["both norms are less sensitive to the initial weights"]
+    less = [NAMES[norm] for norm in norms[1:] if counts[norm].above(counts[None])]
+    others = [norm for norm in norms[1:] if NAMES[norm] not in less]
+    words = [f"with {_listed(less)} training is less sensitive to the initial weights"] if less else []
+    words += [
+        f"for {NAMES[norm]} " + _verdict(counts[norm], counts[None], "", "training is more sensitive")[0]
+        for norm in others
+    ]
     yield Finding(
-        f"At least {WORKABLE:.0%} of the best validation accuracy of all is reached, of {len(scales)} scales of the "
-        f"initial weights from {_short(scales[0])} to {_short(scales[-1])}, by {_listed(parts)}: {_listed(verdicts)}.",
-        shows,
+        f"{_sentence(_listed(words))}: {100 * WORKABLE:.0f} % of the best validation accuracy of all is reached at "
+        f"{_spelled(counts)}, of {len(scales)} weight scales from {_short(scales[0])} to {_short(scales[-1])}.",
+        not others,
     )
     cells = by_setting(trainings, lambda run: (run.norm, run.weight_scale))
     stuck = {
@@ -215,8 +226,9 @@ def _e2(records: Records, data: DataFacts) -> Iterable[Finding]:
     }
     parts = [f"{NAMES[norm]} {_listed(stretches)}" for norm in norms if (stretches := _stretches(scales, stuck[norm]))]
     free = [NAMES[norm] for norm in norms if not any(stuck[norm])]
-    text = f"At chance with every seed stays {_listed(parts)}" if parts else "At chance with every seed stays nothing"
-    yield Finding(text + (f"; {_listed(free)} nowhere." if parts and free else "."))
+    text = f"At chance with every seed stays {_listed(parts)}" if parts else "No scale leaves a network at chance"
+    he = math.sqrt(2.0 / trainings[0].run.hidden[0])
+    yield Finding(text + (f"; {_listed(free)} nowhere" if parts and free else "") + f". He's scale is {_short(he)}.")
     peaks = {
         norm: summary(
             max(map(_best, those)) for those in _of_seeds(t for t in trainings if t.run.norm == norm).values()
@@ -224,15 +236,7 @@ def _e2(records: Records, data: DataFacts) -> Iterable[Finding]:
         for norm in norms
     }
     parts = [f"{NAMES[norm]} {_percent(peaks[norm])}" for norm in norms]
-    verdicts = [
-        f"{NAMES[norm]} is {'better' if peaks[norm].above(peaks[None]) else 'worse'} than no norm"
-        for norm in norms[1:]
-        if peaks[norm].above(peaks[None]) or peaks[None].above(peaks[norm])
-    ]
-    yield Finding(
-        f"With the best scale for each the validation accuracies are {_listed(parts)}: "
-        f"{_listed(verdicts) if verdicts else 'the ranges overlap, a difference does not show'}."
-    )
+    yield Finding(f"With the best scale for each the validation accuracies are {_listed(parts)}.")
 
 
 def _stretches(scales: Sequence[float], holds: Sequence[bool]) -> list[str]:
@@ -266,94 +270,112 @@ def _by_size(trainings: Sequence[Training], norm: Norm) -> _Sizes:
     return by_setting((record for record in trainings if record.run.norm == norm), lambda run: run.batch_size)
 
 
-def _gain(normed: Sequence[Training], plain: Sequence[Training]) -> Summary:
-    """In validation, seed by seed: both see the same weights and minibatches."""
-    return summary(a.val_accuracy[-1] - b.val_accuracy[-1] for a, b in zip(normed, plain, strict=True))
-
-
 def _compared_size(sizes: Iterable[int]) -> int:
     """The largest batch size that still makes enough updates."""
     return max(size for size in sizes if size <= _ENOUGH_UPDATES)
 
 
-def _sizes_in_words(name: str, by_size: _Sizes) -> tuple[str, bool]:
-    """How the final training accuracy goes with the batch size, and whether it rises."""
+def _sizes_in_words(name: str, by_size: _Sizes) -> str:
+    """The final training accuracies by batch size."""
     ends = {size: _final(those, "train_accuracy") for size, those in by_size.items()}
-    smallest, compared, largest = min(ends), _compared_size(ends), max(ends)
+    compared, largest = _compared_size(ends), max(ends)
     parts = [f"{_percent(end)} at {size}" for size, end in ends.items()]
-    words, rises = _verdict(
-        f"from {smallest} to {compared} the accuracy", ends[compared], ends[smallest], "rises", "falls"
-    )
-    text = f"After training with batches of {', '.join(map(str, ends))} images {name} classifies {_listed(parts)} of "
-    text += f"the training images correctly: {words}."
+    text = f"By batch size {name} ends with {_listed(parts)} of the training images."
     if largest > compared and ends[compared].above(ends[largest]):
         steps = [len(by_size[size][0].loss) for size in (largest, compared)]
-        text += f" At {largest} it is lower again, with {steps[0]} updates instead of {steps[1]}."
-    return text, rises
+        text += f" At {largest} it ends lower than at {compared}, after {steps[0]} updates instead of {steps[1]}."
+    return text
 
 
-def _gains_in_words(name: str, normed: _Sizes, plain: _Sizes) -> tuple[str, dict[int, Summary]]:
-    gains = {size: _gain(those, plain[size]) for size, those in normed.items()}
+def _gains(normed: _Sizes, plain: _Sizes) -> dict[int, Summary]:
+    """In validation accuracy, seed by seed: both see the same weights and minibatches."""
+    return {
+        size: summary(a.val_accuracy[-1] - b.val_accuracy[-1] for a, b in zip(those, plain[size], strict=True))
+        for size, those in normed.items()
+    }
+
+
+def _gains_in_words(name: str, gains: Mapping[int, Summary]) -> str:
     parts = [f"{_points(gain)} at {size}" for size, gain in gains.items()]
-    return (
-        f"Against no norm at the same batch size {name} gains, in points of validation accuracy, {_listed(parts)}",
-        gains,
+    helpful, harmful = (
+        [str(size) for size, gain in gains.items() if sign * gain.median > 0.0 and _sure(gain)] for sign in (1.0, -1.0)
     )
+    words = [f"it helps at {_listed(helpful)}"] if helpful else []
+    words += [f"it does harm at {_listed(harmful)}"] if harmful else []
+    rest = len(gains) - len(helpful) - len(harmful)
+    words += ["elsewhere a difference does not show" if words else "a difference does not show"] if rest else []
+    return (
+        f"Against no norm at the same batch size {name} gains {_listed(parts)} points of validation accuracy: "
+        f"{_listed(words)}."
+    )
+
+
+def _sure(gain: Summary) -> bool:
+    """Whether its range is apart from 0, as in `Summary.above`."""
+    nothing = Summary(0.0, 0.0, 0.0, gain.seeds)
+    return gain.above(nothing) or nothing.above(gain)
 
 
 def _e3(records: Records, data: DataFacts) -> Iterable[Finding]:
     trainings = _trainings(records, "E3")
     plain, normed = _by_size(trainings, None), _by_size(trainings, "batch")
-    text, rises = _sizes_in_words("batch norm", normed)
-    yield Finding(text, rises)
-    text, gains = _gains_in_words("batch norm", normed, plain)
-    smallest, compared = min(gains), _compared_size(gains)
+    smallest, compared = min(normed), _compared_size(normed)
+    a, b = (_final(normed[size], "train_accuracy") for size in (compared, smallest))
+    words, shows = _verdict(
+        a, b, "batch norm does better with larger batches", "batch norm does worse with larger batches"
+    )
+    c, d = (_final(plain[size], "train_accuracy") for size in (smallest, compared))
+    yield Finding(
+        f"{_sentence(words)}: batch norm ends with {_percent(b)} of the training images classified correctly at batch "
+        f"{smallest} and {_percent(a)} at {compared}, no norm with {_percent(c)} and {_percent(d)}.",
+        shows,
+    )
+    yield Finding(_sizes_in_words("batch norm", normed))
+    gains = _gains(normed, plain)
     words, more = _verdict(
-        f"at {compared} it gains",
         gains[compared],
         gains[smallest],
-        f"more than at {smallest}",
-        f"less than at {smallest}",
+        f"It gains more at {compared} than at {smallest}",
+        f"It gains less at {compared} than at {smallest}",
     )
-    harmful = [str(size) for size, gain in gains.items() if gain.seeds > 1 and gain.greatest < 0.0]
-    harm = f", and at {_listed(harmful)} it does harm" if harmful else ""
-    yield Finding(f"{text}: {words}{harm}.", more)
+    yield Finding(f"{_gains_in_words('batch norm', gains)} {_sentence(words)}.", more)
 
 
 def _e4(records: Records, data: DataFacts) -> Iterable[Finding]:
     trainings = _trainings(records, "E4")
     plain, normed = _by_size(trainings, None), _by_size(trainings, "layer")
-    text, _ = _sizes_in_words("layer norm", normed)
-    yield Finding(text)
-    text, gains = _gains_in_words("layer norm", normed, plain)
-    helpful = [str(size) for size, gain in gains.items() if gain.seeds > 1 and gain.least > 0.0]
-    words = f"it helps at {_listed(helpful)}" if helpful else "that it helps does not show"
-    yield Finding(f"{text}: {words}.", bool(helpful))
-    effects = summary(record.company_effect or 0.0 for record in trainings if record.run.norm == "layer")
+    smallest, compared = min(normed), _compared_size(normed)
+    a, b = _final(normed[smallest]), _final(plain[smallest])
+    words, shows = _verdict(
+        a, b, f"layer norm helps at batch {smallest} too", f"layer norm does harm at batch {smallest}"
+    )
+    text = f"{_sentence(words)}: layer norm ends with {_percent(a)} of the validation images classified correctly, no "
+    text += f"norm with {_percent(b)}"
     batch = _by_size(_trainings(records, "E3"), "batch")
+    if batch:
+        text += f", batch norm (E3) with {_percent(_final(batch[smallest]))}"
+    yield Finding(f"{text}; at {compared} layer norm with {_percent(_final(normed[compared]))}.", shows)
+    yield Finding(_sizes_in_words("layer norm", normed))
+    gains = _gains(normed, plain)
+    yield Finding(_gains_in_words("layer norm", gains), all(map(_sure, gains.values())) and gains[smallest].least > 0.0)
+    effects = summary(record.company_effect or 0.0 for record in trainings if record.run.norm == "layer")
     if effects.greatest == 0.0:
-        text = "An image has exactly the same outputs through layer norm alone and in company, whatever the batch"
+        text = "Through layer norm an image has exactly the same outputs alone and in company"
     else:
         text = f"Through layer norm an image's outputs change in company by {_percent(effects)} of the largest"
     if batch:
         changed = summary(
             record.company_effect for those in batch.values() for record in those if record.company_effect is not None
         )
-        text += f"; through batch norm they change by {_percent(changed)} of the largest output (E3, all batch sizes)"
+        text += f"; through batch norm they change by {_percent(changed)} of the largest (E3, all batch sizes)"
     yield Finding(text + ".", effects.greatest == 0.0)
     if not batch:
         return
-    parts = []
-    better = []
-    for size, those in normed.items():
-        a, b = _final(those), _final(batch[size])
-        parts.append(f"{_percent(a)} against {_percent(b)} at {size}")
-        if a.above(b):
-            better.append(str(size))
-    words = f"layer norm is better at {_listed(better)}" if better else "that it is better does not show"
-    yield Finding(
-        f"Beside batch norm (E3) its validation accuracy is {_listed(parts)}: {words}.", str(min(normed)) in better
-    )
+    ends = {size: (_final(those), _final(batch[size])) for size, those in normed.items()}
+    parts = [f"{_percent(a)} and {_percent(b)} at {size}" for size, (a, b) in ends.items()]
+    a, b = ends[smallest]
+    words, shows = _verdict(a, b, f"at {smallest} layer norm is better", f"at {smallest} batch norm is better")
+    yield Finding(f"{_sentence(words)}: layer norm and batch norm (E3) end in validation with {_listed(parts)}.", shows)
 
 
 # ---------------------------------------------------------------------- E5
@@ -361,40 +383,42 @@ def _e4(records: Records, data: DataFacts) -> Iterable[Finding]:
 
 def _e5(records: Records, data: DataFacts) -> Iterable[Finding]:
     rows = [record for record in records["E5"] if isinstance(record, Timing)]
+    by_name: dict[str, list[Timing]] = {}
+    for row in rows:
+        by_name.setdefault(row.implementation, []).append(row)
+    texts, always = [], True
+    for name, own in by_name.items():
+        low, high = (f"{chosen(row.speedup[1] for row in own):.1f}" for chosen in (min, max))
+        faster = sum(row.speedup[0] > 1.0 for row in own)
+        texts.append(f"at {faster} of {len(own)} shapes in {name} ({low} to {high} times as fast)")
+        always &= faster == len(own)
+    yield Finding(
+        f"The closed form is faster than the graph {_listed(texts)} (medians; faster: in three of four measurements).",
+        always,
+    )
+    counts = []
+    for name, own in by_name.items():
+        row = max(own, key=lambda row: row.n * row.d)
+        each = [value / (row.n * row.d) for value in (row.fused_operations, row.graph_operations)]
+        each += [value / (row.n * row.d) for value in (row.fused_bytes, row.graph_bytes)]
+        counts.append(
+            "in {} {:.0f} operations instead of {:.0f} and {:.0f} bytes instead of {:.0f}".format(name, *each)
+        )
+    yield Finding(f"For each number of the batch it needs {'; '.join(counts)}, read and written.")
     # The batch sizes at one width: the width with most of them.
     widths = [row.d for row in rows]
     width = max(sorted(set(widths)), key=widths.count)
-    for name in dict.fromkeys(row.implementation for row in rows):
-        own = [row for row in rows if row.implementation == name]
-        first = own[0]
-        elements = first.n * first.d
-        slower = [row for row in own if row.speedup[0] <= 1.0]
-        low, high = (f"{chosen(row.speedup[1] for row in own):.1f}" for chosen in (min, max))
-        words = f"is {low} to {high} times as fast as the graph"
-        if slower:
-            words += f", and at {len(slower)} of {len(own)} shapes does not show to be faster"
-        yield Finding(
-            f"In {name} the closed form, of {first.fused_operations / elements:.0f} operations and "
-            f"{first.fused_bytes / elements:.0f} bytes read and written for each number instead of "
-            f"{first.graph_operations / elements:.0f} and {first.graph_bytes / elements:.0f}, "
-            f"{words} (medians).",
-            not slower,
-        )
     texts, shows = [], True
-    for name in dict.fromkeys(row.implementation for row in rows):
-        own = sorted((row for row in rows if row.implementation == name and row.d == width), key=lambda row: row.n)
+    for name, own in by_name.items():
+        own = sorted((row for row in own if row.d == width), key=lambda row: row.n)
         largest, greatest = own[-1], max(own, key=lambda row: row.speedup[1])
         texts.append(
-            f"in {name} it gains {_quartiles(largest)} at {largest.n} rows"
-            + ("" if greatest is largest else f" and most, {_quartiles(greatest)}, at {greatest.n}")
+            f"in {name} it is {_quartiles(largest)} as fast at {largest.n} rows"
+            + ("" if greatest is largest else f" and {_quartiles(greatest)} at {greatest.n}")
         )
         shows &= all(largest.speedup[0] > row.speedup[2] for row in own[:-1])
-    words = (
-        "the gain is greatest with the largest batch"
-        if shows
-        else "that it gains most with large batches does not show"
-    )
-    yield Finding(f"By batch size (at {width} features, quartiles in brackets) {_listed(texts)}: {words}.", shows)
+    words = "it gains most with the largest batch" if shows else "that it gains most with large batches does not show"
+    yield Finding(f"{_sentence(words)}: with {width} features {_listed(texts)} (median and quartiles).", shows)
     yield Finding(
         f"The two results differ by at most {max(row.max_relative_difference for row in rows):.0e} of the largest "
         "gradient."
@@ -417,59 +441,68 @@ def _e6(records: Records, data: DataFacts) -> Iterable[Finding]:
     }
     layers = len(by_norm[None][0].spread[0])
     text = (
-        f"Before training what the ReLUs see has, from the first to the last of {layers} layers, a spread of "
+        f"before training what the ReLUs see has, from the first to the last of {layers} layers, a spread of "
         f"{_number(before[None][0])} to {_number(before[None][1])} without a norm"
     )
     normed = [norm for norm in by_norm if norm is not None]
     changes = {norm: summary(_factor(record.spread[0]) for record in those) for norm, those in by_norm.items()}
     texts = [f"{_number(before[norm][0])} to {_number(before[norm][1])} with {NAMES[norm]}" for norm in normed]
-    kept = all(changes[None].above(changes[norm]) for norm in normed)
+    kept = all(_orders(changes[None]).above(_orders(changes[norm])) for norm in normed)
     words = "the norms keep it" if kept else "that the norms keep it does not show"
-    yield Finding(f"{text}, {_listed(texts)}: {words}.", kept)
+    yield Finding(f"{_sentence(words)}: {text}, {_listed(texts)}.", kept)
 
     ranges = {
         norm: summary(_factor([value for row in record.spread for value in row]) for record in those)
         for norm, those in by_norm.items()
     }
-    kept = all(ranges[None].above(ranges[norm]) for norm in normed)
+    kept = all(_orders(ranges[None]).above(_orders(ranges[norm])) for norm in normed)
     parts = [f"{_number(ranges[norm])} with {NAMES[norm]}" for norm in normed]
-    words = "the norms keep it during training too" if kept else "that the norms keep it during training does not show"
+    words = "they keep it during training too" if kept else "that they keep it during training does not show"
     yield Finding(
-        f"Over all layers and all of training the largest spread is {_number(ranges[None])} times the smallest without "
-        f"a norm, {_listed(parts)}: {words}.",
+        f"{_sentence(words)}: over all layers and steps the largest spread is {_number(ranges[None])} times the "
+        f"smallest without a norm, {_listed(parts)}.",
         kept,
     )
 
     steps = by_norm[None][0].steps
     early = [i for i, step in enumerate(steps) if step <= 20]
     late = [i for i, step in enumerate(steps) if step >= steps[-1] / 2]
-    for looks, when in ((early, "In the first 20 updates"), (late, "In the second half of training")):
+    for looks, when in ((early, "In the first 20 updates"), (late, "In the second half of all updates")):
         shifts = {
             norm: summary(median(max(record.shift[i]) for i in looks) for record in those)
             for norm, those in by_norm.items()
         }
         parts = [f"{_number(shifts[norm])} with {NAMES[norm]}" for norm in normed]
-        verdicts, less = [], False
-        for norm in normed:
-            if shifts[None].above(shifts[norm]):
-                verdicts.append(f"less with {NAMES[norm]}")
-            elif shifts[norm].above(shifts[None]):
-                verdicts.append(f"more with {NAMES[norm]}")
-            else:
-                verdicts.append(f"with {NAMES[norm]} no difference shows")
-            less |= norm == "batch" and verdicts[-1].startswith("less")
+        less = [NAMES[norm] for norm in normed if shifts[None].above(shifts[norm])]
+        more = [NAMES[norm] for norm in normed if shifts[norm].above(shifts[None])]
+        how = [f"moves the distributions less with {_listed(less)}"] if less else []
+        how += [f"moves the distributions more with {_listed(more)}"] if more else []
+        words = _listed(how) if how else "moves the distributions, and that a norm makes a difference does not show"
         yield Finding(
-            f"{when} a single one moves the distributions of the layer that moves most by {_number(shifts[None])} "
-            f"spreads without a norm, {_listed(parts)}: {_listed(verdicts)}.",
-            less,
+            f"{when} each {words}: in the layer that moves most by {_number(shifts[None])} spreads without a norm, "
+            f"{_listed(parts)}.",
+            NAMES["batch"] in less,
         )
 
 
 def _factor(values: Sequence[float]) -> float:
-    return max(values) / min(values)
+    return _ratio(max(values), min(values))
+
+
+def _ratio(value: float, other: float) -> float:
+    return value / other if other > 0.0 else math.inf
 
 
 # ---------------------------------------------------------------------- E7
+
+
+def _orders(value: Summary) -> Summary:
+    """Its logarithm."""
+    low, high = 1e-300, 1e300
+    least, middle, greatest = (
+        math.log10(min(max(number, low), high)) for number in (value.least, value.median, value.greatest)
+    )
+    return Summary(middle, least, greatest, value.seeds)
 
 
 def _e7(records: Records, data: DataFacts) -> Iterable[Finding]:
@@ -490,14 +523,15 @@ def _e7(records: Records, data: DataFacts) -> Iterable[Finding]:
 
     plain, normed = first(None, deep, small), [norm for norm in norms if norm is not None]
     parts = [f"{_number(first(norm, deep, small))} with {NAMES[norm]}" for norm in normed]
-    kept = all(first(norm, deep, small).above(plain) for norm in normed)
     shallow_plain = first(None, shallow, small)
-    vanishes = shallow_plain.above(plain)
-    words = "the norms keep it from vanishing" if kept and vanishes else "that the norms keep it does not show"
+    # Gradients differ by orders of magnitude, and so they are compared.
+    kept = all(_orders(first(norm, deep, small)).above(_orders(plain)) for norm in normed)
+    vanishes = _orders(shallow_plain).above(_orders(plain))
+    words = "the norms keep" if kept and vanishes else "it does not show that the norms keep"
     yield Finding(
-        f"With {deep} hidden layers and a weight scale of {_short(small)} the gradient of the first weights has "
-        f"the norm {_number(plain)} without a norm (with {shallow} layers {_number(shallow_plain)}), {_listed(parts)}: "
-        f"{words}.",
+        f"{_sentence(words)} the gradient from vanishing: with {deep} hidden layers and weight scale {_short(small)} "
+        f"that of the first weights has norm {_number(plain)} without a norm (with {shallow} layers "
+        f"{_number(shallow_plain)}), {_listed(parts)}.",
         kept and vanishes,
     )
 
@@ -509,29 +543,35 @@ def _e7(records: Records, data: DataFacts) -> Iterable[Finding]:
         for norm in norms
     }
     parts = [f"{_number(factors[norm])} with {NAMES[norm]}" for norm in normed]
-    steadier = all(factors[None].above(factors[norm]) for norm in normed)
+    steadier = all(_orders(factors[None]).above(_orders(factors[norm])) for norm in normed)
     yield Finding(
         f"Over {shallow} to {deep} layers and weight scales from {_short(scales[0])} to {_short(scales[-1])} the "
-        f"largest of these norms is {_number(factors[None])} times the smallest without a norm, {_listed(parts)}. "
-        f"He's scale, {_short(he)}, keeps it without a norm too: {_number(first(None, deep, he))} with {deep} layers.",
+        f"largest of these norms is {_number(factors[None])} times the smallest without a norm, {_listed(parts)}.",
         steadier,
     )
+    deep_he, shallow_he = first(None, deep, he), first(None, shallow, he)
+    words = "vanishes too" if shallow_he.least > 100.0 * deep_he.greatest else "does not vanish"
+    yield Finding(
+        f"With He's weight scale, {_short(he)}, it {words} without a norm: {_number(shallow_he)} with {shallow} "
+        f"layers, {_number(deep_he)} with {deep}."
+    )
 
-    texts, grows = [], False
+    texts, growing = [], []
     for norm in normed:
-        ratios = {
-            depth: summary(record.norms[0] / record.norms[-2] for record in cells[norm, depth, small])
+        shallow_ratio, deep_ratio = (
+            summary(_ratio(record.norms[0], record.norms[-2]) for record in cells[norm, depth, small])
             for depth in (shallow, deep)
-        }
-        growth = ratios[deep].above(ratios[shallow]) and ratios[deep].least > 2.0
-        texts.append(
-            f"with {NAMES[norm]} the first weights' is {_number(ratios[shallow])} times the last hidden layer's with "
-            f"{shallow} layers and {_number(ratios[deep])} times with {deep}"
-            + (": it grows on the way back" if growth else "")
         )
-        grows |= growth
-    end = ": instead of vanishing it may explode" if grows else ""
-    yield Finding(f"{_sentence('; '.join(texts))}{end}.")
+        if _orders(deep_ratio).above(_orders(shallow_ratio)) and deep_ratio.least > 10.0:
+            growing.append(NAMES[norm])
+        texts.append(
+            f"{_number(shallow_ratio)} times with {shallow} layers and {_number(deep_ratio)} times with {deep} with "
+            f"{NAMES[norm]}"
+        )
+    words = (
+        f"With {_listed(growing)} it grows on its way back instead" if growing else "It hardly grows on its way back"
+    )
+    yield Finding(f"{words}: the first weights have, of the last hidden layer's gradient, {_listed(texts)}.")
 
 
 # ---------------------------------------------------------------------- E8
@@ -548,30 +588,30 @@ def _e8(records: Records, data: DataFacts) -> Iterable[Finding]:
             norm: summary(median(value(record, i) for i in late) for record in those) for norm, those in by_norm.items()
         }
 
-    where = f"within a distance of {_short(farthest)} along the gradient, on the median step of the last three quarters"
     bands = typical(lambda record, i: record.highest[i] - record.lowest[i])
-    words, shows = _order(bands, "smoother")
-    yield Finding(f"The loss varies, {where} of training, by {_spelled(bands)}: {words}.", shows)
-    changes = typical(lambda record, i: record.change[i])
-    words, shows = _order(changes, "steadier")
+    words, shows = _order("the loss", bands, "smoother", "rougher")
     yield Finding(
-        f"The gradient changes there by {_spelled(changes)} times its length and turns by "
-        f"{_spelled(typical(lambda record, i: record.turn[i]))} degrees: by its change {words}.",
+        f"{_sentence(words)}: within a distance of {_short(farthest)} along the gradient it varies by "
+        f"{_spelled(bands)} (median step of the last three quarters of training).",
         shows,
     )
+    changes = typical(lambda record, i: record.change[i])
+    words, shows = _order("the gradient", changes, "steadier", "less steady")
+    yield Finding(f"{_sentence(words)}: there it changes by {_spelled(changes)} times its length.", shows)
+    turns = typical(lambda record, i: record.turn[i])
+    less = [NAMES[norm] for norm, turn in turns.items() if turns[None].above(turn)]
+    words = f"less with {_listed(less)}" if less else "not visibly less with a norm"
+    yield Finding(f"It turns {words}: by {_spelled(turns)} degrees.", NAMES["batch"] in less)
 
 
-def _spelled(values: Mapping[Norm, Summary]) -> str:
-    return _listed([f"{_number(value)} with {NAMES[norm]}" for norm, value in values.items()])
-
-
-def _order(values: Mapping[Norm, Summary], word: str) -> tuple[str, bool]:
-    """Which norms have less than no norm, and whether batch norm has."""
-    less = [NAMES[norm] for norm, value in values.items() if values[None].above(value)]
-    more = [NAMES[norm] for norm, value in values.items() if value.above(values[None])]
-    parts = [f"it is {word} with {_listed(less)}"] if less else []
-    parts += [f"it is less so with {_listed(more)}"] if more else []
-    return (_listed(parts) if parts else "a difference from no norm does not show"), NAMES["batch"] in less
+def _order(subject: str, values: Mapping[Norm, Summary], less: str, more: str) -> tuple[str, bool]:
+    """Which norms have less and more than no norm, and whether batch norm has less."""
+    below = [NAMES[norm] for norm, value in values.items() if values[None].above(value)]
+    above = [NAMES[norm] for norm, value in values.items() if value.above(values[None])]
+    parts = [f"{less} with {_listed(below)}"] if below else []
+    parts += [f"{more} with {_listed(above)}"] if above else []
+    words = f"{subject} is {_listed(parts)}" if parts else f"that {subject} is {less} with a norm does not show"
+    return words, NAMES["batch"] in below
 
 
 # ---------------------------------------------------------------------- E9
@@ -590,30 +630,22 @@ def _e9(records: Records, data: DataFacts) -> Iterable[Finding]:
         for norm in norms
     }
     highest = {norm: summary(max(found, default=0.0) for found in rates[norm].values()) for norm in norms}
-    lowest = {norm: summary(min(found, default=math.inf) for found in rates[norm].values()) for norm in norms}
-    verdicts, shows = [], False
-    for norm in norms[1:]:
-        if highest[norm].above(highest[None]):
-            verdicts.append(f"{NAMES[norm]} allows higher ones")
-            shows |= norm == "batch"
-        elif highest[None].above(highest[norm]):
-            verdicts.append(f"{NAMES[norm]} demands lower ones")
-        else:
-            verdicts.append(f"that {NAMES[norm]} allows higher ones does not show")
+    allowing = [NAMES[norm] for norm in norms[1:] if highest[norm].above(highest[None])]
+    demanding = [NAMES[norm] for norm in norms[1:] if highest[None].above(highest[norm])]
+    others = [NAMES[norm] for norm in norms[1:] if NAMES[norm] not in (*allowing, *demanding)]
+    verdicts = [f"{_listed(allowing)} allow{'s' * (len(allowing) == 1)} higher learning rates"] if allowing else []
+    verdicts += [f"{_listed(demanding)} demand{'s' * (len(demanding) == 1)} lower ones"] if demanding else []
+    verdicts += [f"that {_listed(others)} allow{'s' * (len(others) == 1)} higher ones does not show"] if others else []
     yield Finding(
-        f"The highest learning rate with at least {WORKABLE:.0%} of the best final validation accuracy of all is "
-        f"{_spelled(highest)}: {_listed(verdicts)}.",
-        shows,
+        f"{_sentence('; '.join(verdicts))}: the highest to come to {100 * WORKABLE:.0f} % of the best final validation "
+        f"accuracy of all is {_spelled(highest, _setting)}.",
+        NAMES["batch"] in allowing,
     )
-    verdicts = [
-        f"{NAMES[norm]} works with lower ones too"
-        for norm in norms[1:]
-        if lowest[None].above(lowest[norm])
-    ]  # fmt: skip
-    yield Finding(
-        f"The lowest is {_spelled(lowest)}: "
-        f"{_listed(verdicts) if verdicts else 'a difference from no norm does not show'}."
-    )
+    counts = {norm: summary(len(found) for found in rates[norm].values()) for norm in norms}
+    wider = [NAMES[norm] for norm in norms[1:] if counts[norm].above(counts[None])]
+    words = f"more rates work with {_listed(wider)}" if wider else "that more rates work with a norm does not show"
+    tried = len({record.run.learning_rate for record in trainings})
+    yield Finding(f"{_sentence(words)}: of {tried} rates as many do as {_spelled(counts)}.", NAMES["batch"] in wider)
     best = {
         norm: summary(
             max(record.val_accuracy[-1] for record in those if record.run.norm == norm)

@@ -28,7 +28,8 @@ def to_text(results: Results) -> str:
                 f"    (Probabilities of an image sum to 1 within {experiment.softmax_deviation:.1e} in every run.)"
             )
         blocks.append("\n".join(lines))
-    return "\n\n".join(blocks)
+    # Not every terminal has the sign.
+    return "\n\n".join(blocks).replace("…", "...")
 
 
 def _wrapped(sentence: str) -> str:

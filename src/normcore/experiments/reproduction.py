@@ -72,7 +72,7 @@ def reproduce(
     ----------
     ids : "E1", ...; see `EXPERIMENTS`
     seeds : of weights and minibatches; each run is done with every one of them
-    quick : fewer settings of E2, E5, E7 and E9
+    quick : fewer settings of E2 to E5, E7 and E9
     executor, jobs : as in `normcore.experiments.run_all`
     progress : a bar on standard error; None shows it only on a terminal
 
@@ -86,12 +86,16 @@ def reproduce(
     shapes = _shapes(quick) if "E5" in ids else ()
     records: dict[str, list[Record]] = {id: [] for id in ids}
     workers = jobs or default_jobs()
-    work = sum(cost(run, data) for run in in_order(runs, data)) / workers
+    order = in_order(runs, data)
+    work = sum(cost(run, data) for run in order) / workers
     with progress_bar(work + sum(_timing_cost(n, d) for n, d in shapes), progress) as bar:
+        finished = 0
 
         def done(run: Run, next_run: Run | None) -> None:
+            nonlocal finished
+            finished += 1
             if next_run is not None:
-                bar.running(next_run.experiment)
+                bar.running(f"{next_run.experiment}, run {finished + 1} of {len(order)}")
             bar.done(cost(run, data) / workers)
 
         bar.running(ids[0])
@@ -99,7 +103,7 @@ def reproduce(
             records[record.run.experiment].append(record)
         # Alone, after the workers have gone: their load would be in the timings.
         for n, d in shapes:
-            bar.running("E5")
+            bar.running(f"E5, {n} x {d}")
             records["E5"] += backward.measure_backward([(n, d)], seed=seeds[0])
             bar.done(_timing_cost(n, d))
     facts = data_facts(data)

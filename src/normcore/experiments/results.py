@@ -57,6 +57,8 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 Row = tuple[float, ...]
 
+_MARGIN = 0.25
+
 
 @dataclass(frozen=True, slots=True)
 class Training:
@@ -316,8 +318,10 @@ class Summary(NamedTuple):
     seeds: int
 
     def above(self, other: Summary) -> bool:
-        """Whether the ranges are apart, this one above. The "ranges" of one seed say nothing."""
-        return min(self.seeds, other.seeds) > 1 and self.least > other.greatest
+        """Whether the ranges are clearly apart, this one above: by a quarter of the wider one at least, so that other
+        seeds say the same. The "ranges" of one seed say nothing."""
+        gap, widths = self.least - other.greatest, (self.greatest - self.least, other.greatest - other.least)
+        return min(self.seeds, other.seeds) > 1 and gap > 0.0 and gap >= _MARGIN * max(widths)
 
 
 def summary(values: Iterable[float]) -> Summary:

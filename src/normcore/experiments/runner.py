@@ -51,7 +51,7 @@ __all__ = ["EXECUTORS", "ExperimentError", "cost", "default_jobs", "in_order", "
 DISTANCES = (0.125, 0.25, 0.5, 1.0)
 
 #: Of E6: after how many updates the network is looked at, besides the last but one.
-_LOOKS = (0, 1, 2, 5, 10, 20, 50, 100, 150)
+_LOOKS = (0, 1, 2, 5, 10, 20, 40, 60, 80, 100, 120, 140, 160, 180)
 
 _MEASURE_STREAM = 3 << 61  # apart from the streams of weights, minibatches and dropout of the same seed
 
@@ -146,7 +146,8 @@ def _distributions(run: Run, data: Dataset) -> Distributions:
 
     def look(step: int) -> None:
         seen[step] = activation_inputs(model, x_train)
-        dead[step] = dead_units(model, x_train)
+        if step in steps:
+            dead[step] = dead_units(model, x_train)
 
     _trainer(model, run, [_AtSteps([*steps, *(step + 1 for step in steps)], look)]).fit(x_train, data.y_train)
     looks = [seen[step] for step in steps]
@@ -285,9 +286,9 @@ def cost(run: Run, data: Dataset) -> float:
     sizes = (data.features, *run.hidden, data.classes)
     parameters = sum(a * b for a, b in itertools.pairwise(sizes))
     # A step has a fixed part, one for the update of the parameters, and one for each row.
-    step = 4e-5 + parameters * (5e-10 + 1.7e-10 * run.batch_size)
-    seconds = _steps_in(run, data) * step + (run.epochs + 1) * 1.7e-10 * parameters * (len(data.x_train) + 800)
-    return seconds * {"accuracy": 1, "distributions": 6, "gradients": 1, "smoothness": 2.5}[run.measure] + 0.005
+    step = 3e-5 + parameters * (3e-10 + 1e-10 * run.batch_size)
+    seconds = _steps_in(run, data) * step + (run.epochs + 1) * 5e-11 * parameters * (len(data.x_train) + 800)
+    return seconds * {"accuracy": 1, "distributions": 8, "gradients": 1, "smoothness": 2.5}[run.measure] + 0.005
 
 
 def _failure(run: Run, error: BaseException) -> ExperimentError:
