@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import multiprocessing
@@ -15,6 +16,7 @@ from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from fractions import Fraction
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ import numpy as np
 import pytest
 
 import normcore
+from normcore import plots
 from normcore.cli import main
 from normcore.experiments import backward, figures, report, runner
 from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10, load_digits, load_noisy_digits
@@ -35,6 +38,8 @@ from normcore.experiments.definitions import (
     parse_selection,
     runs_of,
 )
+from normcore.experiments.numbers import table
+from normcore.experiments.page import to_html
 from normcore.experiments.reproduction import reproduce
 from normcore.experiments.results import Results, Summary, Training, by_setting, rounded, summary
 from normcore.experiments.runner import ExperimentError, run_all, train_run
@@ -541,9 +546,89 @@ def test_summaries() -> None:
     assert by_setting(made, key=lambda run: run.norm) == {"batch": made}
 
 
-def test_figures(tiny_results: Results) -> None:
-    png = figures.draw("E1", tiny_results)
-    assert png.startswith(b"\x89PNG\r\n\x1a\n")
+@pytest.mark.parametrize("id", EXPERIMENTS)
+def test_figures(id: str, tiny_results: Results) -> None:
+    figure = figures.draw(id, tiny_results)
+    found = tiny_results.experiment(id)
+    texts = [text.get_text() for text in figure.texts]
+    assert texts[0] == f"{id}   {found.title}"
+    assert " ".join(texts[1].split()) == " ".join(found.findings[0].text.split()), "the answer stands under the title"
+    assert texts[2] == figures.settings_line(found, tiny_results.data)
+    for kind, start in (("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<?xml")):
+        assert plots.render(figure, kind).startswith(start)
+        assert plots.render(figure, kind) == plots.render(figures.draw(id, tiny_results), kind), "the same each time"
+    assert len(plots.alt_text(figure)) > 50
+
+
+@pytest.mark.parametrize("id", EXPERIMENTS)
+def test_nothing_in_a_figure_is_cut_off_or_covered(id: str, tiny_results: Results) -> None:
+    figure = figures.draw(id, tiny_results)
+    figure.canvas.draw()
+    renderer = figure.canvas.get_renderer()  # type: ignore[attr-defined]
+    whole = figure.bbox
+    headings = [*figure.texts, *(text for ax in figure.axes for text in (ax.title, ax.xaxis.label, ax.yaxis.label))]
+    boxes = [(text.get_text(), text.get_window_extent(renderer)) for text in headings if text.get_text()]
+    boxes += [("legend", legend.get_window_extent(renderer)) for legend in figure.legends]
+    for text, box in boxes:
+        assert whole.x0 <= box.x0 <= box.x1 <= whole.x1, f"{text} leaves the figure"
+        assert whole.y0 <= box.y0 <= box.y1 <= whole.y1, f"{text} leaves the figure"
+    for (text, box), (other, other_box) in itertools.combinations(boxes, 2):
+        assert not box.overlaps(other_box), f"{text} lies on {other}"
+
+
+class Links(HTMLParser):
+    """What a page refers to, its text, and that each element is closed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.targets: list[str] = []
+        self.alternatives: list[str | None] = []
+        self.text = ""
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.targets += [str(found[name]) for name in ("href", "src") if name in found]
+        if tag == "img":
+            self.alternatives.append(found.get("alt"))
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_page(tiny_results: Results) -> None:
+    alternatives = {id: f'"{id}" <in words> & more' for id in EXPERIMENTS}
+    page = Links()
+    page.feed(to_html(tiny_results, alternatives))
+    assert page.open == []
+    assert page.alternatives == list(alternatives.values())
+    files = {f"{id}.{kind}" for id in EXPERIMENTS for kind in ("png", "svg")} | {"results.json"}
+    assert set(page.targets) == files | {f"#{id}" for id in EXPERIMENTS}, "nothing from elsewhere"
+    for found in tiny_results.experiments:
+        for text in (found.title, found.claim, figures.HOW_TO_READ[found.id], *(f.text for f in found.findings)):
+            assert text in page.text
+    for fact in (tiny_results.data.sha256, tiny_results.started, normcore.__version__, normcore.CONTRACT, "3, 4"):
+        assert fact in page.text
+
+
+def test_tables_of_numbers(tiny_results: Results) -> None:
+    for found in tiny_results.experiments:
+        head, *rows = table(found)
+        settings = {getattr(record, "run", record) for record in found.records}
+        assert len(rows) == len({replace(run, seed=0) if isinstance(run, Run) else run for run in settings})
+        assert all(len(row) == len(head) for row in rows)
+        assert len({tuple(row[: len(head) // 2]) for row in rows}) == len(rows), "rows can be told apart"
+    [_, plain, _] = table(tiny_results.experiment("E1"))
+    accuracies = [100 * r.val_accuracy[-1] for r in tiny_results.experiment("E1").records if r.run.norm is None]
+    low, high = sorted(accuracies)
+    middle = (low + high) / 2
+    assert plain[0] == "no norm"
+    assert plain[2] == (f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g} … {high:.3g}]")
 
 
 def test_report(tiny_results: Results) -> None:
@@ -565,7 +650,8 @@ def test_reproduce_all(cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     assert out.startswith("E1, E2, E3, E4, E5, E6, E7, E8, E9 with 2 seeds: about ")
     for experiment in EXPERIMENTS.values():
         assert f"{experiment.id}  {experiment.title}" in out
-    assert {f"{id}.png" for id in EXPERIMENTS} | {"results.json"} <= {path.name for path in output.iterdir()}
+    files = {f"{id}.{kind}" for id in EXPERIMENTS for kind in ("png", "svg")} | {"index.html", "results.json"}
+    assert {path.name for path in output.iterdir()} == files
     results = Results.read(output / "results.json")
     assert [experiment.id for experiment in results.experiments] == list(EXPERIMENTS)
     assert results.settings["quick"]

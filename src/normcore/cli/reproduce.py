@@ -20,9 +20,9 @@ def add(commands: Any) -> None:
         _prepare,
         "run the nine normalisation experiments and plot what they show",
         "Run the nine experiments on batch and layer normalisation, each with several\n"
-        "seeds, plot one figure for each, write all numbers to results.json, and say in\n"
-        "sentences what each shows and what it does not. Needs\n"
-        "pip install 'normcore[experiments]'.\n\n"
+        "seeds, plot one figure for each (PNG and SVG), write all numbers to\n"
+        "results.json, and say in sentences what each shows and what it does not;\n"
+        "index.html shows all of it. Needs pip install 'normcore[experiments]'.\n\n"
         "  E1  batch normalisation against a plain network\n"
         "  E2  20 scales of the initial weights: no, batch and layer normalisation\n"
         "  E3  batch and no normalisation at batch sizes 2, 5, 10, 50 and 200\n"
@@ -80,7 +80,7 @@ def _prepare(options: argparse.Namespace) -> None:
     definitions.parse_selection(options.only)
     if options.first_seed + _seed_count(options) > 2**64:
         raise CommandError("argument --first-seed: the last seed must be in [0, 2**64)")
-    import_modules("normcore.experiments.figures", "normcore.experiments.report", optional=("sklearn.datasets", "tqdm"))
+    import_modules("normcore.experiments.page", "normcore.experiments.report", optional=("sklearn.datasets", "tqdm"))
 
 
 def _seed_count(options: argparse.Namespace) -> int:
@@ -89,7 +89,8 @@ def _seed_count(options: argparse.Namespace) -> int:
 
 
 def run(options: argparse.Namespace) -> int:
-    from normcore.experiments import datasets, definitions, figures, report, reproduction
+    from normcore import plots
+    from normcore.experiments import datasets, definitions, figures, page, report, reproduction
 
     ids = definitions.parse_selection(options.only)
     data = datasets.load_cifar10(options.data) if options.data is not None else datasets.load_noisy_digits()
@@ -104,12 +105,17 @@ def run(options: argparse.Namespace) -> int:
         ids, data, seeds=seeds, quick=options.quick, executor=options.executor, jobs=options.jobs
     )
     write_atomically(options.output / "results.json", results.to_json())
+    alternatives = {}
     for id in ids:
-        write_atomically(options.output / f"{id}.png", figures.draw(id, results))
+        figure = figures.draw(id, results)
+        plots.save(figure, options.output / id)
+        alternatives[id] = plots.alt_text(figure)
+    write_atomically(options.output / "index.html", page.to_html(results, alternatives).encode())
     for line in report.to_text(results).splitlines():
         say(line)
     print()
-    say(f"Figures {', '.join(f'{id}.png' for id in ids)} and results.json are in {options.output}")
+    say(f"Figures, results.json and a page that shows all of it are in {options.output}:")
+    say(f"open {options.output / 'index.html'}")
     return 0
 
 
