@@ -42,7 +42,7 @@ from normcore.experiments.results import (
 )
 from normcore.mlp import MLP
 from normcore.random import Generator
-from normcore.training.stopping import NonFiniteError
+from normcore.training.guard import NonFiniteError
 from normcore.training.trainer import Trainer
 
 __all__ = ["EXECUTORS", "ExperimentError", "cost", "default_jobs", "in_order", "run_all", "train_run"]
