@@ -554,10 +554,11 @@ def test_figures(id: str, tiny_results: Results) -> None:
     assert texts[0] == f"{id}   {found.title}"
     assert " ".join(texts[1].split()) == " ".join(found.findings[0].text.split()), "the answer stands under the title"
     assert texts[2] == figures.settings_line(found, tiny_results.data)
-    for kind, start in (("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<?xml")):
-        assert plots.render(figure, kind).startswith(start)
-        assert plots.render(figure, kind) == plots.render(figures.draw(id, tiny_results), kind), "the same each time"
     assert len(plots.alt_text(figure)) > 50
+    for kind, start in (("png", b"\x89PNG\r\n\x1a\n"), ("svg", b"<?xml")):
+        first, second = (plots.render(figures.draw(id, tiny_results), kind) for _ in range(2))
+        assert first.startswith(start)
+        assert first == second, "the same each time"
 
 
 @pytest.mark.parametrize("id", EXPERIMENTS)
@@ -622,7 +623,8 @@ def test_tables_of_numbers(tiny_results: Results) -> None:
         settings = {getattr(record, "run", record) for record in found.records}
         assert len(rows) == len({replace(run, seed=0) if isinstance(run, Run) else run for run in settings})
         assert all(len(row) == len(head) for row in rows)
-        assert len({tuple(row[: len(head) // 2]) for row in rows}) == len(rows), "rows can be told apart"
+        varied = next(i for i, name in enumerate(head) if any("[" in row[i] for row in rows))
+        assert len({tuple(row[:varied]) for row in rows}) == len(rows), "rows can be told apart"
     [_, plain, _] = table(tiny_results.experiment("E1"))
     accuracies = [100 * r.val_accuracy[-1] for r in tiny_results.experiment("E1").records if r.run.norm is None]
     low, high = sorted(accuracies)
