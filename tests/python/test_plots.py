@@ -357,6 +357,14 @@ def test_labels_in_a_figure(scale: Any) -> None:
     assert labels.get_window_extent().width > 0
 
 
+def test_labels_of_some_lines() -> None:
+    ax = axes()
+    first, _ = ax.plot([0, 1], [[1.0, 2.0], [3.0, 4.0]], label=["one", "two"])
+    plots.label_lines(ax, [first], fontsize=9)
+    [labels] = [artist for artist in ax.artists if isinstance(artist, _LineLabels)]
+    assert [(text.get_text(), text.get_fontsize()) for text in labels._texts] == [("one", 9.0)]
+
+
 def test_labels_of_nothing() -> None:
     ax = axes()
     plots.label_lines(ax)
