@@ -117,7 +117,7 @@ def _to_dtype(y: Array, dtype: np.dtype[Any], where: str) -> Array:
     return converted
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True)
 class _Given:
     """Targets as they were given, and for whom."""
 
@@ -147,13 +147,14 @@ def _classes(given: _Given) -> Array:
             if y.shape == (*rows, outputs) and ((y >= 0) & (y.sum(axis=-1, keepdims=True) == 1)).all():
                 raise given.refuse(f"y is {y.dtype.name} {y.shape}; labels are integers {rows}: y.argmax(axis=-1)", "")
             raise given.refuse(f"y is {y.dtype.name} {y.shape} but X has the rows {rows}; labels must be one a row")
-        bad = (y < 0) | (y >= outputs)
-        if given.ignore_index is not None:
-            bad &= y != given.ignore_index
-        if bad.any():
-            row = int(np.flatnonzero(bad)[0])
+        labels = np.ascontiguousarray(y.reshape(-1), dtype=np.int64)
+        ignored = given.ignore_index
+        if ignored is not None and not (-(1 << 63) if y.dtype.kind == "i" else 0) <= ignored < 1 << 63:
+            ignored = None  # which no label is, though it might look so as int64
+        row = _core.first_bad_label(labels, outputs, ignored)
+        if row >= 0:
             raise given.refuse(f"y[{row}] is {y.reshape(-1)[row]}; labels must be in [0, {outputs})", "")
-        return np.ascontiguousarray(y.reshape(-1), dtype=np.int64)
+        return labels
     if y.shape == rows:
         raise TypeError(
             f"{given.where}: y is {y.dtype.name} {y.shape}; labels must be integers, so that numbers are not taken for "

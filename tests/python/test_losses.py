@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import normcore
-from normcore import losses
+from normcore import _core, losses
 
 ALL = [losses.get(name) for name in get_args(losses.LossName)]
 WHERE = "Trainer.fit"
@@ -223,3 +223,32 @@ def test_targets_of_no_rows_mean_nothing() -> None:
     with pytest.raises(ValueError, match=r"^f: y is .*2") as error:
         losses.get("squared_error").check_targets(np.zeros((0, 3)), (0,), 2, "f")
     assert "such targets are for" not in str(error.value)
+
+
+@pytest.mark.parametrize("ignored", [None, -1, 3, -(2**63), 2**63, -(2**70)])
+@pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint64, np.uint8, bool])
+def test_the_first_label_that_is_no_class_is_named(dtype: Any, ignored: int | None) -> None:
+    check = losses.cross_entropy().check_targets
+    good = np.array([0, 1, 1, 0]).astype(dtype)
+    assert check(good, 4, 2, "here", ignore_index=ignored).tolist() == [0, 1, 1, 0]
+    if dtype is bool:
+        return
+    end = np.iinfo(dtype).max if dtype is np.uint64 else 3
+    for wrong in (3, end, 2) if np.dtype(dtype).kind == "u" else (3, -1, 2):
+        labels = np.array([0, wrong, 1, 0], dtype)
+        if wrong == ignored:
+            assert check(labels, 4, 2, "here", ignore_index=ignored).tolist() == [0, wrong, 1, 0]
+        else:
+            with pytest.raises(ValueError, match=rf"^here: y\[1\] is {wrong}; labels must be in \[0, 2\)"):
+                check(labels, 4, 2, "here", ignore_index=ignored)
+    with pytest.raises(TypeError, match="first_bad_label: labels is an array of float64"):
+        _core.first_bad_label(np.zeros(3), 2, None)  # type: ignore[arg-type]
+
+
+def test_a_loss_is_copied_by_name_and_parameters() -> None:
+    loss = losses.huber(0.5)
+    assert loss.metric == "r2"
+    for other in (pickle.loads(pickle.dumps(loss)), copy.copy(loss), copy.deepcopy(loss)):
+        assert other == loss
+        assert (other.metric, other.has_classes, other.lower_is_better) == ("r2", False, False)
+    pickle.loads(pickle.dumps(losses.poisson()))  # whose check of targets is a function in a function

@@ -770,3 +770,57 @@ def test_mistakes_with_passes() -> None:
     net.backward(x, params, tape, dy, grads, dx)
     assert wide[:, ::2].tobytes() == dx.tobytes()
     assert (wide[:, 1::2] == 1).all()
+
+
+@pytest.mark.parametrize("loss", ["logistic", "squared_error", "huber", "quantile", "poisson"])
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_loss_and_grads_of_any_loss_is_forward_loss_backward(loss: Any, dtype: str) -> None:
+    model = MLP([6, 5, 3], norm="batch", dropout=0.3, dtype=dtype, loss=loss, seed=3)
+    parts = model.copy()
+    random = np.random.default_rng(4)
+    X, T, weights = random.normal(size=(2, 4, 6)), random.uniform(size=(2, 4, 3)), random.uniform(size=(2, 4))
+    value, gradients = model.loss_and_grads(X, T, sample_weight=weights, seed=7, stream=8)
+    outputs = parts.forward_training(X, seed=7, stream=8)
+    expected, doutputs, _ = parts.loss(outputs, T.astype(dtype), sample_weight=weights)
+    assert value == expected
+    for name, gradient in parts.backward(doutputs).items():
+        assert_same_bits(gradients[name], gradient)
+    assert_same_bits(model.buffers_flat, parts.buffers_flat)
+    buffers = model.buffers_flat.copy()
+    assert model.loss_and_grads(X, T, sample_weight=weights, seed=7, stream=8, update_statistics=False)[0] == value
+    assert_same_bits(model.buffers_flat, buffers)
+    for options in ({"class_weight": [1, 2, 3]}, {"label_smoothing": 0.1}, {"ignore_index": 0}):
+        with pytest.raises(ValueError, match=rf"^MLP.loss_and_grads: {next(iter(options))} is for classes, and {loss}"):
+            model.loss_and_grads(X, T, **options)
+    with pytest.raises(ValueError, match=r"^MLP.loss_and_grads: y is float64 \(2, 3, 3\)"):
+        model.loss_and_grads(X, T[:, :3])
+    assert_same_bits(model.buffers_flat, buffers)
+
+
+def test_methods_of_other_libraries_are_not_there() -> None:
+    model = MLP([3, 2])
+    for name in ("fit", "train", "partial_fit", "compile", "evaluate", "state_dict"):
+        assert not hasattr(model, name)
+        assert not hasattr(MLP, name)
+        assert name not in dir(model)
+        with pytest.raises(AttributeError, match=rf"^'MLP' object has no attribute '{name}'; \S+"):
+            getattr(model, name)
+    assert "Trainer(model, ...).fit(X, y) trains it" in repr(vars(MLP)["fit"])
+
+
+def test_which_arrays_a_network_takes_as_they_are() -> None:
+    net = normcore._core.Network((3, 2), norm="batch")
+    x = np.zeros((4, 3), np.float32)
+    assert net.takes(x)
+    assert net.takes(x.reshape(2, 2, 3))
+    assert net.takes(x[::-1])
+    for other in (x[0], x.T, x.astype(float), x.astype(">f4"), x.tolist(), np.ma.masked_array(x), None):
+        assert not net.takes(other)
+    y = np.zeros(4, int)
+    assert net.takes_labels(x, y)
+    assert net.takes_labels(x, y.astype(np.uint8))
+    for labels in (y[:3], y.reshape(4, 1), y.astype(float), y.tolist(), np.ma.masked_array(y)):
+        assert not net.takes_labels(x, labels)
+    assert not net.takes_labels(x[:1], y[:1])  # too few rows for batch norm
+    assert normcore._core.Network((3, 2)).takes_labels(x[:1], y[:1])
+    assert not normcore._core.Network((3, 1)).takes_labels(x, y)

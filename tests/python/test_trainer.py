@@ -22,7 +22,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 import normcore
-from normcore import MLP, Generator, History, Trainer, losses
+from normcore import MLP, Generator, History, Trainer, _core, losses
 from normcore.archive import read_archive, write_archive
 from normcore.mlp import save_model
 from normcore.testing import use_isa, use_num_threads
@@ -2420,3 +2420,73 @@ def test_seeds() -> None:
 
     assert train() == train(seed=0)
     assert train(seed=1) == train(seed=np.uint64(1)) != train()
+
+
+# ---------------------------------------------------------------------- what is compiled from the settings
+
+
+@pytest.mark.parametrize("name", list(OPTIMIZERS))
+def test_an_updater_follows_every_setting(name: Any) -> None:
+    """The core's view of an optimiser is made anew when a setting changes, and of the same arrays."""
+    X, y = make_data()
+    trainer, other = (Trainer(make_model(), optimizer=name, learning_rate=0.01) for _ in range(2))
+    trainer.step(X, y)
+    other.step(X, y)
+    optimizer = trainer.optimizer
+    before = optimizer._updater
+    trainer.step(X, y)
+    assert optimizer._updater is before
+    for setting, value in {"l2": 0.01, "momentum": 0.5, "decay_rate": 0.9, "betas": (0.5, 0.9), "eps": 1e-3}.items():
+        setattr(optimizer, setting, value)
+        assert optimizer._updater is None
+    with pytest.raises(ValueError, match="Optimizer: eps is -1"):
+        optimizer.eps = -1.0
+    trainer.step(X, y)
+    fresh = Optimizer(
+        other.model, name, l2=0.01, momentum=0.5, decay_rate=0.9, betas=(0.5, 0.9), eps=1e-3,
+        weight_decay=optimizer.weight_decay,
+    )  # fmt: skip
+    other.step(X, y)
+    for slot, source in ((fresh.slot1, other.optimizer.slot1), (fresh.slot2, other.optimizer.slot2)):
+        if slot is not None and source is not None:
+            slot[...] = source
+    fresh.updates = 2
+    vars(other)["optimizer"] = fresh
+    other.step(X, y)
+    assert trainer.model.parameters_flat.tobytes() == other.model.parameters_flat.tobytes()
+    with pytest.raises(TypeError, match="Updater: a copy would change arrays of nobody"):
+        pickle.dumps(optimizer._updater)
+
+
+def test_an_updater_refuses_what_optimizer_update_refuses() -> None:
+    p = np.ones(3, np.float32)
+    updater = _core.Updater("sgd", [(p, p.copy(), None, None, 0.0, 1.0)], 0.9, 0.99, (0.9, 0.999), 1e-8)
+    for arguments, message in (
+        ((math.nan, 1.0, 1), "learning_rate is nan"),
+        ((1e39, 1.0, 1), "learning_rate is 1e[+]39; it must be finite in float32"),
+        ((0.1, 1e-46, 1), "gradient_scale is 1e-46, which is 0 in float32"),
+        ((0.1, 1.0, 0), "step is 0"),
+        ((0.1, 1.0, -1), "step is -1"),
+    ):
+        with pytest.raises(ValueError, match=f"^optimizer_update: {message}"):
+            updater.update(*arguments, ())
+        assert p.tolist() == [1, 1, 1]
+    done: list[Any] = []
+    updater.update(0.5, 1.0, 1, [(done.append, 1), (done.clear,), (done.append, 2)])
+    assert p.tolist() == [0.0, 0.0, 0.0]
+    assert done == [2]
+    with pytest.raises(ValueError, match="adam needs slot1"):
+        _core.Updater("adam", [(p, p.copy(), None, None, 0.0, 0.0)], 0.9, 0.99, (0.9, 0.999), 1e-8)
+
+
+def test_gradients_are_there_after_each_step() -> None:
+    X, y = make_data()
+    seen: list[float] = []
+
+    class Watch:
+        def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
+            seen.append(float(np.abs(trainer.model.gradients()["w1"]).max()))
+
+    Trainer(make_model(), epochs=1, batch_size=20, callbacks=Watch(), progress=False).fit(X, y)
+    assert len(seen) == 3
+    assert min(seen) > 0.0

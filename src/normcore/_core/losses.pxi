@@ -72,6 +72,20 @@ cdef object _weights(str op, str name, object weights, str x_name, object x, bin
     return weights
 
 
+def first_bad_label(cnp.ndarray labels not None, size_t classes, ignore_index, /):
+    """The first of labels, int64 (n,), that is no class and not `ignore_index`, if there is one; -1 if all are."""
+    cdef const int64_t *values = <const int64_t *>cnp.PyArray_DATA(labels)
+    cdef bint ignores = ignore_index is not None
+    cdef int64_t ignored = ignore_index if ignores else 0
+    cdef cnp.npy_intp i
+    if not (cnp.PyArray_EquivTypenums(cnp.PyArray_TYPE(labels), cnp.NPY_INT64) and cnp.PyArray_ISCARRAY_RO(labels)):
+        raise TypeError(f"first_bad_label: labels is an array of {labels.dtype}; it must be contiguous int64")
+    for i in range(cnp.PyArray_SIZE(labels)):
+        if not 0 <= values[i] < <int64_t>classes and not (ignores and values[i] == ignored):
+            return i
+    return -1
+
+
 def class_weights(str operation, weights, size_t classes):
     """Class weights from a mapping {class: weight}, as an array; classes that it does not name weigh 1.
 

@@ -61,6 +61,7 @@ cdef class Network:
     cdef int t
     cdef size_t features
     cdef size_t outputs
+    cdef size_t least_rows  # of a training pass
     cdef readonly tuple sizes
     cdef readonly object norm
     cdef readonly str activation
@@ -112,6 +113,7 @@ cdef class Network:
         if status != NORMCORE_OK:
             _fail("Network", status)
         self.features, self.outputs = self.sizes[0], self.sizes[len(self.sizes) - 1]
+        self.least_rows = 2 if norm == "batch" else 1
         self.parameter_count = normcore_mlp_parameter_count(self.mlp)
         self.buffer_count = normcore_mlp_buffer_count(self.mlp)
 
@@ -186,9 +188,9 @@ cdef class Network:
                 and cnp.PyArray_ISNOTSWAPPED(<cnp.ndarray>x))
 
     def takes_labels(self, x, y, /):
-        """Whether `x` are several rows, (n, features), and `y` labels for them, (n,), that a pass takes as they are."""
+        """Whether `x` are rows, (n, features), and `y` labels for them, (n,), that a training pass takes as they are."""
         return (cnp.PyArray_Check(x) and cnp.PyArray_NDIM(<cnp.ndarray>x) == 2 and self.outputs > 1
-                and cnp.PyArray_DIMS(<cnp.ndarray>x)[0] > 1 and cnp.PyArray_CheckExact(y)
+                and <size_t>cnp.PyArray_DIMS(<cnp.ndarray>x)[0] >= self.least_rows and cnp.PyArray_CheckExact(y)
                 and cnp.PyArray_ISINTEGER(<cnp.ndarray>y) and _has_rows_of(<cnp.ndarray>y, <cnp.ndarray>x))
 
     def segments(self):

@@ -1,5 +1,7 @@
 # Updates of parameters from gradients, and the norm that clipping needs.
 
+from cpython.ref cimport PyObject
+
 cdef extern from *:
     by_dtype normcore_optimizer_update, normcore_sum_of_squares
 
@@ -69,6 +71,11 @@ def optimizer_update(optimizer, params, grads, slot1, slot2, *, learning_rate, m
     _restore_gil(state)
     if status != NORMCORE_OK:
         _fail(op, status)
+
+
+cdef extern from "Python.h":
+    object PyObject_Vectorcall(object function, PyObject **arguments, size_t count, PyObject *names)
+    PyObject **PyTuple_ITEMS "&PyTuple_GET_ITEM" (tuple items, Py_ssize_t i) noexcept
 
 
 cdef struct UpdateGroup:
@@ -238,7 +245,7 @@ cdef class Updater:
         if status != NORMCORE_OK:
             _fail("optimizer_update", status)
         for call in calls:
-            call[0](*call[1:])
+            PyObject_Vectorcall(call[0], PyTuple_ITEMS(call, 1), len(call) - 1, NULL)
 
 
 def sum_of_squares(x):

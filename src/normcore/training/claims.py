@@ -10,19 +10,17 @@ __all__ = ["Claimed"]
 class Claimed:
     """An object that one call holds at a time.
 
-    The call makes a token, claims the object in a ``try``, and in its ``finally`` deletes ``_claimed`` if that is its
-    own: without a call, so that no signal gets in between.
+    The call puts a token of its own into ``_claimed`` where there is none, in a ``try`` whose ``finally`` takes it out:
+    by operations of the interpreter alone, so that no signal gets in between, and no other thread.
     """
 
     _claimed: object | None = None  # of the class: what the call that holds an object has put into that
 
-    def _claim(self, token: object, operation: str) -> None:
-        """Take the object for one call, or refuse."""
-        if self.__dict__.setdefault("_claimed", token) is not token:  # one operation, whatever other threads do
-            raise RuntimeError(
-                f"{operation}: this trainer is being fitted already: by the call that a callback or schedule belongs "
-                "to, or in another thread"
-            )
+    def _taken(self, operation: str) -> RuntimeError:
+        return RuntimeError(
+            f"{operation}: this trainer is being fitted already: by the call that a callback or schedule belongs "
+            "to, or in another thread"
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy made in a callback is in nobody's hands.

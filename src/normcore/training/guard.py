@@ -69,10 +69,10 @@ def guarded_norm(model: MLP, loss: float, X: FloatArray) -> tuple[float, tuple[s
 
     `X`: the rows that the pass was of.
     """
-    flat = model.gradients_flat
+    flat = model._gradients
     norm_squared = _core.sum_of_squares(flat)
     small = math.isfinite(norm_squared)
-    if not (math.isfinite(loss) and (small or np.isfinite(flat).all()) and all_finite(model.buffers_flat)):
+    if not (math.isfinite(loss) and (small or np.isfinite(flat).all()) and all_finite(model._buffers)):
         return norm_squared, _nonfinite_in_pass(model, X)
     if small:
         return math.sqrt(norm_squared), None

@@ -260,13 +260,14 @@ class Optimizer:
         """
         done = self.updates
         count = ((setattr, self, "updates", done + 1), *then)
+        updater = self._updater or self._make_updater()
         if self._stays_finite(learning_rate, greatest):
-            self._apply(learning_rate, gradient_scale, count)
+            updater.update(learning_rate, gradient_scale, done + 1, count)
             return
         changed = [array for array in (self._model.parameters_flat, self.slot1, self.slot2) if array is not None]
         copies = [array.copy() for array in changed]
         try:
-            self._apply(learning_rate, gradient_scale, ())
+            updater.update(learning_rate, gradient_scale, done + 1, ())
             self._check_state()
             uninterrupted(count)
         except BaseException:
@@ -274,9 +275,6 @@ class Optimizer:
                 for array, copy in zip(changed, copies, strict=True):
                     np.copyto(array, copy)
             raise
-
-    def _apply(self, learning_rate: float, gradient_scale: float, then: Iterable[Call]) -> None:
-        (self._updater or self._make_updater()).update(learning_rate, gradient_scale, self.updates + 1, then)
 
     def _stays_finite(self, learning_rate: float, greatest: float) -> bool:
         """Whether the update cannot make the state infinite.

@@ -147,7 +147,7 @@ class TrainerSettings:
     @property
     def loss(self) -> Loss:
         """What the outputs are trained to: the loss that was given, else the model's own."""
-        return self._loss or self.model.loss
+        return self._loss or self.model._loss
 
     @loss.setter
     def loss(self, loss: LossName | Loss) -> None:

@@ -82,7 +82,8 @@ class Trainer(Resumable, Claimed):
     callbacks : iterable, or one callback
         Objects with any of the methods on_train_begin, on_step_end, on_epoch_end, on_train_end, or functions, which are
         called as on_epoch_end is. All are called with (trainer, logs), logs a dict, and return None or a bool; a step
-        or epoch hook that returns True ends the training.
+        or epoch hook that returns True ends the training. In on_step_end the gradients of that step are still in
+        ``trainer.model.gradients()``, as they were before clipping and without the L2 term's.
     progress : bool, optional
         On standard error: a bar with epoch, loss and validation values (needs tqdm), whose last line stays; where that
         is no terminal and no notebook, a line for each epoch. None: the bar alone. False: nothing.
@@ -191,11 +192,12 @@ class Trainer(Resumable, Claimed):
         """
         token = object()
         try:
-            self._claim(token, "Trainer.step")
+            if self.__dict__.setdefault("_claimed", token) is not token:
+                raise self._taken("Trainer.step")
             model, loss = self.model, self.loss
             part = model._examples(X, y, sample_weight, loss, self.ignore_index, "Trainer.step")
             self._balanced = None
-            if model.loss is not loss:
+            if model._loss is not loss:
                 model.loss = loss  # by which it predicts from now on
             rate = self._next_rate()
             if self._kept.last is None:
@@ -265,7 +267,8 @@ class Trainer(Resumable, Claimed):
         """
         token = object()
         try:
-            self._claim(token, "Trainer.fit")
+            if self.__dict__.setdefault("_claimed", token) is not token:
+                raise self._taken("Trainer.fit")
             history = Fit(self, self._step, X, y, validation_data, sample_weight).run()
         finally:
             if self._claimed is token:
@@ -276,14 +279,15 @@ class Trainer(Resumable, Claimed):
 
     def _step(self, parts: tuple[Part] | Iterable[Part], rate: float, batch: int | None) -> float:
         """Do one step, or change nothing: all that can fail comes before all that is kept, which is one call."""
-        step, buffers, before = self.step_count, self.model.buffers_flat, self._buffers_before
+        step, buffers, before = self.step_count, self.model._buffers, self._buffers_before
         before[...] = buffers
         try:
             gradients = self._gradients(parts)
             gradients = self._reduce(gradients)
             norm, fault = self._guard(gradients)
-            position = {"step_count": step + 1} if batch is None else {"step_count": step + 1, "_batch": batch + 1}
-            count = ((self.history.loss.append, gradients.loss), (vars(self).update, position))
+            count: list[Call] = [(self.history.loss.append, gradients.loss), (setattr, self, "step_count", step + 1)]
+            if batch is not None:
+                count.append((setattr, self, "_batch", batch + 1))
             if fault is None:
                 fault = self._update(gradients, norm, rate, count)
             if fault is not None:
@@ -302,7 +306,7 @@ class Trainer(Resumable, Claimed):
             loss, weight = self._pass(part, 0)
         else:
             loss, weight, X = mean_of_passes(self.model.gradients_flat, self._pass, parts)
-        penalty = self.optimizer.penalty()
+        penalty = self.optimizer.penalty() if self.optimizer.l2 else 0.0
         return Gradients(loss + penalty, weight, penalty, X)
 
     def _pass(self, part: Part, number: int) -> tuple[float, float]:
