@@ -69,10 +69,13 @@ def guarded_norm(model: MLP, loss: float, X: FloatArray) -> tuple[float, tuple[s
 
     `X`: the rows that the pass was of.
     """
-    flat = model._gradients
+    flat, statistics = model._gradients, model._buffers
     norm_squared = _core.sum_of_squares(flat)
+    if math.isfinite(norm_squared + _core.sum_of_squares(statistics) + loss):
+        return math.sqrt(norm_squared), None
+    # Something is not finite, or a square of something that is.
     small = math.isfinite(norm_squared)
-    if not (math.isfinite(loss) and (small or np.isfinite(flat).all()) and all_finite(model._buffers)):
+    if not (math.isfinite(loss) and (small or np.isfinite(flat).all()) and all_finite(statistics)):
         return norm_squared, _nonfinite_in_pass(model, X)
     if small:
         return math.sqrt(norm_squared), None

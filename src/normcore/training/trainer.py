@@ -314,7 +314,7 @@ class Trainer(Resumable, Claimed):
         model = self.model
         X, y, sample_weight = part
         return model._training_pass(
-            self.loss,
+            self._loss or model._loss,
             X,
             y,
             self._weight_of_classes(),
