@@ -202,14 +202,27 @@ def main() -> int:
         first = {target.build or target.name: target for target in reversed(targets)}
         builds = {folder: pool.submit(build, target, work) for folder, target in reversed(first.items())}
         line("build", "isa", "runs", "digests", f"against {EXPECTED.name}, on {platform.machine()}", "s")
+
+        def start(target: Target) -> list[concurrent.futures.Future[Outcome]]:
+            """All instruction sets of a target; scalar, which takes the longest, first."""
+            program = builds[target.build or target.name].result()
+            return [
+                pool.submit(check_isa, target, program, isa, arguments.few, arguments.large)
+                for isa in isas_of(target, program)[::-1]
+            ]
+
+        # Those of all targets at once, so that nothing waits for the last of another's.
+        started: list[tuple[Target, list[concurrent.futures.Future[Outcome]] | MatrixError]] = []
         for target in targets:
             try:
-                program = builds[target.build or target.name].result()
-                checks = [
-                    pool.submit(check_isa, target, program, isa, arguments.few, arguments.large)
-                    for isa in isas_of(target, program)
-                ]
-                outcomes = [check.result() for check in checks]
+                started.append((target, start(target)))
+            except MatrixError as error:
+                started.append((target, error))
+        for target, checks in started:
+            try:
+                if isinstance(checks, MatrixError):
+                    raise checks
+                outcomes = [check.result() for check in checks[::-1]]
             except MatrixError as error:
                 failures.append(f"{target.name}: {error}")
                 line(target.name, "", "", "", "FAILED", "")
