@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds normcore in ways that break the numeric contract, and shows that each is refused, caught or without effect.
-# Usage: broken_builds.sh [WORK]   Needs gcc or $CC, meson and ninja. That a foreign fma and flushed subnormals change
-# nothing is tested in each build as well: tests "digests, ..." of tests/c/meson.build.
+# Usage: broken_builds.sh [WORK [DIGESTS]]   (DIGESTS: the program of a sound build, if there is one already)
+# Needs gcc or $CC, meson and ninja. That a foreign fma and flushed subnormals change nothing is tested in each build as
+# well: tests "digests, ..." of tests/c/meson.build.
 set -euo pipefail
 root=$(cd "$(dirname "$0")/../.." && pwd)
 core=$root/src/normcore/core
@@ -74,10 +75,13 @@ else
 fi
 
 # A library of somebody else's, linked with -ffast-math, which flushes subnormals in the whole process.
-[ -e "$work/sound/build.ninja" ] ||
-    CC=$cc meson setup "$work/sound" "$root" -Dpython=disabled -Doptimization=2 >"$work/log"
-ninja -C "$work/sound" digests/normcore-digests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
-digests=$work/sound/digests/normcore-digests
+digests=${2:-}
+if [ -z "$digests" ]; then
+    [ -e "$work/sound/build.ninja" ] ||
+        CC=$cc meson setup "$work/sound" "$root" -Dpython=disabled -Doptimization=2 >"$work/log"
+    ninja -C "$work/sound" digests/normcore-digests >"$work/log" 2>&1 || { cat "$work/log"; exit 1; }
+    digests=$work/sound/digests/normcore-digests
+fi
 echo 'int nothing_in_here;' >"$work/fast_math.c"
 if gcc -ffast-math -shared -fPIC "$work/fast_math.c" -o "$work/fast_math.so" &&
     LD_PRELOAD=$work/fast_math.so "$digests" --flushed --isas >/dev/null 2>&1; then
