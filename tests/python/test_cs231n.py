@@ -538,6 +538,22 @@ def test_networks_refuse_values(network: Any, arguments: dict[str, Any], words: 
         network([5], **arguments)
 
 
+def test_parameters_are_saved_and_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for make in (lambda: TwoLayerNet(6, 5, 3), lambda: FullyConnectedNet([5, 4], 6, 3, normalization="layernorm")):
+        net, other = make(), make()
+        net.save("best.npy")
+        assert other.load("best.npy")
+        assert type(other.params) is dict
+        assert other.params.keys() == net.params.keys()
+        np.testing.assert_array_equal(other.loss(np.ones((2, 6))), net.loss(np.ones((2, 6))))
+        assert not other.load("nowhere.npy")
+    assert [path.name for path in tmp_path.iterdir()] == ["best.npy"]
+    np.save("pickle.npy", {"W1": 1})  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="allow_pickle=False"):
+        other.load("pickle.npy")
+
+
 def test_a_network_of_ones_own_functions() -> None:
     mine = ModuleType("mine")
     vars(mine).update(vars(layers))
