@@ -199,6 +199,90 @@ def test_lost_digits_are_a_remark(tmp_path: Path) -> None:
     assert line == "relu_forward: right, but out has 7 correct digits of 16: is something in it float32"
 
 
+CONFIG = "    config = {'learning_rate': 1e-2, 'momentum': 0.9, **(config or {})}\n"
+STATISTICS = """
+def batchnorm_forward(x, gamma, beta, bn_param):
+    for name in ("running_mean", "running_var"):
+        bn_param.setdefault(name, np.zeros(x.shape[1]))
+    mean, var, keep = bn_param["running_mean"], bn_param["running_var"], bn_param.get("momentum", 0.9)
+    if bn_param["mode"] == "train":
+        bn_param["running_mean"] = keep * mean + (1 - keep) * x.mean(0)
+        bn_param["running_var"] = keep * var + (1 - keep) * x.var(0)
+        mean, var = MEAN, x.var(0)
+    return gamma * (x - mean) / np.sqrt(var + bn_param.get("eps", 1e-5)) + beta, None
+"""
+ADAM_FROM_ONE = """
+def adam(w, dw, config=None):
+    c = {"learning_rate": 1e-3, "beta1": 0.9, "beta2": 0.999, "epsilon": 1e-8, "m": 0.0, "v": 0.0, "t": 1}
+    c.update(config or {})
+    c["t"] += 1
+    c["m"] = c["beta1"] * c["m"] + (1 - c["beta1"]) * dw
+    c["v"] = c["beta2"] * c["v"] + (1 - c["beta2"]) * dw**2
+    m, v = c["m"] / (1 - c["beta1"] ** c["t"]), c["v"] / (1 - c["beta2"] ** c["t"])
+    return w - c["learning_rate"] * m / (np.sqrt(v) + c["epsilon"]), c
+"""
+RELU = "def relu_forward(x):\n    return np.maximum(x, 0), {'x': x}\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "lines"),
+    [
+        (
+            RELU + "def relu_backward(dout, c):\n    return dout, c\n",
+            ["relu_backward: returns 2 values instead of dx alone"],
+        ),
+        (
+            RELU + "def relu_backward(dout, c):\n    return dout * (c.pop('x') > 0)\n",
+            ["relu_backward: the cache was modified: a second call with it raises KeyError in line 5 of *"],
+        ),
+        ("def softmax_loss(x, y):\n    return 1.0, None\n", ["softmax_loss: returns None as dx"]),
+        (
+            "def softmax_loss(x, y):\n    return x.shape[0] + x.sum(), np.sign(x)\n",
+            ["softmax_loss: loss is wrong: * instead of * (x of shape (*", "softmax_loss: dx is wrong in *"],
+        ),
+        ("def dropout_forward(x, dropout_param):\n    return x[0], None\n", ["dropout_forward: out has shape (50,)*"]),
+        (
+            "def dropout_forward(x, dropout_param):\n    return x * (np.random.rand(*x.shape) < 0.5), None\n",
+            [
+                "dropout_forward: drops in test mode too",
+                "dropout_forward: the seed of dropout_param is not used: no two calls agree, as gradient checks need",
+                "dropout_forward: out is wrong in *",
+                "dropout_forward: the share of elements that are kept is wrong: 0.* instead of 0.3 *",
+            ],
+        ),
+        (
+            STATISTICS.replace("MEAN", "np.median(x, axis=0)"),
+            ["batchnorm_forward: out is wrong in * (x of shape *, train mode; test mode is right)"],
+        ),
+        (STATISTICS.replace("MEAN", "x.mean(0)"), []),
+        (
+            "def affine_forward(x, w, b):\n    return 3 * (x.reshape(len(x), -1) @ w), None\n",
+            ["affine_forward: in out, the product of x and w is 3 times what it should be and the bias is missing"],
+        ),
+        (
+            "def affine_forward(x, w, b):\n    return x.shape[0] * (x.reshape(len(x), -1) @ w) + b.sum(), None\n",
+            ["affine_forward: out is wrong in *"],
+        ),
+        (
+            f"def sgd_momentum(w, dw, config=None):\n{CONFIG}    return w[0], config\n",
+            ["sgd_momentum: next_w has shape (4,)*"],
+        ),
+        (
+            f"def sgd_momentum(w, dw, config=None):\n{CONFIG}    config['velocity'] = np.zeros(np.random.randint(99))\n"
+            "    return w, config\n",
+            ["sgd_momentum: next_w is wrong, most at *", "sgd_momentum: velocity has shape *"],
+        ),
+        (
+            "def sgd(w, dw, config=None):\n    return w, None\n",
+            ["sgd: does not return its config as the second value (w of shape (3, 4))"],
+        ),
+        (ADAM_FROM_ONE, []),
+    ],
+)
+def test_findings(tmp_path: Path, code: str, lines: list[str]) -> None:
+    assert_lines(findings(checked(tmp_path, code)), lines)
+
+
 # ---------------------------------------------------------------- functions that follow others
 
 
@@ -351,13 +435,14 @@ def test_the_first_file_counts(tmp_path: Path) -> None:
             "layers.py: ends its process with signal SIGKILL while it is imported",
         ),
         ("import nowhere\n", "layers.py: line 2: ModuleNotFoundError: No module named 'nowhere'"),
+        ("while True:\n    pass\n", "layers.py: cannot be imported within 1 s"),
         ("1 / 0\n", "layers.py: line 2: ZeroDivisionError: division by zero"),
         ("x = input()\n", "layers.py: line 2: EOFError: EOF when reading a line"),
     ],
 )
 def test_what_cannot_be_run(tmp_path: Path, code: str, words: str) -> None:
     with pytest.raises(CannotRunError) as caught:
-        checked(tmp_path, code)
+        checked(tmp_path, code, time_limit=1.0 if "while" in code else 20.0)
     assert words in str(caught.value)
 
 
@@ -509,6 +594,37 @@ def test_messages_that_are_none() -> None:
     ):
         with pytest.raises(WireError):
             receive(stream)
+
+
+def test_the_process_of_the_code(tmp_path: Path) -> None:
+    """The conversation with it, to its end."""
+    path = tmp_path / "layers.py"
+    path.write_text(
+        "def relu_forward(x):\n    if x.sum() > 100:\n        raise OSError('too much')\n    return x * (x > 0), x\n"
+    )
+    command = [sys.executable, "-m", "normcore.cs231n.checker.worker"]
+    x = np.array([[1.0, -2.0]])
+    calls = [{"function": "relu_forward", "arguments": {"x": x}, "watched": ["x"], "opaque": [1]}]
+    gradients = {"do": "gradients", "function": "relu_forward", "dout": np.ones((1, 2)), "by": ["x"], "seed": 1}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+
+        def ask(message: dict[str, Any]) -> Any:
+            send(process.stdin, message)
+            return receive(process.stdout)
+
+        assert ask({"do": "start"}) == {}
+        assert ask({"do": "load", "files": [str(path)], "memory": None}) == {"functions": {"relu_forward": str(path)}}
+        (told,) = ask({"do": "run", "calls": calls, "seed": 1})["calls"]
+        np.testing.assert_array_equal(told["result"][0], [[1.0, 0.0]])
+        assert (told["result"][1], told["tuple"], told["changed"]) == (Opaque("ndarray"), True, [])
+        found = ask({**gradients, "arguments": {"x": x}})["gradients"]["x"]
+        np.testing.assert_allclose(found, [[1.0, 0.0]])
+        error = ask({**gradients, "arguments": {"x": x + 1000}})["error"]
+        assert (error["kind"], error["text"], error["line"]) == ("OSError", "too much", 3)
+        process.stdin.close()
+        assert process.wait(20) == 0
 
 
 # ---------------------------------------------------------------- the command

@@ -189,6 +189,8 @@ def _of_shape(name: str, values: list[Any], rights: list[Any], expected: list[Ex
             continue
         if name in e.shapeless and np.size(value) == np.size(right):
             continue
+        if e.steps:  # what is of another shape comes alone
+            return f"{name} has shape {given} instead of {wanted[1:]} ({case_words(e.case)})"
         words = f"{name} has shape {given} instead of {wanted}"
         if not given:
             words = f"{name} is a single number instead of an array of shape {wanted}"

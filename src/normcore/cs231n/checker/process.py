@@ -56,7 +56,8 @@ class CodeProcess:
 
     def load(self, files: Sequence[str], memory: int | None, limit: float) -> dict[str, Any]:
         """Import the files: the functions found, with the file of each, or the error."""
-        return self.ask({"do": "load", "files": list(files), "memory": memory}, time.monotonic() + _START + limit)
+        self.ask({"do": "start"}, time.monotonic() + _START)
+        return self.ask({"do": "load", "files": list(files), "memory": memory}, time.monotonic() + limit)
 
     def ask(self, command: dict[str, Any], deadline: float) -> dict[str, Any]:
         """The answer to a command, which is to come before the deadline."""
@@ -101,9 +102,3 @@ class CodeProcess:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
-
-    def __enter__(self) -> CodeProcess:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self.close()

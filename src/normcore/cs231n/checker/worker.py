@@ -71,7 +71,9 @@ def main() -> None:
             command = receive(commands)
         except WireError:
             return
-        if command["do"] == "load":
+        if command["do"] == "start":
+            answer: dict[str, Any] = {}
+        elif command["do"] == "load":
             _limit_memory(command["memory"])
             files = command["files"]
             answer = _load(files, functions)

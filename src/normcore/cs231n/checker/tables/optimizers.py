@@ -77,22 +77,23 @@ def _observed(*state: str) -> Callable[[Case, list[dict[str, Any]]], dict[str, A
             if not isinstance(found["config"], dict):
                 raise MalformedError("does not return its config as the second value")
             if np.shape(found["next_w"]) != np.shape(case.given["w"]):
-                return {"next_w": found["next_w"], **dict.fromkeys(state)}
+                return {"next_w": found["next_w"]}
             weights.append(found["next_w"])
             for name in state:
                 value = found["config"].get(name)
                 empty = 0 if name == "t" else np.zeros_like(case.given["w"])
                 states[name].append(empty if value is None or isinstance(value, (str, list, dict, tuple)) else value)
-        return {"next_w": np.stack(weights), **{name: _stacked(values) for name, values in states.items()}}
+        shapes = {name: () if name == "t" else np.shape(case.given["w"]) for name in state}
+        stacked = {name: _stacked(values, shapes[name]) for name, values in states.items()}
+        return {"next_w": np.stack(weights), **stacked}
 
     return observed
 
 
-def _stacked(values: list[Any]) -> Any:
-    try:
-        return np.stack([np.asarray(value) for value in values])
-    except ValueError:
-        return np.asarray(values[-1])
+def _stacked(values: list[Any], shape: tuple[int, ...]) -> Any:
+    """The values after each step; the first one alone that is of another shape, where one is."""
+    others = [np.asarray(value) for value in values if np.shape(value) != shape]
+    return others[0] if others else np.stack(values)
 
 
 Rule = Callable[[Array, Array, dict[str, Any], Wrong], Array]
