@@ -7,8 +7,10 @@ import fnmatch
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import textwrap
 import time
 from pathlib import Path
 from typing import Any
@@ -515,6 +517,36 @@ def test_the_others_are_checked_after_one_has_ended_the_process(tmp_path: Path) 
     assert report.of("right") == ["sgd"]
 
 
+def assert_ended(pid: Path) -> None:
+    """The process whose number is in a file ends within some seconds."""
+    for _ in range(200):
+        try:
+            state = Path(f"/proc/{pid.read_text()}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return
+        if state == "Z":
+            return
+        time.sleep(0.05)
+    pytest.fail("the process is still there")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("where", ["", "    "])
+def test_the_code_ends_with_the_checker(tmp_path: Path, number: int, where: str) -> None:
+    pid, path = tmp_path / "pid", tmp_path / "layers.py"
+    loop = f"import os\nopen({str(pid)!r}, 'w').write(str(os.getpid()))\nwhile True:\n    pass\n"
+    path.write_text("def relu_forward(x):\n" * bool(where) + textwrap.indent(loop, where))
+    command = [sys.executable, "-m", "normcore", "cs231n", "check", str(path), "--time-limit", "100"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        for _ in range(600):
+            if pid.exists() and pid.read_text():
+                break
+            time.sleep(0.05)
+        process.send_signal(number)
+    assert_ended(pid)
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 def test_what_the_code_starts_is_ended_with_it(tmp_path: Path) -> None:
     pid = tmp_path / "pid"
@@ -527,16 +559,7 @@ def relu_forward(x):
         pass
 """
     checked(tmp_path, code, time_limit=2.0)
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{pid.read_text()}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            break
-        if state == "Z":
-            break
-        time.sleep(0.05)
-    else:
-        pytest.fail("the process is still there")
+    assert_ended(pid)
 
 
 # ---------------------------------------------------------------- messages

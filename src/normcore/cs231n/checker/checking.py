@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-import functools
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,15 +27,12 @@ class CannotRunError(Exception):
     """The files cannot be run; the text says why."""
 
 
-@functools.cache
+_BEFORE_DROPOUT = (*affine.FUNCTIONS, *losses.FUNCTIONS, *norms.FUNCTIONS)
+_DROPOUT = {drops: dropout.functions(drops) for drops in (False, True)}
+
+
 def _table(edition: int) -> tuple[Function, ...]:
-    return (
-        *affine.FUNCTIONS,
-        *losses.FUNCTIONS,
-        *norms.FUNCTIONS,
-        *dropout.functions(drops=edition < 2018),
-        *optimizers.FUNCTIONS,
-    )
+    return (*_BEFORE_DROPOUT, *_DROPOUT[edition < 2018], *optimizers.FUNCTIONS)
 
 
 FUNCTIONS = tuple(function.name for function in _table(2019))
@@ -188,8 +184,15 @@ class _Code:
         self._start()
 
     def _start(self) -> CodeProcess:
-        process = CodeProcess()
-        self._process = process
+        self._process = CodeProcess()
+        try:
+            self._load(self._process)
+        except BaseException:  # Ctrl-C too
+            self._process.close()
+            raise
+        return self._process
+
+    def _load(self, process: CodeProcess) -> None:
         names = [str(path) for path in self._paths]
         try:
             answer = process.load([str(path.resolve()) for path in self._paths], self._memory, self._limit)
@@ -200,12 +203,10 @@ class _Code:
         if "error" in answer:
             error = answer["error"]
             line = f"line {error['line']}: " if error["line"] else ""
-            process.close()
             if error["kind"] == "SystemExit":
                 raise CannotRunError(f"{answer['file']}: {line}calls sys.exit while it is imported")
             raise CannotRunError(f"{answer['file']}: {line}{error['kind']}: {error['text']}")
         self.home = answer["functions"]
-        return process
 
     def run(self, function: Function) -> list[Run]:
         """Run all cases of a function within the limit of time; after the code has ended its process, none more."""

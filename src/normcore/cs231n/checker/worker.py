@@ -15,6 +15,8 @@ import importlib.util
 import os
 import random
 import sys
+import threading
+import time
 import traceback
 import types
 from collections.abc import Sequence
@@ -63,6 +65,7 @@ class _Stub(types.ModuleType):
 
 def main() -> None:
     """Serve commands until the other side ends."""
+    threading.Thread(target=_end_with, args=[os.getppid()], daemon=True).start()
     commands, answers = _take_streams()
     files: list[str] = []
     functions: dict[str, Any] = {}
@@ -82,6 +85,13 @@ def main() -> None:
         else:
             answer = _gradients(command, functions, files)
         send(answers, answer)
+
+
+def _end_with(parent: int) -> None:
+    """End, whatever the code is doing, when whoever started this process has been killed."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os._exit(1)
 
 
 def _take_streams() -> tuple[BinaryIO, BinaryIO]:
