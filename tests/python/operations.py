@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from normcore import _core as nc
 from normcore.testing import sprinkle_special
+from normcore.testing.strategies import LOSSES
 
 Arguments = dict[str, Any]
+# Of each optimiser: whether it has a first and a second moment.
+SLOTS = {"sgd": (0, 0), "momentum": (1, 0), "nesterov": (1, 0), "rmsprop": (0, 1), "adam": (1, 1)}
 
 
 @dataclass(frozen=True)
@@ -149,19 +152,11 @@ def _loss_of(name: str) -> Callable[..., Any]:
 
 
 def _optimizer(name: str) -> Callable[..., Any]:
-    uses = {
-        "sgd": (0, 0),
-        "momentum": (1, 0),
-        "nesterov": (1, 0),
-        "rmsprop": (0, 1),
-        "adam": (1, 1),
-    }[name]
-
     def call(params: Any, grads: Any, slot1: Any, slot2: Any) -> tuple[Any, ...]:
         p = np.array(params, params.dtype.newbyteorder("="), order="C")
         g = np.array(grads, grads.dtype.newbyteorder("="), order="C")
         slots = [np.array(s, s.dtype.newbyteorder("="), order="C") for s in (slot1, slot2)]
-        v, s = (slot if use else None for slot, use in zip(slots, uses, strict=True))
+        v, s = (slot if use else None for slot, use in zip(slots, SLOTS[name], strict=True))
         nc.optimizer_update(name, p, g, v, s, learning_rate=0.01, l2=0.1, gradient_scale=0.5, step=3)
         return p, v, s
 
@@ -193,17 +188,14 @@ OPERATIONS = [
         ("dy", "x"),
         (0,),
     ),
-    Operation("relu_forward", _float("x:nd"), nc.relu_forward, ("x",), (0,)),
-    Operation("relu_backward", _float("dy:nd", "y:nd"), nc.relu_backward, ("dy", "y"), (0,)),
     *(
         Operation(f"{name}_forward", _float("x:nd"), getattr(nc, f"{name}_forward"), ("x",), (0,))
-        for name in ("leaky_relu", "tanh", "logistic", "silu", "relu6")
+        for name in nc.ACTIVATIONS
     ),
     *(
-        Operation(f"{name}_backward", _float("dy:nd", "y:nd"), getattr(nc, f"{name}_backward"), ("dy", "y"), (0,))
-        for name in ("leaky_relu", "tanh", "logistic", "relu6")
+        Operation(f"{name}_backward", _float("dy:nd", f"{of}:nd"), getattr(nc, f"{name}_backward"), ("dy", of), (0,))
+        for name, of in ((name, "x" if name == "silu" else "y") for name in nc.ACTIVATIONS)
     ),
-    Operation("silu_backward", _float("dy:nd", "x:nd"), nc.silu_backward, ("dy", "x"), (0,)),
     Operation("softmax", _float("x:nd"), nc.softmax, ("x",), (0,)),
     Operation("log_softmax", _float("x:nd"), nc.log_softmax, ("x",), (0,)),
     Operation(
@@ -238,7 +230,8 @@ OPERATIONS = [
     Operation("squared_error_mean", _loss, nc.squared_error),
     *(
         Operation(f"{name}_none", _loss, _loss_of(name), ("outputs", "targets", "sample_weight"), (0, 1))
-        for name in ("huber_loss", "quantile_loss", "poisson_loss", "logistic_loss")
+        for name in LOSSES
+        if name != "squared_error"
     ),
     Operation("batch_norm_forward_training", _running, _batch_norm_training),
     Operation("batch_norm_forward_evaluation", _running, _batch_norm_evaluation, ("x",), (0,)),
@@ -290,10 +283,7 @@ OPERATIONS = [
         needs_first_row=True,
     ),
     Operation("sum_of_squares", _float("x:nd"), nc.sum_of_squares),
-    *(
-        Operation(f"optimizer_update_{name}", _update, _optimizer(name))
-        for name in ("sgd", "momentum", "nesterov", "rmsprop", "adam")
-    ),
+    *(Operation(f"optimizer_update_{name}", _update, _optimizer(name)) for name in SLOTS),
 ]
 
 NAMES = [operation.name for operation in OPERATIONS]

@@ -34,7 +34,7 @@ SHAPES = st.sampled_from(
 def options_of_networks(draw: st.DrawFn, norm: str | None) -> dict[str, Any]:
     return {
         "norm": norm,
-        "activation": draw(st.sampled_from(["relu", "leaky_relu", "tanh", "logistic", "silu", "relu6"])),
+        "activation": draw(st.sampled_from(list(nc.ACTIVATIONS))),
         "keep": draw(st.sampled_from([1.0, 0.6])),
         "eps": draw(st.sampled_from([1e-5, 0.0, 0.1])),
         "momentum": draw(st.sampled_from([0.9, 0.25])),

@@ -22,6 +22,7 @@ from normcore.testing.strategies import (
     soft_targets,
     weights,
 )
+from operations import SLOTS
 
 # float64 goes through integers: few elements, but more rows than a chunk, more terms than a block, trees of five chunks
 SHAPES = st.tuples(awkward_sizes(20), awkward_sizes(40)) | st.sampled_from(
@@ -91,15 +92,7 @@ def test_affine_backward(data: st.DataObject, dtype: Any, isa: str) -> None:
     agree(isa, "affine_backward", data.draw(cases(dtype, st.just((n, m)), ("normal", "offset"))), x, w)
 
 
-@given(st.data(), dtypes(), isas())
-def test_relu(data: st.DataObject, dtype: Any, isa: str) -> None:
-    x = data.draw(cases(dtype))
-    y = agree(isa, "relu_forward", x)
-    agree(isa, "relu_backward", data.draw(like(x)), x)
-    agree(isa, "relu_backward", data.draw(like(x)), y)
-
-
-@pytest.mark.parametrize("name", ["leaky_relu", "tanh", "logistic", "silu", "relu6"])
+@pytest.mark.parametrize("name", nc.ACTIVATIONS)
 @given(st.data(), dtypes(), isas())
 def test_activations(name: str, data: st.DataObject, dtype: Any, isa: str) -> None:
     x = data.draw(cases(dtype, fills=("normal", "scaled", "integers", "wide_range")))
@@ -415,15 +408,6 @@ def test_word_numbers_are_modulo_2_to_the_64(isa: str) -> None:
 @given(st.data(), dtypes(), isas())
 def test_sum_of_squares(data: st.DataObject, dtype: Any, isa: str) -> None:
     agree(isa, "sum_of_squares", data.draw(cases(dtype)))
-
-
-SLOTS = {
-    "sgd": (0, 0),
-    "momentum": (1, 0),
-    "nesterov": (1, 0),
-    "rmsprop": (0, 1),
-    "adam": (1, 1),
-}
 
 
 @pytest.mark.parametrize("optimizer", SLOTS)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from normcore import _core as nc
 from normcore.testing import assert_same_bits, assert_ulp, plain, reference
 from normcore.testing.strategies import dtypes, matrices
+from operations import SLOTS
 
 U64 = st.integers(0, 2**64 - 1)
 COUNTS = st.integers(0, 70) | st.sampled_from([0, 1, 255, 1000])
@@ -150,13 +151,6 @@ def test_dropout_keeps_its_share(keep: float, seed: int) -> None:
 
 # ---------------------------------------------------------------- optimisers
 
-SLOTS = {
-    "sgd": (0, 0),
-    "momentum": (1, 0),
-    "nesterov": (1, 0),
-    "rmsprop": (0, 1),
-    "adam": (1, 1),
-}
 RATES = st.sampled_from([1e-3, 0.1, 1.0, 0.0])
 
 

@@ -162,9 +162,7 @@ def test_reference_gradients_match_finite_differences(n: int, d: int) -> None:
         {"x": found.dx, "w": found.dw, "b": found.db},
         dz,
     )
-    relu = reference.relu_backward(dy, reference.relu_forward(x))
-    check_gradients(reference.relu_forward, {"x": x}, {"x": relu}, dy)
-    for name in ("leaky_relu", "tanh", "logistic", "silu", "relu6"):
+    for name in nc._core.ACTIVATIONS:
         forward, backward = (getattr(reference, f"{name}_{way}") for way in ("forward", "backward"))
         check_gradients(forward, {"x": x}, {"x": backward(dy, x if name == "silu" else forward(x))}, dy)
     check_gradients(
