@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Predictions", "Score", "Settings", "TrainedTable", "predict_table", "some", "train_table"]
 
-_Schedule = Literal["constant", "cosine"]
 _SPLIT_STREAM = 1 << 32  # apart from the streams of the initial weights and of the minibatches, which count from 0
 
 
@@ -50,7 +49,7 @@ class Settings:
     dtype: Literal["float32", "float64"] = "float32"
     optimizer: OptimizerName = "adam"
     learning_rate: float = 1e-3
-    schedule: _Schedule = "constant"
+    schedule: Literal["constant", "cosine"] = "constant"
     """Of the learning rate."""
     epochs: int = 50
     batch_size: int = 32
@@ -298,7 +297,7 @@ def _new_trainer(split: _Split, settings: Settings) -> Trainer:
         feature_scale=split.scale,
     )
     learning_rate: float | Schedule = settings.learning_rate
-    if check_choice(settings.schedule, get_args(_Schedule), "train_table", "schedule") == "cosine":
+    if check_choice(settings.schedule, ("constant", "cosine"), "train_table", "schedule") == "cosine":
         steps = settings.epochs * math.ceil(rows / settings.batch_size)
         learning_rate = CosineSchedule(settings.learning_rate, steps)
     return Trainer(
