@@ -74,8 +74,8 @@ def test_e1_says_which_is_better() -> None:
 
     found = said("E1", [faster(record) for record in trainings("E1", val)])
     assert found[0] == Finding(
-        "Batch norm converges faster: batch norm comes to 90 % of its final validation accuracy after 80 steps, no norm "
-        "after 180.",
+        "Batch norm converges faster: batch norm comes to 90 % of its final validation accuracy after 80 steps, no "
+        "norm after 180.",
         True,
     )
     assert found[1].shows
