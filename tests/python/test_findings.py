@@ -236,19 +236,19 @@ def distributions(spreads: dict[Norm, float], shifts: dict[Norm, tuple[float, fl
 def test_e6_looks_at_spread_and_shift() -> None:
     spreads: dict[Norm, float] = {None: 0.1, "batch": 1.0, "layer": 1.0}
     found = said("E6", distributions(spreads, {None: (0.5, 0.1), "batch": (0.1, 0.1), "layer": (0.1, 0.3)}))
-    assert [finding.shows for finding in found] == [True, True, True, False]
+    assert [finding.shows for finding in found] == [True, True, True, None]
     assert found[0].text.startswith("The norms keep it: before training what the ReLUs see has, from the first to")
     assert "a spread of 1.01 [1.00 … 1.02] to 1.0e-4 without a norm, 1.01 [1.00 … 1.02] to 1.01 [" in found[0].text
-    assert (
-        "moves the distributions less with batch norm and layer norm: in the layer that moves most by 0.505"
-        in found[2].text
+    assert "moves the distributions less with batch norm and layer norm: in the layer that moves most by" in text(found)
+    assert "In the second half of all updates each moves them more with layer norm than without: by 0.101" in text(
+        found
     )
-    assert "In the second half of all updates each moves the distributions more with layer norm:" in found[3].text
     same: dict[Norm, float] = dict.fromkeys(spreads, 0.5)
     found = said("E6", distributions(same, dict.fromkeys(spreads, (0.1, 0.1))))
-    assert [finding.shows for finding in found] == [False, False, False, False]
+    assert [finding.shows for finding in found] == [False, False, False, None]
     assert found[0].text.startswith("That the norms keep it does not show")
-    assert "that a norm makes a difference does not show" in found[2].text
+    assert "that it does so less with a norm does not show" in found[2].text
+    assert "no more with a norm than without" in found[3].text
 
 
 def gradients(size: Callable[[Run, int], float]) -> list[Record]:
@@ -276,7 +276,7 @@ def test_e7_goes_with_depth() -> None:
         "The norms keep the gradient from vanishing: with 50 hidden layers and weight scale 0.02"
     )
     assert "With He's weight scale, 0.141, it does not vanish" in found[2].text
-    assert found[3].text.startswith("With batch norm it grows on its way back instead: the first weights have")
+    assert found[3].text.startswith("With batch norm it grows on its way back instead: with 5 and with 50")
     found = said("E7", gradients(lambda run, back: 1e-3 if run.weight_scale < 0.1 else 1e-9 ** (len(run.hidden) / 5)))
     assert [finding.shows for finding in found] == [False, False, None, None]
     assert found[0].text.startswith("It does not show that the norms keep the gradient from vanishing")
@@ -331,7 +331,7 @@ def test_e9_finds_the_highest_rate() -> None:
         "come to 80 % of the best final validation accuracy of all is 0.01 with no norm, 0.3 with batch norm and 0.01 "
         "with layer norm."
     )
-    assert "of 13 rates as many do as 3 with no norm, 6 with batch norm and 3 with layer norm" in found[1].text
+    assert "of 13 rates 3 with no norm, 6 with batch norm and 3 with layer norm" in found[1].text
     highest["layer"] = 0.003
     assert "; layer norm demands lower ones: " in said("E9", trainings("E9", val))[0].text
     highest["layer"] = 0.1

@@ -215,7 +215,7 @@ EXPERIMENTS: dict[str, Experiment] = {
             "Does normalisation allow higher learning rates?",
             "Normalised networks train at higher learning rates.",
             tuple(_e9()),
-            tuple(_e9(LEARNING_RATES[::2])),
+            tuple(_e9(LEARNING_RATES[::3])),
         ),
     )
 }

@@ -467,22 +467,26 @@ def _e6(records: Records, data: DataFacts) -> Iterable[Finding]:
     steps = by_norm[None][0].steps
     early = [i for i, step in enumerate(steps) if step <= 20]
     late = [i for i, step in enumerate(steps) if step >= steps[-1] / 2]
-    for looks, when in ((early, "In the first 20 updates"), (late, "In the second half of all updates")):
-        shifts = {
+
+    def shifts(looks: Sequence[int]) -> dict[Norm, Summary]:
+        """On the median look, in the layer that moves most."""
+        return {
             norm: summary(median(max(record.shift[i]) for i in looks) for record in those)
             for norm, those in by_norm.items()
         }
-        parts = [f"{_number(shifts[norm])} with {NAMES[norm]}" for norm in normed]
-        less = [NAMES[norm] for norm in normed if shifts[None].above(shifts[norm])]
-        more = [NAMES[norm] for norm in normed if shifts[norm].above(shifts[None])]
-        how = [f"moves the distributions less with {_listed(less)}"] if less else []
-        how += [f"moves the distributions more with {_listed(more)}"] if more else []
-        words = _listed(how) if how else "moves the distributions, and that a norm makes a difference does not show"
-        yield Finding(
-            f"{when} each {words}: in the layer that moves most by {_number(shifts[None])} spreads without a norm, "
-            f"{_listed(parts)}.",
-            NAMES["batch"] in less,
-        )
+
+    at_first = shifts(early)
+    less = [NAMES[norm] for norm in normed if at_first[None].above(at_first[norm])]
+    words = f"less with {_listed(less)}" if less else "and that it does so less with a norm does not show"
+    yield Finding(
+        f"In the first 20 updates each moves the distributions {words}: in the layer that moves most by "
+        f"{_spelled(at_first)}, in spreads.",
+        NAMES["batch"] in less,
+    )
+    at_last = shifts(late)
+    more = [NAMES[norm] for norm in normed if at_last[norm].above(at_last[None])]
+    words = f"more with {_listed(more)} than without" if more else "no more with a norm than without, as far as shows"
+    yield Finding(f"In the second half of all updates each moves them {words}: by {_spelled(at_last)}.")
 
 
 def _factor(values: Sequence[float]) -> float:
@@ -565,13 +569,12 @@ def _e7(records: Records, data: DataFacts) -> Iterable[Finding]:
         if _orders(deep_ratio).above(_orders(shallow_ratio)) and deep_ratio.least > 10.0:
             growing.append(NAMES[norm])
         texts.append(
-            f"{_number(shallow_ratio)} times with {shallow} layers and {_number(deep_ratio)} times with {deep} with "
-            f"{NAMES[norm]}"
+            f"{_number(shallow_ratio)} and {_number(deep_ratio)} times the last hidden layer's with {NAMES[norm]}"
         )
     words = (
         f"With {_listed(growing)} it grows on its way back instead" if growing else "It hardly grows on its way back"
     )
-    yield Finding(f"{words}: the first weights have, of the last hidden layer's gradient, {_listed(texts)}.")
+    yield Finding(f"{words}: with {shallow} and with {deep} layers the first weights' gradient is {_listed(texts)}.")
 
 
 # ---------------------------------------------------------------------- E8
@@ -645,7 +648,7 @@ def _e9(records: Records, data: DataFacts) -> Iterable[Finding]:
     wider = [NAMES[norm] for norm in norms[1:] if counts[norm].above(counts[None])]
     words = f"more rates work with {_listed(wider)}" if wider else "that more rates work with a norm does not show"
     tried = len({record.run.learning_rate for record in trainings})
-    yield Finding(f"{_sentence(words)}: of {tried} rates as many do as {_spelled(counts)}.", NAMES["batch"] in wider)
+    yield Finding(f"{_sentence(words)}: of {tried} rates {_spelled(counts)}.", NAMES["batch"] in wider)
     best = {
         norm: summary(
             max(record.val_accuracy[-1] for record in those if record.run.norm == norm)
