@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import normcore
 from normcore.cli import main
 from normcore.cs231n.checker import FUNCTIONS, CannotRunError, Report, check, known_mistakes
 from normcore.cs231n.checker.checking import _table
@@ -76,6 +77,13 @@ def test_what_is_right_passes(path: Path) -> None:
     assert report.right
     assert report.of("right")
     assert not report.of("wrong")
+
+
+def test_the_course_over_normcore_passes() -> None:
+    folder = Path(normcore.__file__).parent / "cs231n"
+    report = check(folder)
+    assert report.of("right") == list(FUNCTIONS), report.text()
+    assert not findings(report)
 
 
 def test_there_are_ten_right_ones() -> None:
