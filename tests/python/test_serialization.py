@@ -385,6 +385,23 @@ def test_holes_and_overlaps(tmp_path: Path) -> None:
             read_archive(path, "thing")
 
 
+@pytest.mark.parametrize("entry", [b'"contract":"NC1",', b'"w1":{'])
+def test_an_entry_that_is_there_twice_is_refused(tmp_path: Path, entry: bytes) -> None:
+    path = tmp_path / "odd.safetensors"
+    model = make_model()
+    content = archives.archive({**archives.metadata_of(model), "sha256": "0" * 64}, archives.arrays_of(model))
+    length = struct.unpack("<Q", content[:8])[0]
+    header, data = content[8 : 8 + length].rstrip(b" "), content[8 + length :]
+    begin = header.index(entry)
+    twice = entry if entry.endswith(b",") else header[begin : header.index(b"}", begin)] + b"},"
+    header = header[:begin] + twice + header[begin:]
+    header += b" " * (-(8 + len(header)) % 64)
+    unsigned = struct.pack("<Q", len(header)) + header + data
+    path.write_bytes(unsigned.replace(b"0" * 64, hashlib.sha256(unsigned).hexdigest().encode()))
+    with pytest.raises(ValueError, match=r"odd\.safetensors: damaged: .*the order of the entry"):
+        load_model(path)
+
+
 def test_a_negative_variance_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "odd.safetensors"
     model = make_model()
