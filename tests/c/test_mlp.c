@@ -554,7 +554,7 @@ static void test_losses_and_their_options(void) {
                                                     params, buffers, grads, &loss, &weight_sum, &bad_row));            \
     } while (0)
     TRY(NORMCORE_ERROR_VALUE, -1, NULL, t, NULL, NULL);
-    TRY(NORMCORE_ERROR_VALUE, NORMCORE_LOSS_POISSON + 1, NULL, t, NULL, NULL);
+    TRY(NORMCORE_ERROR_VALUE, 1000, NULL, t, NULL, NULL);
     TRY(NORMCORE_ERROR_VALUE, NORMCORE_LOSS_CROSS_ENTROPY, labels, NULL, NULL, &numeric);
     TRY(NORMCORE_ERROR_NULL, NORMCORE_LOSS_CROSS_ENTROPY, labels, t, NULL, NULL);
     TRY(NORMCORE_ERROR_NULL, NORMCORE_LOSS_CROSS_ENTROPY, NULL, NULL, NULL, NULL);
