@@ -250,7 +250,7 @@ static void test_refusals(void) {
                                                  (normcore_batch_norm_algorithm)2, y, 2, NULL, NULL));
     for (size_t i = 0; i < 4; i++) CHECK(y[i] == 7);
     for (size_t i = 0; i < 2; i++) CHECK(mean[i] == 7 && rstd[i] == 7 && running_mean[i] == 7 && running_var[i] == 7);
-    /* -0 is no negative variance, NaN stays in its column. */
+    /* -0 is not a negative variance, and NaN stays in its column. */
     running_var[0] = (real)-0.0, running_var[1] = (real)NAN;
     CHECK_STATUS(NORMCORE_OK, T(normcore_batch_norm_forward)(NULL, 2, 2, x, 2, gamma, beta, &options, running_mean,
                                                              running_var, y, 2, mean, rstd));

@@ -232,7 +232,7 @@ static void test_labels_and_weights_are_checked_first(void) {
             CHECK(bad_row == (mean ? small[i].bad_row : 99));
         }
     harness_note("%s", "");
-    /* The ignored label is no bad label, wherever it lies. */
+    /* The ignored label is not a bad one, wherever it lies. */
     const int64_t labels[3] = {2, 77, 0};
     double loss, weight_sum;
     normcore_cross_entropy_options options;

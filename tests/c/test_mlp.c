@@ -316,7 +316,7 @@ static void test_memory_of_passes(void) {
 }
 
 #if TEST_DTYPE == 64
-/* dx against finite differences of sum(y dy), for a dy that is no loss's. */
+/* dx against finite differences of sum(y dy), for a dy that no loss gives. */
 static void test_gradient_of_the_data(void) {
     enum { N = 6 };
     for (int number = 0; number < COMBINATIONS; number++) {

@@ -118,7 +118,7 @@ static normcore_status mlp_hidden_forward(call *c, const normcore_mlp *mlp, cons
     return status;
 }
 
-/* Doubles each for mean and rstd of a layer: one a column or one a row. */
+/* How many doubles each the mean and rstd of a layer take: one per column or one per row. */
 static size_t mlp_statistics_size(const normcore_mlp *mlp, size_t n, size_t width) {
     return mlp->norm == NORMCORE_NORM_BATCH ? width : mlp->norm == NORMCORE_NORM_LAYER ? n : 0;
 }
