@@ -388,6 +388,14 @@ def test_jobs_are_checked(tiny: Dataset) -> None:
         run_all([tiny_run()], tiny, jobs=0)
 
 
+def test_without_tqdm_there_is_no_bar(
+    tiny: Dataset, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tqdm", None)
+    reproduce(["E1"], tiny, seeds=[0], jobs=1, progress=True)
+    assert capsys.readouterr() == ("", "")
+
+
 def test_executors_are_checked(tiny: Dataset) -> None:
     with pytest.raises(ValueError, match="executor is 'cloud'; there are local"):
         run_all([tiny_run()], tiny, executor="cloud")
@@ -537,9 +545,7 @@ def test_a_run_that_diverges(tiny: Dataset) -> None:
 
 
 def test_summaries() -> None:
-    assert summary([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0)
-    assert Summary(3, 2.5, 4).above(Summary(2, 1, 2.4))
-    assert not Summary(3, 2.5, 4).above(Summary(2, 1, 2.5))
+    assert summary([3.0, 1.0, 2.0]) == Summary(2.0, 1.0, 3.0, seeds=3)
     assert rounded([[1 / 3, 2.0], [np.float32(0.1)]]) == ((0.3333333, 2.0), (0.1,))
     made = [Training(tiny_run(seed=seed), (), (0.1,), (0.1,), None, None, None) for seed in (5, 6)]
     assert by_setting(made) == {tiny_run(): made}

@@ -28,9 +28,10 @@ def to_text(results: Results) -> str:
                 f"    (Probabilities of an image sum to 1 within {experiment.softmax_deviation:.1e} in every run.)"
             )
         blocks.append("\n".join(lines))
-    # Not every terminal has the sign.
-    return "\n\n".join(blocks).replace("…", "...")
+    return "\n\n".join(blocks)
 
 
 def _wrapped(sentence: str) -> str:
+    # Not every terminal has the sign.
+    sentence = sentence.replace("…", "...")
     return textwrap.fill(sentence, 100, initial_indent="  => ", subsequent_indent="     ", break_on_hyphens=False)

@@ -57,7 +57,7 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 Row = tuple[float, ...]
 
-_MARGIN = 0.25
+_MARGIN = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,7 +318,7 @@ class Summary(NamedTuple):
     seeds: int
 
     def above(self, other: Summary) -> bool:
-        """Whether the ranges are clearly apart, this one above: by a quarter of the wider one at least, so that other
+        """Whether the ranges are clearly apart, this one above: by a tenth of the wider one at least, so that other
         seeds say the same. The "ranges" of one seed say nothing."""
         gap, widths = self.least - other.greatest, (self.greatest - self.least, other.greatest - other.least)
         return min(self.seeds, other.seeds) > 1 and gap > 0.0 and gap >= _MARGIN * max(widths)
