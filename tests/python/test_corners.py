@@ -17,10 +17,8 @@ import pytest
 import normcore as nc
 from normcore import _config, verification
 from normcore.cli import main
-from normcore.experiments import report, runner
-from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10
-from normcore.experiments.definitions import Run
-from normcore.experiments.runner import Result
+from normcore.experiments import progress, runner
+from normcore.experiments.datasets import DatasetError, load_cifar10
 from normcore.testing import check_gradients, contract, reference
 
 # ---------------------------------------------------------------------- the package and its commands
@@ -141,27 +139,6 @@ def test_hints_in_a_folder_that_is_not_cifar10(name: str, hint: str, tmp_path: P
         load_cifar10(tmp_path)
 
 
-def result(norm: Any, train: list[float], val: list[float], scale: float = 0.01) -> Result:
-    return Result(Run("E1", norm, (8,), 20, scale, 1e-3, len(train) - 1), [1.0] * 8, train, val)
-
-
-def test_report_of_a_first_place_in_the_last_epoch() -> None:
-    _, findings = report._report_e1(
-        [result(None, [0.1, 0.3, 0.5], [0.1] * 3), result("batch", [0.1, 0.2, 0.6], [0.1] * 3)]
-    )
-    assert findings[-1] == "It reaches the plain network's last training accuracy in the last epoch only."
-
-
-def test_report_of_a_network_that_works_at_no_scale() -> None:
-    images, labels = np.zeros((4, 3), np.uint8), np.arange(4)
-    data = Dataset("CIFAR-10", images, labels, images, labels)
-    _, findings = report._report_e2(
-        [result(None, [0.1, 0.3], [0.1, 0.3]), result("batch", [0.1, 0.9], [0.1, 0.9])], data
-    )
-    assert "nowhere " in findings[0]
-    assert "nowhere " not in findings[1]
-
-
 def test_jobs_where_the_system_knows_no_affinity(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(os, "sched_getaffinity", raising=False)
     assert runner.default_jobs() == os.cpu_count()
@@ -203,8 +180,9 @@ def test_runs_without_tqdm(monkeypatch: pytest.MonkeyPatch) -> None:
         raise ImportError(name)
 
     monkeypatch.setattr(importlib, "import_module", missing)
-    with runner._progress_bar(3, True) as bar:
-        bar.update()
+    with progress.progress_bar(3.0, True) as bar:
+        bar.running("E1")
+        bar.done(1.0)
 
 
 # ---------------------------------------------------------------------- verification
