@@ -223,7 +223,8 @@ def test_a_history_is_one_line_and_a_table(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setitem(sys.modules, "pandas", None)
     with pytest.raises(ImportError, match="pip install pandas"):
         history.to_pandas()
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    for name in ("matplotlib", "matplotlib.pyplot"):  # the latter, too: another test may have imported it
+        monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(ImportError, match="pip install matplotlib"):
         history.plot()
 
