@@ -531,7 +531,7 @@ static void test_bad_labels_leave_everything(void) {
 /* Options and targets are those of the loss, or refused before anything is written. */
 static void test_losses_and_their_options(void) {
     network net = network_new(NORMCORE_NORM_BATCH, 1);
-    real x[4 * 5], t[4 * 3], params[256], grads[256], buffers[64], before[64];
+    real x[4 * 5], t[4 * 3], params[256], grads[256], buffers[64] = {0}, before[64];
     const int64_t labels[4] = {0, 1, 2, 0};
     const double nan_weight[4] = {1, 1, (double)NAN, 1};
     double loss = 7, weight_sum = 8;

@@ -196,11 +196,13 @@ typedef struct version2 {
 } version2;
 
 static void test_a_struct_that_has_grown(void) {
+    /* As from another file: inlined, gcc warns of the copy of a size that the struct says it has not. */
+    normcore_status (*volatile read)(const void *, size_t, void *, size_t) = read_options;
     const size_t first = offsetof(version1, b) + sizeof(int);
     version1 caller = {sizeof caller, 1.5, 7};
     version2 full, back;
     memset(&full, FILLING, sizeof full);
-    CHECK_STATUS(NORMCORE_OK, read_options(&caller, first, &full, sizeof full));
+    CHECK_STATUS(NORMCORE_OK, read(&caller, first, &full, sizeof full));
     CHECK(full.old.struct_size == sizeof full && full.old.a == 1.5 && full.old.b == 7);
     CHECK(full.c == 0 && full.d == NULL);
 
@@ -209,10 +211,10 @@ static void test_a_struct_that_has_grown(void) {
     back.old.struct_size = sizeof back;
     back.old.a = 2.5;
     back.old.b = 8;
-    CHECK_STATUS(NORMCORE_OK, read_options(&back, first, &caller, sizeof caller));
+    CHECK_STATUS(NORMCORE_OK, read(&back, first, &caller, sizeof caller));
     CHECK(caller.struct_size == sizeof caller && caller.a == 2.5 && caller.b == 8);
     back.c = 1;
-    CHECK_STATUS(NORMCORE_ERROR_VALUE, read_options(&back, first, &caller, sizeof caller));
+    CHECK_STATUS(NORMCORE_ERROR_VALUE, read(&back, first, &caller, sizeof caller));
 
     /* Defaults of a newer library for an older caller, and the other way round. */
     struct {

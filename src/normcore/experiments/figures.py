@@ -51,13 +51,13 @@ HOW_TO_READ = {
         "On the left, the standard deviation of what each ReLU sees, from layer to layer: hollow before training, "
         "filled after it. In the middle, how what the last hidden ReLU sees spreads over images and units while the "
         "network trains: line the median, bands the middle half and the middle 90 %. On the right, how far one update "
-        "moves the mean of a unit's input, as a fraction of that layer's standard deviation."
+        "moves what a ReLU sees, in standard deviations of the layer: the median over the layers."
     ),
     "E7": (
         "Above, the Frobenius norm of the first layer's weight gradient before training, against the depth of the "
         "network, a panel for each scale of the initial weights. Below, the same of every layer of the deepest "
-        "network, from the input to the output. A gradient that is 0 in float32 is drawn on the lowest line of the "
-        "axis."
+        "network, from the input to the output. The computation is "
+        "in float64, in which none of them is 0."
     ),
     "E8": (
         "Along the direction of the gradient, at steps of different length, the loss of the minibatch takes the "
@@ -74,7 +74,7 @@ HOW_TO_READ = {
 
 _NAMES: dict[Norm, str] = {None: "no norm", "batch": "batch norm", "layer": "layer norm"}
 _WIDTH = 13.0
-_ZERO = 1e-40  # where a gradient of 0 is drawn on a log axis
+_ZERO = 1e-300  # where a gradient of 0 is drawn on a log axis
 
 Floats = np.ndarray[Any, Any]
 
@@ -426,7 +426,7 @@ def _draw_e6(found: ExperimentResult, data: DataFacts) -> Figure:
     _note(spread, "dashed: before training\nsolid: after it", (0.04, 0.03))
     shift.set_title("Moved by one update")
     shift.set_yscale("log")
-    shift.set_ylabel("change of a unit's mean / spread (log)")
+    shift.set_ylabel("shift of what a ReLU sees / spread (log)")
     shift.set_xlabel("step")
     _share_y(quantiles, "what the last hidden ReLU sees")
     plots.label_lines(spread)
