@@ -123,8 +123,7 @@ class _AtSteps:
         self._steps, self._measure = frozenset(steps), measure
 
     def on_train_begin(self, trainer: Trainer, logs: dict[str, Any]) -> None:
-        if 0 in self._steps:
-            self._measure(0)
+        self._measure(0)
 
     def on_step_end(self, trainer: Trainer, logs: dict[str, Any]) -> None:
         if logs["step"] in self._steps:

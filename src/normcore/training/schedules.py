@@ -327,10 +327,8 @@ def schedule_from_dict(data: Mapping[str, Any]) -> Schedule:
 LearningRate = float | Schedule | Callable[[int], float]
 
 
-def rate_at(rate: LearningRate, step: int, curves: Mapping[str, Sequence[float]]) -> float:
+def rate_at(rate: Callable[[int], float], step: int, curves: Mapping[str, Sequence[float]]) -> float:
     """The learning rate of a trainer whose history has these curves, after `step` steps."""
     if isinstance(rate, PlateauSchedule):
         return rate.after(step, curves.get(rate.curve, ()))
-    if callable(rate):
-        return check_number(rate(step), "Trainer", f"learning_rate of step {step}")
-    return rate
+    return check_number(rate(step), "Trainer", f"learning_rate of step {step}")

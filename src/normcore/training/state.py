@@ -30,7 +30,7 @@ class TrainerState(TrainerSettings):
 
     def _next_rate(self) -> float:
         rate = self.learning_rate
-        return rate if type(rate) is float else rate_at(rate, self.step_count, self.history.curves)
+        return rate_at(rate, self.step_count, self.history.curves) if callable(rate) else rate
 
     def _weight_of_classes(self) -> npt.NDArray[Any] | None:
         weight = self.class_weight
