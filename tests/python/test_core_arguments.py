@@ -105,6 +105,30 @@ print("ok")
     assert (done.returncode, done.stdout) == (0, "ok\n"), done.stderr
 
 
+def test_an_updater_names_a_bad_instruction_set() -> None:
+    """And neither updates the first of its groups nor makes the calls that follow."""
+    code = """
+import numpy as np
+import normcore as nc
+from normcore import _core
+
+p, q, done = np.ones(3), np.ones(2), []
+groups = [(a, np.ones_like(a), None, None, 0.0, 0.0) for a in (p, q)]
+updater = _core.Updater("sgd", groups, 0.9, 0.99, (0.9, 0.999), 1e-8)
+try:
+    updater.update(0.5, 1.0, 1, [(done.append, 1)])
+except ValueError as error:
+    print(error)
+assert (*p, *q) == (1.0,) * 5 and not done
+nc.set_isa("scalar")  # mends it
+updater.update(0.5, 1.0, 1, [(done.append, 1)])
+assert (*p, *q) == (0.5,) * 5 and done == [1]
+"""
+    done = child(code, NORMCORE_ISA="nonsense")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("optimizer_update: the environment variable NORMCORE_ISA is 'nonsense'")
+
+
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="the memory in use is looked up in /proc")
 def test_memory_that_the_core_does_not_get() -> None:
     """The outputs fit, the scratch memory does not: MemoryError by name, and the next call works."""

@@ -26,6 +26,7 @@ import pytest
 import normcore
 from normcore import plots
 from normcore.cli import main
+from normcore.cli import reproduce as command
 from normcore.experiments import backward, figures, report, runner
 from normcore.experiments.datasets import Dataset, DatasetError, load_cifar10, load_digits, load_noisy_digits
 from normcore.experiments.definitions import (
@@ -639,6 +640,45 @@ def test_tables_of_numbers(tiny_results: Results) -> None:
     assert plain[2] == (f"{middle:.3g}" if low == high else f"{middle:.3g} [{low:.3g} … {high:.3g}]")
 
 
+def changed(results: Results, id: str, **changes: Any) -> Results:
+    """Results with another experiment of that id."""
+    experiments = [replace(e, **changes) if e.id == id else e for e in results.experiments]
+    return replace(results, experiments=tuple(experiments))
+
+
+def test_a_table_with_runs_that_diverged(tiny_results: Results) -> None:
+    found = tiny_results.experiment("E1")
+    plain = [record for record in found.records if record.run.norm is None]
+    for count, cell in ((1, f"diverged at step 7, {np.mean(plain[1].loss[-100:]):.3g}"), (2, "diverged at step 7")):
+        gone = {record.run.seed for record in plain[:count]}
+        records = [
+            replace(record, diverged_at=7) if record.run.norm is None and record.run.seed in gone else record
+            for record in found.records
+        ]
+        head, row, other = table(replace(found, records=tuple(records)))
+        assert row[head.index("loss, last 100 steps")] == cell
+        assert "diverged" not in " ".join(other)
+
+
+@pytest.mark.parametrize("accuracy", [0.5, 1.0])
+def test_a_figure_says_how_no_error_is_drawn_where_there_is_none(accuracy: float, tiny_results: Results) -> None:
+    records = tuple(
+        replace(record, train_accuracy=(*record.train_accuracy[:-1], accuracy))
+        for record in tiny_results.experiment("E3").records
+    )
+    figure = figures.draw("E3", changed(tiny_results, "E3", records=records))
+    notes = [text.get_text() for ax in figure.axes for text in ax.texts]
+    assert ("no error is drawn as 0.833333 %" in notes) is (accuracy == 1.0)
+
+
+def test_a_page_with_nothing_but_the_answer(tiny_results: Results) -> None:
+    found = tiny_results.experiment("E1")
+    results = changed(tiny_results, "E1", findings=found.findings[:1], softmax_deviation=None)
+    page = to_html(replace(results, experiments=results.experiments[:1]), {"E1": "in words"})
+    assert found.findings[0].text in page
+    assert "<ul>" not in page
+
+
 def test_report(tiny_results: Results) -> None:
     text = report.to_text(tiny_results)
     for experiment in EXPERIMENTS.values():
@@ -648,6 +688,11 @@ def test_report(tiny_results: Results) -> None:
 
 
 # ------------------------------------------------------------ normcore reproduce
+
+
+def test_durations_in_words() -> None:
+    said = [command._duration(seconds) for seconds in (0.1, 17.0, 89.0, 90.0, 600.0)]
+    assert said == ["5 seconds", "15 seconds", "90 seconds", "2 minutes", "10 minutes"]
 
 
 def test_reproduce_all(cifar: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

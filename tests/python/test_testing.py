@@ -27,6 +27,11 @@ from normcore.testing import (
     within_ulp,
 )
 
+
+def test_dir_has_what_is_imported_on_demand() -> None:
+    assert {*testing.__all__, "__doc__"} <= set(dir(testing))
+
+
 # ---------------------------------------------------------------- ulp
 
 

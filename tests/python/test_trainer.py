@@ -792,6 +792,23 @@ def test_clipping_gradients_whose_squares_overflow() -> None:
     assert np.linalg.norm(model.parameters_flat - start) == pytest.approx(1.0, rel=1e-12)
 
 
+def test_running_statistics_whose_squares_overflow() -> None:
+    X, y = make_data(dtype="float64")
+    trainers = [Trainer(make_model("batch", dtype="float64"), clip_norm=0.1) for _ in range(2)]
+    trainers[0].model.buffers_flat[...] = 1e200
+    losses = [trainer.step(X, y) for trainer in trainers]
+    assert losses[0] == losses[1]
+    assert trainers[0].model.parameters_flat.tobytes() == trainers[1].model.parameters_flat.tobytes()
+    assert trainers[0].model.buffers_flat.min() > 1e199
+
+
+def test_without_l2_there_is_no_penalty() -> None:
+    optimizer = Optimizer(make_model())
+    assert optimizer.penalty() == 0.0
+    optimizer.l2 = 0.1
+    assert optimizer.penalty() > 0.0
+
+
 def test_learning_rates() -> None:
     X, y = make_data()
     asked: list[int] = []
@@ -1333,6 +1350,24 @@ def test_training_goes_on_from_the_last_step_and_not_from_the_best(tmp_path: Pat
     assert weights_of(stepped.model) == shown
     assert stepped.step(data["X"], data["y"]) == last.step(data["X"], data["y"])
     assert weights_of(stepped.model) == weights_of(last.model)
+
+
+@pytest.mark.parametrize("changed", [False, True])
+def test_a_step_that_fails_leaves_the_model_that_was_there(changed: bool) -> None:
+    trainer, data = overfit(epochs=4)
+    trainer.fit(**data)
+    assert 0 < trainer.history.best_epoch < 4
+    if changed:  # so that training goes on from the change
+        trainer.model.parameters()["w1"][0] += 0.5
+    other = copy.deepcopy(trainer)
+    shown = weights_of(trainer.model)
+    X = data["X"].copy()
+    X[3, 1] = math.inf
+    with pytest.raises(NonFiniteError, match="the features of row 3 of the batch are not finite"):
+        trainer.step(X, data["y"])
+    assert weights_of(trainer.model) == shown
+    assert trainer.step(data["X"], data["y"]) == other.step(data["X"], data["y"])
+    assert state_of(trainer) == state_of(other)
 
 
 def test_a_fit_with_nothing_to_do_leaves_the_best_model(tmp_path: Path) -> None:
