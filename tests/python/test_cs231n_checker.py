@@ -12,6 +12,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from normcore.cs231n.checker.checking import _table
 from normcore.cs231n.checker.compare import Expected, describe, wide
 from normcore.cs231n.checker.function import Case, Function
 from normcore.cs231n.checker.judge import Run, judge
+from normcore.cs231n.checker.process import CodeProcess, EndedError
 from normcore.cs231n.checker.wire import LARGEST, Opaque, Reference, WireError, receive, send
 
 HERE = Path(__file__).parent
@@ -203,6 +205,16 @@ def test_a_wrong_coefficient_is_told() -> None:
     )
 
 
+def test_coefficients_that_follow_no_rule_are_not_told() -> None:
+    function = function_of("batchnorm_backward")
+    expected = [Expected(function, case, {}) for case in function.cases if not case.tag]
+    values = []
+    for e, coefficient in zip(expected, (2.5, 1.7, 0.3, 4.1), strict=True):
+        terms = list(e.terms()["dx"].values())
+        values.append(np.asarray(terms[0] + terms[1] * coefficient + terms[2], np.float64))
+    assert describe("dx", values, expected).startswith("dx is wrong in ")
+
+
 def test_lost_digits_are_a_remark(tmp_path: Path) -> None:
     code = "def relu_forward(x):\n    return np.maximum(x, 0).astype(np.float32).astype(float), x\n"
     (line,) = findings(checked(tmp_path, code))
@@ -242,6 +254,12 @@ RELU = "def relu_forward(x):\n    return np.maximum(x, 0), {'x': x}\n"
             ["relu_backward: returns 2 values instead of dx alone"],
         ),
         (
+            "def affine_forward(x, w, b):\n    return x.reshape(len(x), -1) @ w + b, (x, w)\n"
+            "def affine_backward(dout, c):\n    x, w = c\n    dx, dw = dout @ w.T, x.reshape(len(x), -1).T @ dout\n"
+            "    return dx.reshape(x.shape), dw, dout.sum(axis=0).tolist()\n",
+            [],
+        ),
+        (
             RELU + "def relu_backward(dout, c):\n    return dout * (c.pop('x') > 0)\n",
             ["relu_backward: the cache was modified: a second call with it raises KeyError in line 5 of *"],
         ),
@@ -266,6 +284,12 @@ RELU = "def relu_forward(x):\n    return np.maximum(x, 0), {'x': x}\n"
         ),
         (STATISTICS.replace("MEAN", "x.mean(0)"), []),
         (
+            STATISTICS.replace("MEAN", "x.mean(0)").replace(
+                "x.mean(0)\n        bn_param", "np.median(x, axis=0, keepdims=True)\n        bn_param"
+            ),
+            ["batchnorm_forward: running_mean is wrong in *train mode; test mode is right)"],
+        ),
+        (
             "def affine_forward(x, w, b):\n    return 3 * (x.reshape(len(x), -1) @ w), None\n",
             ["affine_forward: in out, the product of x and w is 3 times what it should be and the bias is missing"],
         ),
@@ -285,6 +309,11 @@ RELU = "def relu_forward(x):\n    return np.maximum(x, 0), {'x': x}\n"
         (
             "def sgd(w, dw, config=None):\n    return w, None\n",
             ["sgd: does not return its config as the second value (w of shape (3, 4))"],
+        ),
+        (
+            f"def sgd_momentum(w, dw, config=None):\n{CONFIG}    if 'used' in config:\n        raise OSError('again')\n"
+            "    return w, {**config, 'used': 1}\n",
+            ["sgd_momentum: raises OSError in line 5 of layers.py: again (w of shape (3, 4))"],
         ),
         (ADAM_FROM_ONE, []),
     ],
@@ -322,6 +351,58 @@ def affine_backward(dout, cache):
     assert [finding.mistake for finding in verdict.mistakes] == ["db over axis 1"]
     assert verdict.note == "before affine_forward is right, dx cannot be judged"
     assert "affine_backward: before affine_forward is right, dx cannot be judged" in report.lines()
+
+
+def test_a_mistake_beside_that_of_the_forward(tmp_path: Path) -> None:
+    code = """
+def batchnorm_forward(x, gamma, beta, bn_param):
+    divisor = np.sqrt((x**2).mean(0) + bn_param.get("eps", 1e-5))
+    xhat = (x - x.mean(0)) / divisor
+    return gamma * xhat + beta, (xhat, divisor, gamma)
+def batchnorm_backward(dout, cache):
+    xhat, divisor, gamma = cache
+    dx = (dout - dout.mean(0) - xhat * (dout * xhat).mean(0)) / divisor
+    return dx, (dout * xhat).sum(0), dout.sum(0)
+"""
+    verdict = checked(tmp_path, code, only=["batchnorm_backward"]).verdicts[0]
+    assert [finding.mistake for finding in verdict.mistakes] == ["dx no gamma"]
+    assert verdict.note == "right for what batchnorm_forward computes: dgamma"
+
+
+def test_a_backward_of_interleaved_groups_is_not_faulted(tmp_path: Path) -> None:
+    code = """
+def rows(x, G):
+    n, c, h, w = x.shape
+    return x.reshape(n, c // G, G, h, w).swapaxes(1, 2).reshape(n * G, -1)
+def back(x, shape, G):
+    n, c, h, w = shape
+    return x.reshape(n, G, c // G, h, w).swapaxes(1, 2).reshape(shape)
+def spatial_groupnorm_forward(x, gamma, beta, G, gn_param):
+    r = rows(x, G)
+    std = np.sqrt(r.var(1, keepdims=True) + gn_param.get("eps", 1e-5))
+    xhat = (r - r.mean(1, keepdims=True)) / std
+    return gamma * back(xhat, x.shape, G) + beta, (xhat, std, gamma, G)
+def spatial_groupnorm_backward(dout, cache):
+    xhat, std, gamma, G = cache
+    d = rows(dout * gamma, G)
+    dx = (d - d.mean(1, keepdims=True) - xhat * (d * xhat).mean(1, keepdims=True)) / std
+    sums = {"axis": (0, 2, 3), "keepdims": True}
+    return back(dx, dout.shape, G), (dout * back(xhat, dout.shape, G)).sum(**sums), dout.sum(**sums)
+"""
+    report = checked(tmp_path, code)
+    assert [finding.mistake for v in report.verdicts for finding in v.mistakes] == ["interleaved"]
+    assert report.of("unjudged") == ["spatial_groupnorm_backward"]
+
+
+def test_dropout_after_a_wrong_dropout(tmp_path: Path) -> None:
+    code = """
+def dropout_forward(x, dropout_param):
+    return 3 * x, None
+def dropout_backward(dout, cache):
+    return 7 * dout
+"""
+    (verdict,) = checked(tmp_path, code, only=["dropout_backward"]).verdicts
+    assert (verdict.status, verdict.note) == ("unjudged", "before dropout_forward is right, dx cannot be judged")
 
 
 def test_a_cache_that_is_not_there(tmp_path: Path) -> None:
@@ -400,6 +481,20 @@ def adam(w, dw, config=None):
     lines = report.lines()
     assert "not written yet: affine_forward, relu_forward, softmax_loss" in "\n".join(lines)
     assert lines[-1] == "0 right, 0 wrong, 1 not judged, 7 not written, 13 missing"
+
+
+def test_unwritten_functions_beside_written_ones(tmp_path: Path) -> None:
+    code = """
+def relu_forward(x):
+    return np.maximum(x, 0), x
+def relu_backward(dout, cache):
+    dx, x = None, cache
+    return dx
+def dropout_forward(x, dropout_param):
+    mask, out = None, None
+    return out, (dropout_param, mask)
+"""
+    assert checked(tmp_path, code).of("unwritten") == ["relu_backward", "dropout_forward"]
 
 
 def test_imports_of_the_course_work(tmp_path: Path) -> None:
@@ -491,6 +586,7 @@ def test_arguments_are_checked(tmp_path: Path) -> None:
         ("import time; time.sleep(60)", "does not come to an end: stopped after 1 s (x of shape (4, 5))"),
         ("import sys; sys.exit()", "calls sys.exit in line 3 of layers.py (x of shape (4, 5))"),
         ("import os; os._exit(0)", "ends its process with status 0 (x of shape (4, 5))"),
+        ("import os, time; os.closerange(3, 99); time.sleep(60)", "closes the streams of its process (x of shape*"),
         ("import os; os.abort()", "ends its process with signal SIGABRT (x of shape (4, 5))"),
         ("return relu_forward(x)", "raises RecursionError in line 3 of layers.py: maximum recursion depth exceeded*"),
         ("raise KeyboardInterrupt", "raises KeyboardInterrupt in line 3 of layers.py (x of shape (4, 5))"),
@@ -553,6 +649,18 @@ def test_the_code_ends_with_the_checker(tmp_path: Path, number: int, where: str)
             time.sleep(0.05)
         process.send_signal(number)
     assert_ended(pid)
+
+
+def test_a_process_that_has_ended_between_two_commands() -> None:
+    process = CodeProcess()
+    try:
+        assert process.ask({"do": "start"}, time.monotonic() + 60) == {}
+        process._process.kill()
+        process._process.wait()
+        with pytest.raises(EndedError, match="ends its process with "):
+            process.ask({"do": "start"}, time.monotonic() + 60)
+    finally:
+        process.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -627,35 +735,96 @@ def test_messages_that_are_none() -> None:
             receive(stream)
 
 
-def test_the_process_of_the_code(tmp_path: Path) -> None:
+Ask = Callable[[dict[str, Any]], Any]
+
+
+@pytest.fixture
+def ask() -> Iterator[Ask]:
+    """Asks the process of the code, which ends in the end by itself, as coverage needs."""
+    command = [sys.executable, "-m", "normcore.cs231n.checker.worker"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        streams = process.stdin, process.stdout
+
+        def ask(message: dict[str, Any]) -> Any:
+            send(streams[0], message)
+            return receive(streams[1])
+
+        assert ask({"do": "start"}) == {}
+        yield ask
+        process.stdin.close()
+        assert process.wait(20) == 0
+
+
+def call(function: str, watched: Sequence[str] = (), **arguments: Any) -> dict[str, Any]:
+    return {"function": function, "arguments": arguments, "watched": list(watched), "opaque": [1]}
+
+
+def test_the_process_of_the_code(tmp_path: Path, ask: Ask) -> None:
     """The conversation with it, to its end."""
     path = tmp_path / "layers.py"
     path.write_text(
         "def relu_forward(x):\n    if x.sum() > 100:\n        raise OSError('too much')\n    return x * (x > 0), x\n"
     )
-    command = [sys.executable, "-m", "normcore.cs231n.checker.worker"]
     x = np.array([[1.0, -2.0]])
-    calls = [{"function": "relu_forward", "arguments": {"x": x}, "watched": ["x"], "opaque": [1]}]
     gradients = {"do": "gradients", "function": "relu_forward", "dout": np.ones((1, 2)), "by": ["x"], "seed": 1}
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
+    assert ask({"do": "load", "files": [str(path)], "memory": None}) == {"functions": {"relu_forward": str(path)}}
+    (told,) = ask({"do": "run", "calls": [call("relu_forward", ["x"], x=x)], "seed": 1})["calls"]
+    np.testing.assert_array_equal(told["result"][0], [[1.0, 0.0]])
+    assert (told["result"][1], told["tuple"], told["changed"]) == (Opaque("ndarray"), True, [])
+    found = ask({**gradients, "arguments": {"x": x}})["gradients"]["x"]
+    np.testing.assert_allclose(found, [[1.0, 0.0]])
+    error = ask({**gradients, "arguments": {"x": x + 1000}})["error"]
+    assert (error["kind"], error["text"], error["line"]) == ("OSError", "too much", 3)
 
-        def ask(message: dict[str, Any]) -> Any:
-            send(process.stdin, message)
-            return receive(process.stdout)
 
-        assert ask({"do": "start"}) == {}
-        assert ask({"do": "load", "files": [str(path)], "memory": None}) == {"functions": {"relu_forward": str(path)}}
-        (told,) = ask({"do": "run", "calls": calls, "seed": 1})["calls"]
-        np.testing.assert_array_equal(told["result"][0], [[1.0, 0.0]])
-        assert (told["result"][1], told["tuple"], told["changed"]) == (Opaque("ndarray"), True, [])
-        found = ask({**gradients, "arguments": {"x": x}})["gradients"]["x"]
-        np.testing.assert_allclose(found, [[1.0, 0.0]])
-        error = ask({**gradients, "arguments": {"x": x + 1000}})["error"]
-        assert (error["kind"], error["text"], error["line"]) == ("OSError", "too much", 3)
-        process.stdin.close()
-        assert process.wait(20) == 0
+def test_what_the_process_says_of_files(tmp_path: Path, ask: Ask) -> None:
+    def load(name: str, code: str) -> Any:
+        path = tmp_path / name
+        path.write_text(code)
+        return ask({"do": "load", "files": [str(path)], "memory": None})
+
+    def error(name: str, code: str) -> tuple[Any, ...]:
+        found = load(name, code)
+        assert found["file"] == str(tmp_path / name)
+        return tuple(found["error"][key] for key in ("kind", "text", "line", "file"))
+
+    assert error("notes.txt", "no Python") == ("ImportError", "not a Python file", None, "")
+    assert error("a.py", "def f(:\n")[2:] == (1, "a.py")
+    assert error("b.py", "\n1 / 0\n") == ("ZeroDivisionError", "division by zero", 2, "b.py")
+    silent = "class Silent(Exception):\n    def __str__(self):\n        raise OSError\n\nraise Silent\n"
+    assert error("c.py", silent) == ("Silent", "", 5, "c.py")
+    assert error("d.py", "import nowhere\n")[:2] == ("ModuleNotFoundError", "No module named 'nowhere'")
+    course = (
+        "from past.builtins import xrange\nfrom .fast_layers import *\nfrom .fast_layers import conv\n"
+        "import matplotlib.pyplot as plt\ndef f(x):\n    return list(xrange(2)), hasattr(plt, '__file__')\n"
+        "def g(x):\n    return conv(x)\n"
+    )
+    assert set(load("e.py", course)["functions"]) >= {"f", "g"}
+    first, second = (ask({"do": "run", "calls": [call(name, x=1)], "seed": 1})["calls"][0] for name in "fg")
+    assert first["result"][0] == [0, 1]
+    assert (second["error"]["kind"], second["error"]["line"]) == ("ModuleNotFoundError", 8)
+    assert second["error"]["text"] == "cs231n.fast_layers is not there in the check, which was to give conv"
+
+
+def test_what_the_process_says_of_calls(tmp_path: Path, ask: Ask) -> None:
+    path = tmp_path / "layers.py"
+    path.write_text(
+        "class Odd:\n    def __deepcopy__(self, memo):\n        raise OSError('odd')\n"
+        "def add(d, key):\n    d[key] = 1\n    return d\ndef drop(d, key):\n    return d.pop(key)\n"
+        "def odd(x):\n    return Odd()\ndef wrong(x):\n    raise ValueError(x)\n"
+    )
+    ask({"do": "load", "files": [str(path), str(path)], "memory": 0})
+
+    def run(*calls: dict[str, Any]) -> Any:
+        return ask({"do": "run", "calls": list(calls), "seed": 1})["calls"]
+
+    (told,) = run(call("add", ["d", "key"], d={"a": 2.0}, key="b"))
+    assert (told["changed"], told["after"]) == ([], {"d": {"a": 2.0, "b": 1}})
+    assert run(call("drop", ["d", "key"], d={"a": 2.0}, key="a"))[0]["changed"] == ["d"]
+    errors = [run(call(name, x="no"), call("add", d={}, key="a")) for name in ("odd", "wrong")]
+    assert [[told["error"]["text"] for told in calls] for calls in errors] == [["odd"], ["no"]]
 
 
 # ---------------------------------------------------------------- the command
@@ -711,6 +880,11 @@ def test_json_for_graders(layers: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert mistake["mistake"] == "abs"
     assert np.shape(mistake["case"]["x"]) == (4, 5)
     assert found["functions"]["dropout_forward"]["status"] == "missing"
+    layers.write_text("def sgd(w, dw, config=None):\n    return w + dw, config\n")
+    assert main(["cs231n", "check", str(layers), "--json", "--only", "sgd"]) == 1
+    case = json.loads(capsys.readouterr().out)["functions"]["sgd"]["mistakes"][0]["case"]
+    assert [np.shape(dw) for dw in case["dw"]] == [np.shape(case["w"])] * 3
+    assert case["config"] == {"learning_rate": 0.3}
 
 
 def test_errors_of_the_command(layers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

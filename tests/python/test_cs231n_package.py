@@ -341,6 +341,10 @@ def test_data_beside_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     os.rename(package / "datasets", tmp_path / "elsewhere")
     with pytest.raises(FileNotFoundError, match=re.escape(str(package / "datasets" / "cifar-10-batches-py"))):
         loader.get_CIFAR10_data(4, 4, 2)
+    # from its own folder the package's place is the first one, and named once
+    monkeypatch.chdir(tmp_path / "a")
+    with pytest.raises(FileNotFoundError, match=r"none of cs231n/datasets/\S+, cs231n/datasets/\S+; put"):
+        loader.get_CIFAR10_data(4, 4, 2)
 
 
 class Evil:

@@ -230,9 +230,7 @@ class _Code:
         return runs
 
     def gradients(self, function: Function, case: Case) -> dict[str, Any] | None:
-        """Gradients of the code's own forward function by finite differences, or None where there are none."""
-        if function.forward is None or not function.gradients:
-            return None
+        """Gradients of the code's own forward function by finite differences, or None where it gives none."""
         forward = function.calls(case)[0]
         command = {
             "do": "gradients",

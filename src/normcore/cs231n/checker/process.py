@@ -99,6 +99,6 @@ class CodeProcess:
         self._process.wait()
         self._reader.join(1.0)  # a process that the code has started may hold the stream
         for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with contextlib.suppress(OSError):
-                    stream.close()
+            assert stream is not None
+            with contextlib.suppress(OSError):
+                stream.close()

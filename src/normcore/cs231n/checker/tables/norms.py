@@ -313,11 +313,10 @@ def _parts(case: Case, axis: Any, eps: float, wrong: Wrong) -> dict[str, Array]:
     return {"direct": direct, "mean": of_mean, "variance": of_var, "xhat": xhat, "centred": centred}
 
 
-def _norm_backward(case: Case, axis: Any, eps: float, wrong: Wrong) -> dict[str, Any]:
+def _norm_backward(case: Case, axis: int, eps: float, wrong: Wrong) -> dict[str, Any]:
     x, gamma, dout = (case.given[name] for name in ("x", "gamma", "dout"))
     p = _parts(case, axis, eps, wrong)
-    sums: Any = 0 if x.ndim == 2 else (0, 2, 3)
-    n = x.shape[axis] if isinstance(axis, int) else int(np.prod([x.shape[a] for a in axis]))
+    n = x.shape[axis]
     of_mean, of_var = p["mean"], p["variance"]
     if "dx no mean" in wrong or "dx constants" in wrong:
         of_mean = 0 * of_mean
@@ -338,24 +337,23 @@ def _norm_backward(case: Case, axis: Any, eps: float, wrong: Wrong) -> dict[str,
     dx = p["direct"] + of_mean + of_var
     if "dx times n" in wrong:
         dx = n * dx
-    dgamma, dbeta = (dout * p["xhat"]).sum(axis=sums), dout.sum(axis=sums)
+    dgamma, dbeta = (dout * p["xhat"]).sum(axis=0), dout.sum(axis=0)
     if "dgamma of x" in wrong:
-        dgamma = (dout * x).sum(axis=sums)
+        dgamma = (dout * x).sum(axis=0)
     if "dgamma centred" in wrong:
-        dgamma = (dout * p["centred"]).sum(axis=sums)
+        dgamma = (dout * p["centred"]).sum(axis=0)
     if "dgamma times gamma" in wrong:
         dgamma = dgamma * gamma
     if "dgamma of out" in wrong:
-        dgamma = (dout * (p["xhat"] * gamma + case.given["beta"])).sum(axis=sums)
-    if x.ndim == 2:
-        if "dgamma dbeta axis" in wrong or "dgamma axis" in wrong:
-            dgamma = (dout * p["xhat"]).sum(axis=1)
-        if "dgamma dbeta axis" in wrong or "dbeta axis" in wrong:
-            dbeta = dout.sum(axis=1)
+        dgamma = (dout * (p["xhat"] * gamma + case.given["beta"])).sum(axis=0)
+    if "dgamma dbeta axis" in wrong or "dgamma axis" in wrong:
+        dgamma = (dout * p["xhat"]).sum(axis=1)
+    if "dgamma dbeta axis" in wrong or "dbeta axis" in wrong:
+        dbeta = dout.sum(axis=1)
     if "dgamma dbeta mean" in wrong or "dgamma mean" in wrong:
-        dgamma = (dout * p["xhat"]).mean(axis=sums)
+        dgamma = (dout * p["xhat"]).mean(axis=0)
     if "dgamma dbeta mean" in wrong or "dbeta mean" in wrong:
-        dbeta = dout.mean(axis=sums)
+        dbeta = dout.mean(axis=0)
     if "dbeta whole" in wrong:
         dbeta = np.asarray(dout.sum())
     if "dgamma whole" in wrong:
@@ -486,7 +484,7 @@ def _flat(case: Case, order: str) -> Case:
             given[name] = images.transpose(0, 2, 3, 1).reshape(-1, channels)
         elif order == "reshaped":
             given[name] = images.reshape(-1, channels)
-        elif order == "channels first":
+        else:  # channels first
             given[name] = images.transpose(1, 0, 2, 3).reshape(-1, channels)
     return Case(given, case.tag)
 
