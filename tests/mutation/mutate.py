@@ -70,7 +70,7 @@ WHOLE = {"runtime/check.c", "runtime/context.c", "runtime/options.c", "network/m
 # The programs of tests/c that run for a file; "contract" runs for all.
 PROGRAMS = {
     "runtime/check.c": ["checks"],
-    "runtime/context.c": ["checks", "edges", "threads", "setters"],
+    "runtime/context.c": ["calls", "checks", "edges", "threads", "setters"],
     "runtime/options.c": ["options"],
     "network/mlp_shape.c": ["checks", "mlp"],
     "ops/scalars.h": ["checks", "edges"],
